@@ -1,0 +1,48 @@
+# The words of the project. Everything runs in .venv, made from requirements.lock.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check serve ui bench lock clean
+PYTHON ?= python3.11
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export DVC_NO_ANALYTICS := 1
+export DO_NOT_TRACK := 1
+
+help: ## these words
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/installed ## the virtual environment, with exactly what requirements.lock names
+
+.venv/installed: requirements.lock
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not here; name another: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --requirement requirements.lock
+	@touch $@
+
+demo: .venv/installed ## the bundled digits: from images to a served encoder, in minutes
+	@$(BIN)/python -m pipelines.flow
+
+test: .venv/installed ## every test
+	@$(BIN)/python -m pytest
+
+check: .venv/installed ## format, lint, types
+	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
+
+serve: .venv/installed ## the promoted encoders on http://127.0.0.1:8080, until Ctrl-C
+	@$(BIN)/python -m serving.server
+
+ui: .venv/installed ## MLflow on http://127.0.0.1:5000 and Prefect on http://127.0.0.1:4200, until Ctrl-C
+	@$(BIN)/python -m pipelines.ui
+
+bench: .venv/installed ## images a second, beside the time that a step needs
+	@$(BIN)/python -m benchmarks
+
+lock: ## requirements.lock anew from pyproject.toml
+	rm -rf .scratch/lock && $(PYTHON) -m venv .scratch/lock
+	$(PYTHON) -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+	print('\n'.join(p['dependencies'] + p['optional-dependencies']['dev']))" > .scratch/lock/requirements.in
+	.scratch/lock/bin/pip install --quiet --requirement .scratch/lock/requirements.in
+	.scratch/lock/bin/pip freeze | sed 's/+cpu$$//' > requirements.lock
+
+clean: ## remove what can be made again; DVC's cache and MLflow's store stay
+	rm -rf artifacts data/prepared .scratch serving/run .pytest_cache .mypy_cache .ruff_cache

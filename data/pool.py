@@ -1,0 +1,117 @@
+"""Image files → decoded images, by a pool of processes, in the order of the files."""
+
+import hashlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data import DataError
+from data.decode import Preprocess, Unusable, read
+
+CHUNK = 8  # files a task: few enough to name when a worker dies, enough to hide the cost of a task
+TASKS_A_WORKER = 3  # in flight, so that memory does not grow with the folder
+MAX_FILE_BYTES = 2**30
+MAX_NAMED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """width, height: of the upright original; pixels (3, size, size); sums, squares: per channel, exact."""
+
+    path: str
+    sha256: str
+    width: int
+    height: int
+    pixels: NDArray[np.uint8]
+    sums: tuple[int, ...]
+    squares: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bad:
+    """reason: its kind, a colon and what the decoder said."""
+
+    path: str
+    reason: str
+
+
+def decode_all(
+    root: Path, paths: Sequence[str], preprocess: Preprocess, workers: int | None = None
+) -> Generator[Image | Bad]:
+    """Every file below root, decoded, in the order given; workers: processes, None for every core.
+
+    Raises DataError naming the files in flight when a worker is killed.
+    """
+    workers = workers or _cores()
+    context = multiprocessing.get_context("forkserver")  # fork is unsafe beside the threads of torch and tqdm
+    context.set_forkserver_preload(["data.pool"])
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
+    flying: deque[tuple[Sequence[str], Future[list[Image | Bad]]]] = deque()
+    try:
+        for first in range(0, len(paths), CHUNK):
+            chunk = paths[first : first + CHUNK]
+            flying.append((chunk, pool.submit(_decode_chunk, root, chunk, preprocess)))
+            if len(flying) == TASKS_A_WORKER * workers:
+                yield from flying[0][1].result()
+                flying.popleft()
+        while flying:
+            yield from flying[0][1].result()
+            flying.popleft()
+    except BrokenProcessPool:
+        lost = [path for chunk, task in flying if not task.done() or task.exception() for path in chunk]
+        named = ", ".join(lost[:MAX_NAMED]) + (f" and {len(lost) - MAX_NAMED} more" if lost[MAX_NAMED:] else "")
+        raise DataError(
+            f"a worker was killed, most likely for want of memory, while these files of {root} were in "
+            f"flight: {named}; set them aside, or use fewer workers"
+        ) from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)  # what a scheduler gave us; not on macOS
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers Ctrl-C
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+
+
+def _die_with_parent() -> None:
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
+
+
+def _decode_chunk(root: Path, paths: Sequence[str], preprocess: Preprocess) -> list[Image | Bad]:
+    return [_decode(root, path, preprocess) for path in paths]
+
+
+def _decode(root: Path, path: str, preprocess: Preprocess) -> Image | Bad:
+    try:
+        if (size := (root / path).stat().st_size) > MAX_FILE_BYTES:
+            raise Unusable("unreadable", f"the file has {size:,} bytes, more than {MAX_FILE_BYTES:,}")
+        data = (root / path).read_bytes()
+        image = read(data)
+        pixels = preprocess.fit(image)
+    except Unusable as error:
+        return Bad(path, f"{error.kind}: {error}")
+    except OSError as error:
+        return Bad(path, f"unreadable: {error.strerror}")
+    except MemoryError:
+        return Bad(path, "unreadable: not enough memory to read it")
+    squares = np.square(pixels, dtype=np.uint16).sum(axis=(1, 2), dtype=np.int64)
+    sums = pixels.sum(axis=(1, 2), dtype=np.int64)
+    digest = hashlib.sha256(data).hexdigest()
+    return Image(path, digest, image.width, image.height, pixels, tuple(sums.tolist()), tuple(squares.tolist()))

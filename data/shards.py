@@ -1,0 +1,179 @@
+"""The prepared format: a folder of memory-mapped images, their index and a manifest.
+
+images-00000.npy …   uint8 (n, 3, size, size); every shard but the last has the same n
+index.csv            path, split, label, sha256, width, height: one row an image, in shard order
+quarantine.csv       path, reason        duplicates.csv   path, kept, conflict
+manifest.json        what `Manifest` says
+"""
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data import DataError
+from data.decode import Preprocess
+
+FORMAT = 1
+SHARD_BYTES = 256 * 2**20
+INDEX = ("path", "split", "label", "sha256", "width", "height")
+QUARANTINE = ("path", "reason")
+DUPLICATES = ("path", "kept", "conflict")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a prepared folder holds; counts are of images.
+
+    splits and labelled: split → count; conflicts: images left unlabelled because their copies disagreed;
+    mean, std: per channel in [0, 1], over the train split; digest: of the rows' (sha256, split, label)
+    and the preprocessing, so that equal digests are equal data.
+    """
+
+    name: str
+    images: int
+    splits: dict[str, int]
+    classes: tuple[str, ...]
+    labelled: dict[str, int]
+    quarantined: int
+    duplicates: int
+    conflicts: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    preprocess: Preprocess
+    digest: str
+    format: int = FORMAT
+
+    def write(self, folder: Path) -> None:
+        """Write manifest.json into the folder."""
+        (folder / "manifest.json").write_text(
+            json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read manifest.json; DataError when the folder is not a prepared one, or of another format."""
+        again = "run the prepare stage (`dvc repro prepare`)"
+        try:
+            spec: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+            if spec["format"] != FORMAT:
+                raise DataError(f"{folder} has the prepared format {spec['format']}, not {FORMAT}; {again} again")
+            spec["preprocess"] = Preprocess.from_json(json.dumps(spec["preprocess"]))
+            return cls(**spec | {key: tuple(spec[key]) for key in ("classes", "mean", "std")})
+        except OSError:
+            raise DataError(f"{folder} is not a prepared dataset: it has no manifest.json; {again}") from None
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{folder}/manifest.json is not a prepared dataset's ({error}); {again}") from None
+
+
+class ShardWriter:
+    """Context manager that appends images to images-NNNNN.npy in `folder`, holding one image at a time."""
+
+    def __init__(self, folder: Path, size: int, shard_bytes: int = SHARD_BYTES) -> None:
+        self._folder, self._shape = folder, (3, size, size)
+        self._per_shard = max(1, shard_bytes // (3 * size * size))
+        self._file: BinaryIO | None = None
+        self._in_shard = 0
+        self._shards = 0
+
+    def append(self, pixels: NDArray[np.uint8]) -> None:
+        """Append one image (3, size, size)."""
+        if pixels.shape != self._shape or pixels.dtype != np.uint8:
+            raise ValueError(f"an image is uint8 {self._shape}, not {pixels.dtype} {pixels.shape}")
+        if self._file is None or self._in_shard == self._per_shard:
+            self._finish_shard()
+            self._file = (self._folder / f"images-{self._shards:05d}.npy").open("wb")
+            self._shards += 1
+            self._write_header(self._file, 0)
+        self._file.write(pixels.tobytes())
+        self._in_shard += 1
+
+    def _write_header(self, file: BinaryIO, n: int) -> None:
+        # numpy pads the header so that the first axis may grow in place.
+        header = {"descr": "|u1", "fortran_order": False, "shape": (n, *self._shape)}
+        np.lib.format.write_array_header_1_0(file, header)
+
+    def _finish_shard(self) -> None:
+        if self._file is not None:
+            with self._file:
+                self._file.seek(0)
+                self._write_header(self._file, self._in_shard)
+        self._file, self._in_shard = None, 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._finish_shard()
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a CSV file (RFC 4180, UTF-8) with a header line."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def read_table(path: Path) -> list[list[str]]:
+    """The rows of a CSV file that `write_table` wrote, without the header."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))[1:]
+
+
+class Prepared:
+    """A prepared folder, read through memory maps. A row is an image's place in the index, from 0."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest = Manifest.read(folder)
+        self.classes = self.manifest.classes
+        try:
+            index = read_table(folder / "index.csv")
+            self._shards = [np.load(path, mmap_mode="r") for path in sorted(folder.glob("images-*.npy"))]
+        except (OSError, ValueError, EOFError) as error:
+            raise DataError(f"{folder} is damaged ({error}); run the prepare stage again") from None
+        held = sum(map(len, self._shards))
+        if not len(index) == held == self.manifest.images:
+            raise DataError(
+                f"{folder} is damaged: its manifest says {self.manifest.images} images, "
+                f"its index {len(index)}, its shards {held}; run the prepare stage again"
+            )
+        code = {name: number for number, name in enumerate(self.classes)}
+        self._paths = [row[0] for row in index]
+        self._splits = np.array([row[1] for row in index])
+        self._labels = np.array([code.get(row[2], -1) for row in index], dtype=np.int64)
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """The rows of a split, ascending; none when there is no such split."""
+        return np.flatnonzero(self._splits == split).astype(np.int64)
+
+    def labels(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(n,) rows → (n,) places in `classes`, -1 where unlabelled."""
+        return self._labels[rows]
+
+    def images(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """(n,) rows → (n, 3, size, size), copied from the memory maps; IndexError outside the index."""
+        size = self.manifest.preprocess.size
+        out = np.empty((len(rows), 3, size, size), np.uint8)
+        if len(rows) == 0:
+            return out
+        if rows.min() < 0 or rows.max() >= len(self._paths):
+            raise IndexError(f"rows run from 0 to {len(self._paths) - 1}, not {rows.min()} to {rows.max()}")
+        shard, place = np.divmod(rows, len(self._shards[0]))
+        for number in np.unique(shard):
+            here = shard == number
+            out[here] = self._shards[number][place[here]]
+        return out
+
+    def path(self, row: int) -> str:
+        """The image's path below the raw folder, POSIX."""
+        return self._paths[row]

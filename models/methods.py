@@ -1,0 +1,35 @@
+"""The three methods, and all that the training loop knows of them."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import torch
+from torch import Generator, Tensor
+
+from models import encoder as encoders
+from models.dino import DINO, DINOParams
+from models.encoder import Encoder
+from models.mae import MAE, MAEParams
+from models.simclr import SimCLR, SimCLRParams
+
+MethodParams = SimCLRParams | MAEParams | DINOParams
+METHODS: dict[str, Callable[..., "Method"]] = {"simclr": SimCLR, "mae": MAE, "dino": DINO}
+
+
+class Method(Protocol):
+    @property
+    def encoder(self) -> Encoder: ...  # what survives pretraining
+
+    def views(self, images: Tensor, generator: Generator) -> list[Tensor]: ...
+    def loss(self, views: list[Tensor], progress: float) -> Tensor: ...
+    def after_step(self, progress: float) -> None: ...
+
+
+def build(
+    name: str, params: MethodParams, image_size: int, mean: Sequence[float], std: Sequence[float], seed: int
+) -> Method:
+    """A method with a freshly initialised encoder; the same seed gives the same weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = encoders.build(params.encoder, image_size, mean, std)
+        return METHODS[name](encoder, params, image_size)

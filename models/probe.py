@@ -1,0 +1,76 @@
+"""How good are frozen features? Linear probe, kNN and retrieval, all from arrays of features."""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+Array = NDArray[np.float32]
+Labels = NDArray[np.int64]
+
+
+@torch.inference_mode()
+def extract(encoder: nn.Module, batches: Iterable[Tensor], device: torch.device) -> Array:
+    """Features (n, D) of uint8 image batches (B, 3, S, S), in eval mode."""
+    encoder = encoder.to(device).eval()
+    return np.concatenate([encoder(x.to(device)).float().cpu().numpy() for x in batches])
+
+
+@torch.no_grad()
+def calibrate(encoder: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Batch-norm statistics from unlabelled images: a random encoder with none is weaker than it need be."""
+    norms = [m for m in encoder.modules() if isinstance(m, nn.BatchNorm2d)]
+    if not norms:
+        return
+    for m in norms:
+        m.reset_running_stats()
+        m.momentum = None  # a plain average over the batches
+    encoder.train()
+    for x in batches:
+        encoder(x)
+
+
+def standardise(train: Array, *others: Array) -> list[Array]:
+    """Each feature to mean 0 and variance 1, the vectors to a mean length of 1, by statistics of the train images."""
+    mean, std = train.mean(axis=0), train.std(axis=0) + 1e-6
+    length = np.linalg.norm((train - mean) / std, axis=1).mean()
+    return [((x - mean) / std / length).astype(np.float32) for x in (train, *others)]
+
+
+def linear_probe(x: Array, y: Labels, queries: list[Array], C: float) -> list[Labels]:
+    """Multinomial logistic regression, inverse regularisation C, on x (n, D), y (n,) → a prediction a query."""
+    if x.shape[1] > len(x):  # the solution lies in the span of the samples: the same problem in n dimensions
+        basis = np.linalg.qr(x.T)[0]
+        x, queries = x @ basis, [q @ basis for q in queries]
+    model = LogisticRegression(C=C, max_iter=1000, tol=1e-3).fit(x, y)
+    return [model.predict(q) for q in queries]
+
+
+def knn(x: Array, y: Labels, query: Array, k: int, temperature: float) -> Labels:
+    """Weighted vote of the k nearest by cosine, weights exp(similarity / temperature) (Wu et al., 2018)."""
+    bank = F.normalize(torch.from_numpy(x), dim=1)
+    labels = torch.from_numpy(y)
+    votes = []
+    for q in torch.split(F.normalize(torch.from_numpy(query), dim=1), 1024):
+        similarity, nearest = (q @ bank.T).topk(min(k, len(bank)), dim=1)
+        weights = (similarity / temperature).exp()
+        tally = torch.zeros(len(q), int(labels.max()) + 1)
+        votes.append(tally.scatter_add_(1, labels[nearest], weights).argmax(dim=1))
+    return torch.cat(votes).numpy()
+
+
+def label_draws(y: Labels, shots: int, draws: int, seed: int) -> Iterator[NDArray[np.int64]]:
+    """Positions of `shots` labels a class (all, where a class has fewer); the same draws for every encoder."""
+    for draw in range(draws):
+        rng = np.random.default_rng([seed, shots, draw])
+        yield np.concatenate([rng.permutation(np.flatnonzero(y == c))[:shots] for c in np.unique(y)])
+
+
+def retrieval(a: Array, b: Array) -> float:
+    """Share of images whose nearest view (cosine) in b is their own: a (n, D), b (n, D), row i the same image."""
+    similarity = F.normalize(torch.from_numpy(a), dim=1) @ F.normalize(torch.from_numpy(b), dim=1).T
+    return float((similarity.argmax(dim=1) == torch.arange(len(a))).float().mean())

@@ -1,0 +1,61 @@
+"""An encoder as a folder: `weights.safetensors` and `encoder.json`. Nothing is pickled.
+
+This is what the model registry keeps; `_load_pyfunc` is the name by which MLflow asks for it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from models import encoder as encoders
+from models.encoder import Encoder, EncoderParams
+from models.resnet import DEPTHS, ResNetParams
+from models.vit import ViTParams
+
+Spec = dict[str, Any]  # encoder: its params; image_size: px; and what else the pipeline knows of it
+
+
+def restore(spec: Spec, weights: Mapping[str, Tensor]) -> Encoder:
+    """The encoder that `spec` describes, with these weights, in eval mode. Raises CheckpointError."""
+    given = spec["encoder"]
+    kind = ResNetParams if given["arch"] in DEPTHS else ViTParams
+    params: EncoderParams = kind(**{f.name: given[f.name] for f in fields(kind)})
+    encoder = encoders.build(params, spec["image_size"], (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    encoders.load(encoder, weights)
+    return encoder.eval()
+
+
+def save(folder: Path, spec: Spec, weights: Mapping[str, Tensor]) -> None:
+    """Write the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(dict(weights), folder / "weights.safetensors")
+    (folder / "encoder.json").write_text(json.dumps(spec, indent=2) + "\n")
+
+
+def load(folder: Path) -> tuple[Spec, Encoder]:
+    """Read the folder."""
+    spec: Spec = json.loads((folder / "encoder.json").read_text())
+    return spec, restore(spec, load_file(folder / "weights.safetensors"))
+
+
+class Predictor:
+    """uint8 images (B, 3, S, S) → embeddings (B, D)."""
+
+    def __init__(self, encoder: Encoder):
+        self.encoder = encoder
+
+    @torch.inference_mode()
+    def predict(self, images: NDArray[np.uint8], params: Any = None) -> NDArray[np.float32]:
+        return self.encoder(torch.from_numpy(images)).numpy()  # type: ignore[no-any-return]
+
+
+def _load_pyfunc(path: str) -> Predictor:
+    return Predictor(load(Path(path))[1])

@@ -1,0 +1,149 @@
+"""Vision Transformer (Dosovitskiy et al., 2020, arXiv:2010.11929), timm's parameter names, no classifier."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.normalize import Normalize
+
+SIZES = {  # dim, depth, heads
+    "vit_nano": (64, 4, 2),
+    "vit_micro": (96, 4, 3),
+    "vit_tiny": (192, 12, 3),
+    "vit_small": (384, 12, 6),
+    "vit_base": (768, 12, 12),
+    "vit_large": (1024, 24, 16),
+}
+
+
+@dataclass(frozen=True)
+class ViTParams:
+    arch: Literal["vit_nano", "vit_micro", "vit_tiny", "vit_small", "vit_base", "vit_large"]
+    patch_size: int
+    positions: Literal["sincos", "learned"] = "sincos"
+    pool: Literal["token", "mean"] = "token"  # the class token, or the mean of the patch tokens
+
+    def __post_init__(self) -> None:
+        if self.patch_size < 1:
+            raise ValueError(f"patch_size is {self.patch_size}; allowed: 1 or more")
+
+
+class Attention(nn.Module):
+    def __init__(self, dim: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, n, d = x.shape
+        q, k, v = self.qkv(x).reshape(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        x = F.scaled_dot_product_attention(q, k, v)  # (B, heads, N, d/heads)
+        return self.proj(x.transpose(1, 2).reshape(b, n, d))  # type: ignore[no-any-return]
+
+
+class Mlp(nn.Module):
+    def __init__(self, dim: int, hidden: int):
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))  # type: ignore[no-any-return]
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block, (B, N, dim) → (B, N, dim)."""
+
+    def __init__(self, dim: int, heads: int, mlp_ratio: int = 4):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = Attention(dim, heads)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = Mlp(dim, mlp_ratio * dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
+
+
+class PatchEmbed(nn.Module):
+    """Images (B, 3, H, W) → patch tokens (B, HW/P², dim), row by row."""
+
+    def __init__(self, patch_size: int, dim: int):
+        super().__init__()
+        self.proj = nn.Conv2d(3, dim, patch_size, patch_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x).flatten(2).transpose(1, 2)  # type: ignore[no-any-return]
+
+
+def sincos_positions(dim: int, grid: int) -> Tensor:
+    """2-D sine-cosine positions (1, 1 + grid², dim), zeros for the class token (MAE, appendix A.1)."""
+    omega = 10_000 ** -(torch.arange(dim // 4, dtype=torch.float64) / (dim // 4))  # (dim/4,)
+    angle = torch.arange(grid, dtype=torch.float64)[:, None] * omega  # (grid, dim/4)
+    one = torch.cat([angle.sin(), angle.cos()], dim=1)  # (grid, dim/2)
+    columns = one[None].expand(grid, grid, -1)
+    rows = one[:, None].expand(grid, grid, -1)
+    table = torch.cat([columns, rows], dim=2).reshape(1, grid * grid, dim)
+    return torch.cat([torch.zeros(1, 1, dim), table.float()], dim=1)
+
+
+class ViT(nn.Module):
+    """uint8 or float-in-[0, 1] images (B, 3, H, W) → features (B, dim).
+
+    H and W are multiples of the patch size; for another size than `image_size` (DINO's local crops)
+    the positions are interpolated.
+    """
+
+    def __init__(self, params: ViTParams, image_size: int, mean: Sequence[float], std: Sequence[float]):
+        super().__init__()
+        self.dim, depth, heads = SIZES[params.arch]
+        self.patch_size = params.patch_size
+        self.pool = params.pool
+        self.grid = image_size // params.patch_size
+        self.normalize = Normalize(mean, std)
+        self.patch_embed = PatchEmbed(params.patch_size, self.dim)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, self.dim))
+        learned = params.positions == "learned"
+        table = torch.zeros(1, 1 + self.grid**2, self.dim) if learned else sincos_positions(self.dim, self.grid)
+        self.pos_embed = nn.Parameter(table, requires_grad=learned)
+        self.blocks = nn.ModuleList(Block(self.dim, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(self.dim, eps=1e-6)
+        nn.init.trunc_normal_(self.cls_token, std=0.02)
+        if learned:
+            nn.init.trunc_normal_(self.pos_embed, std=0.02)
+        for m in self.modules():
+            if isinstance(m, nn.Linear):
+                nn.init.trunc_normal_(m.weight, std=0.02)
+                nn.init.zeros_(m.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = self.encode(self.embed(images))
+        return x[:, 0] if self.pool == "token" else x[:, 1:].mean(dim=1)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Images → patch tokens with their positions (B, N, dim)."""
+        grid = images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
+        return self.patch_embed(self.normalize(images)) + self.positions(*grid)  # type: ignore[no-any-return]
+
+    def encode(self, tokens: Tensor) -> Tensor:
+        """All or some of an image's patch tokens (B, n, dim) → (B, 1 + n, dim), class token first."""
+        cls = (self.cls_token + self.pos_embed[:, :1]).expand(tokens.shape[0], -1, -1)
+        x = torch.cat([cls, tokens], dim=1)
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)  # type: ignore[no-any-return]
+
+    def positions(self, rows: int, columns: int) -> Tensor:
+        """Positions of the patch tokens (1, rows·columns, dim), interpolated for another grid than ours."""
+        table = self.pos_embed[:, 1:]
+        if rows == columns == self.grid:
+            return table
+        square = table.reshape(1, self.grid, self.grid, self.dim).permute(0, 3, 1, 2)
+        square = F.interpolate(square, size=(rows, columns), mode="bicubic")
+        return square.flatten(2).transpose(1, 2)

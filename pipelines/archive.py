@@ -1,0 +1,28 @@
+"""Stage archive@<method>: encoder.onnx → artifacts/<method>/encoder.mar for TorchServe, handler and decoder inside."""
+
+import json
+import sys
+from pathlib import Path
+
+from pipelines import stage
+from serving import ServingError, archive
+
+
+def main(name: str) -> None:
+    receipt = json.loads(stage.artifact(name, "version.json").read_text())
+    out = stage.artifact(name, "encoder.mar")
+    try:
+        archive.build(
+            onnx=stage.artifact(name, "encoder.onnx"),
+            decode=Path("data/decode.py"),
+            out=out,
+            name=f"{receipt['model'].removesuffix('-encoder')}-{name}",
+            version=receipt["version"],
+        )
+    except ServingError as error:
+        raise stage.StageError(str(error)) from None
+    print(f"archived {out}: {out.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    stage.run(f"archive@{sys.argv[1]}", lambda: main(sys.argv[1]))

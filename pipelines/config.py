@@ -1,0 +1,200 @@
+"""params.yaml → frozen, typed, cross-checked. Needs nothing but a YAML reader."""
+
+import types
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from models.dino import DINOParams
+from models.mae import MAEParams
+from models.methods import MethodParams
+from models.simclr import SimCLRParams
+from models.vit import ViTParams
+
+PARAMS = Path("params.yaml")
+
+
+class ConfigError(Exception):
+    """The key, its value and what would be allowed."""
+
+
+@dataclass(frozen=True)
+class PrepareParams:
+    size: int  # stored side, px
+    filter: Literal["bilinear", "bicubic", "lanczos", "box"] = "bilinear"
+    labels: bool = True  # class names from folder names
+    val: float = 0.1  # fractions, where the folder has no split of its own
+    test: float = 0.2
+    max_bad_fraction: float = 0.1
+
+
+@dataclass(frozen=True)
+class PretrainParams:
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    log_every: int = 10  # steps
+    checkpoint_minutes: float = 5.0
+
+
+@dataclass(frozen=True)
+class ProbeParams:
+    shots: tuple[int, ...] = (1, 5, 10)  # labels a class
+    draws: int = 5
+    C: float = 100.0  # inverse regularisation of the logistic regression
+    neighbours: int = 20  # k of kNN
+    temperature: float = 0.07  # of the neighbours' votes
+
+
+@dataclass(frozen=True)
+class PromoteParams:
+    metric: str = "linear_5"  # read on val; without labels `retrieval` decides
+
+
+@dataclass(frozen=True)
+class Config:
+    dataset: str
+    seed: int
+    prepare: PrepareParams
+    pretrain: PretrainParams
+    simclr: SimCLRParams
+    mae: MAEParams
+    dino: DINOParams
+    probe: ProbeParams
+    promote: PromoteParams
+
+    def method(self, name: str) -> MethodParams:
+        methods: dict[str, MethodParams] = {"simclr": self.simclr, "mae": self.mae, "dino": self.dino}
+        return methods[name]
+
+
+def load(path: Path = PARAMS) -> Config:
+    """Read and check everything. Raises ConfigError with one sentence."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path} is not here: run from the project's root") from None
+    except yaml.YAMLError as e:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(e).split())}") from None
+    try:
+        config: Config = convert(raw, Config, "")
+        cross_check(config)
+    except ConfigError as e:
+        raise ConfigError(f"{path}: {e}") from None
+    return config
+
+
+def convert(value: Any, kind: Any, key: str) -> Any:
+    """A YAML value as the annotated type, or ConfigError with the key, the value and what is allowed."""
+    origin = get_origin(kind)
+    if is_dataclass(kind):
+        return convert_section(value, kind, key)
+    if origin is Literal:
+        if value in get_args(kind):
+            return value
+        raise ConfigError(f"{key} is {value!r}; allowed: {', '.join(map(str, get_args(kind)))}")
+    if origin in (Union, types.UnionType):
+        return convert_union(value, get_args(kind), key)
+    if origin is tuple:
+        return convert_tuple(value, get_args(kind), key)
+    if kind is float:
+        try:
+            return float("nan" if isinstance(value, bool) else value)
+        except (TypeError, ValueError):
+            raise ConfigError(f"{key} is {value!r}; allowed: a number") from None
+    if (kind is int and isinstance(value, bool)) or not isinstance(value, kind):
+        raise ConfigError(f"{key} is {value!r}; allowed: {NAMES[kind]}")
+    return value
+
+
+NAMES = {int: "a whole number", str: "a text", bool: "true or false"}
+
+
+def convert_section(value: Any, kind: Any, key: str) -> Any:
+    name = key or "the file"
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name} is {value!r}; allowed: a section of keys")
+    hints = get_type_hints(kind)
+    known = {f.name: f for f in fields(kind)}
+    prefix = f"{key}." if key else ""
+    for k in value:
+        if k not in known:
+            raise ConfigError(f"{prefix}{k} is not a known key; allowed: {', '.join(known)}")
+    for k, f in known.items():
+        if k not in value and f.default is MISSING:
+            raise ConfigError(f"{prefix}{k} is missing")
+    converted = {k: convert(v, hints[k], f"{prefix}{k}") for k, v in value.items()}
+    try:
+        return kind(**converted)
+    except ValueError as e:
+        raise ConfigError(f"{prefix}{e}") from None
+
+
+def convert_union(value: Any, kinds: tuple[Any, ...], key: str) -> Any:
+    if value is None and types.NoneType in kinds:
+        return None
+    kinds = tuple(k for k in kinds if k is not types.NoneType)
+    if len(kinds) == 1:
+        return convert(value, kinds[0], key)
+    arch = value.get("arch") if isinstance(value, Mapping) else None  # the encoders: told apart by `arch`
+    for k in kinds:
+        if arch in get_args(get_type_hints(k)["arch"]):
+            return convert(value, k, key)
+    allowed = [a for k in kinds for a in get_args(get_type_hints(k)["arch"])]
+    raise ConfigError(f"{key}.arch is {arch!r}; allowed: {', '.join(allowed)}")
+
+
+def convert_tuple(value: Any, kinds: tuple[Any, ...], key: str) -> Any:
+    open_ended = kinds[-1] is Ellipsis
+    if not isinstance(value, list) or (not open_ended and len(value) != len(kinds)):
+        count = "" if open_ended else f" of {len(kinds)}"
+        raise ConfigError(f"{key} is {value!r}; allowed: a list{count}")
+    types_of = [kinds[0]] * len(value) if open_ended else kinds
+    return tuple(convert(v, k, f"{key}[{i}]") for i, (v, k) in enumerate(zip(value, types_of, strict=True)))
+
+
+def cross_check(config: Config) -> None:
+    """Contradictions between sections, and ranges that the types do not say."""
+    p, q = config.prepare, config.probe
+    positive = {
+        "prepare.size": p.size,
+        "pretrain.log_every": config.pretrain.log_every,
+        "probe.draws": q.draws,
+        "probe.C": q.C,
+        "probe.neighbours": q.neighbours,
+        "probe.temperature": q.temperature,
+    }
+    for name in ("simclr", "mae", "dino"):
+        params = config.method(name)
+        positive |= {f"{name}.epochs": params.epochs, f"{name}.batch_size": params.batch_size}
+    for key, value in positive.items():
+        require(value > 0, key, value, "above 0")
+    require(p.val > 0 and p.test > 0 and p.val + p.test < 1, "prepare.val + prepare.test", p.val + p.test,
+            "both above 0, together below 1")  # fmt: skip
+    require(0 <= p.max_bad_fraction <= 1, "prepare.max_bad_fraction", p.max_bad_fraction, "0 to 1")
+    require(bool(q.shots) and min(q.shots) > 0, "probe.shots", list(q.shots), "label counts of 1 or more")
+    metrics = ["knn", "linear_all", *(f"linear_{n}" for n in q.shots)]
+    require(config.promote.metric in metrics, "promote.metric", config.promote.metric, ", ".join(metrics))
+    require(config.dino.local_crops >= 0, "dino.local_crops", config.dino.local_crops, "0 or more")
+    require(config.simclr.batch_size > 1, "simclr.batch_size", 1, "2 or more: one image has no negatives")
+    for name in ("simclr", "mae", "dino"):
+        check_patches(name, config.method(name), p.size)
+
+
+def check_patches(name: str, params: MethodParams, size: int) -> None:
+    encoder = params.encoder
+    if not isinstance(encoder, ViTParams):
+        return
+    sizes = {"prepare.size": size}
+    if isinstance(params, DINOParams) and params.local_crops:
+        sizes["dino.local_size"] = params.local_size
+    for key, side in sizes.items():
+        divisors = [str(d) for d in range(1, side + 1) if side % d == 0]
+        allowed = f"a divisor of {key} {side}: {', '.join(divisors)}"
+        require(side % encoder.patch_size == 0, f"{name}.encoder.patch_size", encoder.patch_size, allowed)
+
+
+def require(holds: bool, key: str, value: Any, allowed: str) -> None:
+    if not holds:
+        raise ConfigError(f"{key} is {value}; allowed: {allowed}")

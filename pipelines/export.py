@@ -1,0 +1,152 @@
+"""Stage export@<method>: the registered version → artifacts/<method>/encoder.onnx, parity.json, and its ONNX twin.
+
+One file: uint8 images in, normalisation inside, float32 embeddings out, any batch size.
+"""
+
+import hashlib
+import json
+import logging
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+
+from data.shards import Prepared
+from models import saved
+from models.encoder import Encoder
+from pipelines import config, stage, tracking
+from pipelines.register import signature
+from pipelines.stage import StageError
+
+OPSET = 18
+BATCHES = (1, 2, 7)
+TOLERANCE = 1e-4  # of an embedding's largest entry
+
+
+def main(name: str) -> None:
+    config.load()
+    receipt = json.loads(stage.artifact(name, "version.json").read_text())
+    model, version = receipt["model"], receipt["version"]
+    client = tracking.connect()
+    spec, encoder = load_registered(f"models:/{model}/{version}")
+    path = stage.artifact(name, "encoder.onnx")
+    described = {"dataset": spec["dataset"], "method": name, "version": version}
+    export(encoder, spec, described, path)
+    parity = compare(encoder, path, Prepared(stage.PREPARED))
+    if parity["max_relative_difference"] > TOLERANCE:
+        raise StageError(f"{path} differs from the torch encoder by {parity['max_relative_difference']:.1e} of the "
+                         f"largest entry; allowed: {TOLERANCE:.0e}")  # fmt: skip
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    twin = f"{model}-onnx"
+    found = tracking.versions(client, twin, "onnx_digest", digest)
+    tags = {"method": name, "encoder_version": version, "onnx_digest": digest} | {
+        k: str(v) for k, v in parity.items() if isinstance(v, float)
+    }
+    if found:
+        registered = found[0]
+    else:
+        logged = log_onnx(receipt["run_id"], path, spec["image_size"])
+        registered = tracking.register(client, twin, logged, tags)
+    client.set_model_version_tag(model, version, "onnx_version", registered.version)
+    for key, value in parity.items():
+        if isinstance(value, float):
+            client.set_model_version_tag(model, version, key, value)
+    result = parity | {"onnx_model": twin, "onnx_version": str(registered.version)}
+    stage.artifact(name, "parity.json").write_text(json.dumps(result, indent=2) + "\n")
+    print(f"exported {name}: largest difference {parity['max_absolute_difference']:.1e}, "
+          f"smallest cosine {parity['min_cosine']:.6f}")  # fmt: skip
+
+
+def load_registered(uri: str) -> tuple[saved.Spec, Encoder]:
+    """The encoder of a `models:/…` address (version or alias), to export, or to train further."""
+    import mlflow  # noqa: PLC0415
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    tracking.connect()
+    try:
+        folder = Path(mlflow.artifacts.download_artifacts(uri))
+    except MlflowException as error:
+        raise StageError(
+            f"{uri} is not in MLflow's store ({error.message}); register again: dvc repro -f register"
+        ) from None
+    return saved.load(next(folder.rglob("weights.safetensors")).parent)
+
+
+def export(encoder: Encoder, spec: saved.Spec, described: dict[str, Any], path: Path) -> None:
+    """Write the graph with `preprocess` and `model` in its metadata; assert that the batch is free."""
+    s = spec["image_size"]
+    example = torch.zeros(2, 3, s, s, dtype=torch.uint8)  # a batch of 1 would be frozen into the graph
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which is not needed
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            encoder.eval(),
+            (example,),
+            input_names=["images"],
+            output_names=["embeddings"],
+            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    proto = program.model_proto
+    inputs, outputs = proto.graph.input[0], proto.graph.output[0]
+    for value in (inputs, outputs):
+        if not value.type.tensor_type.shape.dim[0].dim_param:
+            raise StageError(f"the exported graph has a fixed batch in {value.name!r}: a forward reads len(x)")
+    dim = outputs.type.tensor_type.shape.dim[1].dim_value
+    onnx.helper.set_model_props(
+        proto, {"preprocess": spec["preprocess"], "model": json.dumps(described | {"dim": dim})}
+    )
+    onnx.checker.check_model(proto)
+    onnx.save_model(proto, path, save_as_external_data=False)
+
+
+def compare(encoder: Encoder, path: Path, prepared: Prepared) -> dict[str, Any]:
+    """torch against ONNX Runtime on real images, at several batch sizes."""
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    rows = np.concatenate([prepared.rows("val"), prepared.rows("test")])
+    batches: dict[str, float] = {}
+    ours: list[NDArray[np.float32]] = []
+    theirs: list[NDArray[np.float32]] = []
+    for n in BATCHES:
+        images = prepared.images(rows[-n:])
+        ours.append(saved.Predictor(encoder).predict(images))
+        theirs.append(session.run(None, {"images": images})[0])
+        batches[str(n)] = float(np.abs(ours[-1] - theirs[-1]).max())
+    a, b = np.concatenate(ours), np.concatenate(theirs)
+    cosine = (a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
+    largest = max(batches.values())
+    return {
+        "batches": batches,
+        "max_absolute_difference": largest,
+        "max_relative_difference": largest / float(np.abs(a).max()),
+        "min_cosine": float(cosine.min()),
+    }
+
+
+def log_onnx(run_id: str, path: Path, size: int) -> Any:
+    """The graph as a logged model of the same run."""
+    import mlflow  # noqa: PLC0415
+
+    proto = onnx.load(path)
+    dim = proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    with mlflow.start_run(run_id=run_id):
+        return mlflow.onnx.log_model(
+            proto,
+            name="encoder-onnx",
+            signature=signature(size, dim),
+            save_as_external_data=False,
+            pip_requirements=[f"onnx=={onnx.__version__}", f"onnxruntime=={onnxruntime.__version__}"],
+        )
+
+
+if __name__ == "__main__":
+    stage.run(f"export@{sys.argv[1]}", lambda: main(sys.argv[1]))

@@ -1,0 +1,187 @@
+"""The whole line as a Prefect flow: `python -m pipelines.flow [FOLDER]`.
+
+The graph and its cache are DVC's; Prefect adds when, what beside what, and the record of it. One task run a stage.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path.cwd()
+SETTINGS = {
+    "PREFECT_HOME": str(ROOT / ".prefect"),
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",  # the flow prints its own lines; all are in Prefect's page
+    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
+    "DO_NOT_TRACK": "1",
+}
+for name, value in SETTINGS.items():
+    os.environ.setdefault(name, value)  # before Prefect reads them, at import
+
+from prefect import flow, get_run_logger, task  # noqa: E402
+from prefect.artifacts import create_table_artifact  # noqa: E402
+from prefect.futures import PrefectFuture  # noqa: E402
+from prefect.states import Completed, Failed, State  # noqa: E402
+from prefect.task_runners import ThreadPoolTaskRunner  # noqa: E402
+
+from pipelines import config, deploy, graph, hardware, report, stage, tracking  # noqa: E402
+from pipelines.config import ConfigError  # noqa: E402
+from pipelines.stage import StageError  # noqa: E402
+
+SIDE_BY_SIDE = min(len(report.METHODS), 1 + hardware.cores())
+CHATTER = ("Running stage", "> ", "Updating lock file", "Generating lock file", "To track the changes",
+           "To enable auto staging", "Use `dvc push`", "\tgit add", "\tdvc config", "ERROR: failed to reproduce")  # fmt: skip
+
+
+@task
+def run_stage(node: graph.Node) -> State[Any]:
+    """One stage through DVC. Fails with the sentence that the stage itself printed."""
+    if node.unchanged:
+        say(node.name, "unchanged")
+        return Completed(name="Unchanged", message="nothing that it depends on has changed")
+    threads = str(max(1, hardware.cores() // SIDE_BY_SIDE))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", node.address],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env=os.environ
+        | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "OMP_NUM_THREADS": threads,
+            "OPENBLAS_NUM_THREADS": threads,
+            "PYTHONUNBUFFERED": "1",
+            "DVC_NO_ANALYTICS": "1",
+        },
+    )
+    assert process.stdout is not None
+    lines = []
+    skipped = False
+    for line in process.stdout:
+        skipped |= "didn't change, skipping" in line
+        if line.strip() and not line.startswith(CHATTER):
+            lines.append(line.rstrip())
+            say(node.name, line.rstrip())
+    if process.wait() != 0:
+        own = [line for line in lines if line.startswith(f"{node.name}: ")]
+        return Failed(message=own[-1] if own else f"{node.name}: " + " / ".join(lines[-3:]))
+    return Completed(name="Unchanged") if skipped else Completed()
+
+
+def say(name: str, line: str) -> None:
+    """A stage's line for the terminal and for Prefect's page."""
+    shown = line.removeprefix(f"{name} ").removeprefix(f"{name}: ")
+    print(f"{name:<16} {shown}", flush=True)
+    get_run_logger().info(shown)
+
+
+@flow(name="encoder-foundry", task_runner=ThreadPoolTaskRunner(max_workers=SIDE_BY_SIDE))  # type: ignore[arg-type]
+def pipeline(nodes: list[graph.Node]) -> State[Any]:
+    """Every stage as soon as what it stands on is done; a failure stops its dependants only."""
+    futures: dict[str, PrefectFuture[Any]] = {}
+    for node in nodes:
+        upstream = [futures[address] for address in node.upstream]
+        futures[node.address] = run_stage.with_options(task_run_name=node.name).submit(node, wait_for=upstream)
+    failed = []
+    for node in nodes:
+        futures[node.address].wait()
+        state = futures[node.address].state
+        if state.is_failed() or state.is_crashed():
+            failed.append(state.message or f"{node.name}: failed")
+    if failed:
+        return Failed(message="\n".join(failed))
+    c = config.load()
+    metrics = report.read_metrics()
+    create_table_artifact(report.table(c, metrics), key=f"{slug(c.dataset)}-results", description=c.dataset)
+    serve()
+    return Completed()
+
+
+@task(task_run_name="deploy")
+def serve() -> None:
+    """Champion and methods on TorchServe, their answers compared with torch's."""
+    with deploy.server() as runtime:
+        deploy.put(runtime)
+        answer, cosine = deploy.check(runtime)
+    print(f"\nthe endpoint answers {answer}\nsmallest cosine to torch over every endpoint: {cosine:.6f}")
+
+
+def slug(name: str) -> str:
+    """A name as Prefect takes it for an artifact: small letters, digits and dashes."""
+    return "".join(ch if ch.isascii() and ch.isalnum() else "-" for ch in name.lower()).strip("-") or "dataset"
+
+
+def adopt(folder: Path, recipe: str) -> None:
+    """Make a folder of images the data set: copied into data/raw under DVC, params.yaml from the recipe."""
+    name = folder.resolve().name
+    source = Path("recipes", f"{recipe}.yaml")
+    if not folder.is_dir():
+        raise StageError(f"{folder} is not a folder")
+    if not source.exists():
+        known = ", ".join(sorted(p.stem for p in Path("recipes").glob("*.yaml")))
+        raise StageError(f"{recipe} is not a recipe; there are: {known}")
+    target = stage.RAW / name
+    if not target.exists():
+        done = subprocess.run(
+            [sys.executable, "-m", "dvc", "add", "--quiet", "--out", str(target), str(folder)], check=False
+        )
+        if done.returncode:
+            raise StageError(f"{folder} could not be added to DVC; see above")
+    lines = source.read_text().splitlines(keepends=True)
+    changed = "".join(f"dataset: {name}\n" if line.startswith("dataset:") else line for line in lines)
+    if changed != config.PARAMS.read_text():
+        shutil.copyfile(config.PARAMS, stage.SCRATCH / "params.before.yaml")
+        config.PARAMS.write_text(changed)
+        print(
+            f"params.yaml is now the recipe {recipe} for {name}; the one before is in {stage.SCRATCH}/params.before.yaml"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m pipelines.flow", description=__doc__)
+    parser.add_argument("folder", nargs="?", type=Path, help="a folder of images; without it, what params.yaml names")
+    parser.add_argument("--recipe", default="photos", help="a file of recipes/, for FOLDER (default: photos)")
+    given = parser.parse_args()
+    started = time.monotonic()
+    stage.SCRATCH.mkdir(exist_ok=True)
+    try:
+        if given.folder:
+            adopt(given.folder, given.recipe)
+        c = config.load()
+        nodes = graph.read()
+        if "prepare" not in {n.name for n in nodes if n.unchanged}:
+            known = {n.name for n in nodes}
+            if not (stage.RAW / c.dataset).exists() and f"download@{c.dataset}" not in known:
+                raise StageError(f"{stage.RAW / c.dataset} is not here; name a folder: python -m pipelines.flow FOLDER")
+        tracking.connect()  # once, before several stages do
+    except (ConfigError, StageError) as error:
+        sys.exit(str(error))
+    try:
+        state = pipeline(nodes, return_state=True)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    if not state.is_completed():
+        sys.exit(f"\n{state.message}")
+    metrics = report.read_metrics()
+    print(f"\n{report.text(report.table(c, metrics))}\n")
+    for sentence in report.verdicts(c, metrics):
+        print(sentence)
+    print(f"\n{time.monotonic() - started:.0f} s in all. To serve it: make serve, then\n  {curl(c.dataset)}")
+
+
+def curl(dataset: str) -> str:
+    python = os.path.relpath(sys.executable)
+    return (
+        f'curl -H "Authorization: Bearer $({python} -m serving.client --token)" '
+        f"-T IMAGE http://127.0.0.1:8080/predictions/{dataset}-encoder"
+    )
+
+
+if __name__ == "__main__":
+    main()

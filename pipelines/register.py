@@ -1,0 +1,163 @@
+"""Stage register@<method>: encoder and figures → a run and a version in MLflow, artifacts/<method>/version.json.
+
+Idempotent: an encoder of the same digest is registered once.
+"""
+
+import hashlib
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import yaml
+
+from data.shards import Manifest
+from models import saved
+from pipelines import config, stage, tracking
+from pipelines.config import Config
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+CONTROL = "control"
+
+
+def main(name: str) -> None:
+    c = config.load()
+    checkpoint = torch.load(stage.artifact(name, "checkpoint.pt"), weights_only=True)
+    spec, weights = checkpoint["spec"], checkpoint["weights"]
+    metrics = json.loads(stage.artifact(name, "metrics.json").read_text())
+    digest = encoder_digest(spec, weights)
+    client = tracking.connect()
+    model = f"{c.dataset}-encoder"
+    found = tracking.versions(client, model, "encoder_digest", digest)
+    if found:
+        version = found[0]
+    else:
+        run_id = log_run(client, c, name, checkpoint["run_id"], metrics)
+        logged = log_encoder(run_id, spec, weights)
+        version = tracking.register(client, model, logged, {"method": name, "encoder_digest": digest})
+    for control in metrics.keys() - {name}:
+        ensure_control(client, c.dataset, control, metrics[control])
+    receipt = {"model": model, "version": str(version.version), "encoder_digest": digest, "run_id": version.run_id}
+    stage.artifact(name, "version.json").write_text(json.dumps(receipt, indent=2) + "\n")
+    print(f"registered {model} version {version.version} ({name})")
+
+
+def encoder_digest(spec: saved.Spec, weights: dict[str, torch.Tensor]) -> str:
+    """SHA-256 over the spec and every tensor's name and bytes."""
+    digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode())
+    for key in sorted(weights):
+        digest.update(key.encode())
+        digest.update(weights[key].numpy().tobytes())
+    return digest.hexdigest()
+
+
+def log_run(client: "MlflowClient", c: Config, name: str, run_id: str, metrics: dict[str, Any]) -> str:
+    """Params, curves, figures, dataset and lineage as one finished run."""
+    import mlflow  # noqa: PLC0415
+    from mlflow.data.dataset_source_registry import resolve_dataset_source  # noqa: PLC0415
+    from mlflow.data.meta_dataset import MetaDataset  # noqa: PLC0415
+
+    run_id = tracking.ensure_run(client, c.dataset, name, run_id)
+    tracking.replay(client, run_id, stage.artifact(name, "history.jsonl"))
+    shown = {
+        "method": name,
+        "seed": c.seed,
+        "prepare": asdict(c.prepare),
+        name: asdict(c.method(name)),
+        "probe": asdict(c.probe),
+    }
+    raw = dvc_digest("prepare", "deps", str(stage.RAW / c.dataset))
+    lineage = {
+        "method": name,
+        "git_commit": git_commit(),
+        "lock_digest": hashlib.sha256(Path("requirements.lock").read_bytes()).hexdigest(),
+        "data_digest": Manifest.read(stage.PREPARED).digest,
+        "dvc_digest_raw": raw,
+        "dvc_digest_prepared": dvc_digest("prepare", "outs", str(stage.PREPARED)),
+    }
+    source = resolve_dataset_source(str((stage.RAW / c.dataset).resolve()))
+    with mlflow.start_run(run_id=run_id):
+        mlflow.log_params(tracking.flat(shown))
+        mlflow.set_tags(lineage)
+        mlflow.log_input(MetaDataset(source, name=c.dataset, digest=raw[:36]), context="pretraining")
+        mlflow.log_metrics(metrics[name])
+        for file in ("history.jsonl", "metrics.json"):
+            mlflow.log_artifact(str(stage.artifact(name, file)))
+    return run_id
+
+
+def log_encoder(run_id: str, spec: saved.Spec, weights: dict[str, torch.Tensor]) -> Any:
+    """The encoder as a logged model of the run: plain tensors, their spec, and the code that reads them."""
+    import mlflow  # noqa: PLC0415
+
+    s = spec["image_size"]
+    example = torch.zeros(2, 3, s, s, dtype=torch.uint8)
+    dim = saved.restore(spec, weights)(example).shape[1]
+    with tempfile.TemporaryDirectory() as scratch, mlflow.start_run(run_id=run_id):
+        folder = Path(scratch, "encoder")
+        saved.save(folder, spec, weights)
+        return mlflow.pyfunc.log_model(
+            name="encoder",
+            loader_module="models.saved",
+            data_path=str(folder),
+            code_paths=["models"],
+            signature=signature(s, dim),
+            pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", "safetensors", "numpy"],
+        )
+
+
+def signature(size: int, dim: int) -> Any:
+    """uint8 (batch, 3, size, size) → float32 (batch, dim)."""
+    from mlflow.models import ModelSignature  # noqa: PLC0415
+    from mlflow.types import Schema, TensorSpec  # noqa: PLC0415
+
+    return ModelSignature(
+        Schema([TensorSpec(np.dtype(np.uint8), (-1, 3, size, size))]),
+        Schema([TensorSpec(np.dtype(np.float32), (-1, dim))]),
+    )
+
+
+def ensure_control(client: "MlflowClient", dataset: str, name: str, metrics: dict[str, float]) -> None:
+    """One run a control and its figures, so that it stands beside the methods; made once."""
+    from mlflow.entities import Metric, RunTag  # noqa: PLC0415
+
+    digest = hashlib.sha256(json.dumps([name, metrics], sort_keys=True).encode()).hexdigest()
+    where = tracking.experiment(client, dataset)
+    with tracking.locked():
+        if client.search_runs([where], f"tags.figures_digest = '{digest}'", max_results=1):
+            return
+        run = client.create_run(where, run_name=name)
+        client.log_batch(
+            run.info.run_id,
+            metrics=[Metric(k, v, run.info.start_time, 0) for k, v in metrics.items()],
+            tags=[RunTag("method", name), RunTag("figures_digest", digest), RunTag(CONTROL, "true")],
+        )
+        client.set_terminated(run.info.run_id)
+
+
+def git_commit() -> str:
+    """The commit that is checked out, with `-dirty` when files differ from it; `none` outside git."""
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return described.stdout.strip() or "none"
+
+
+def dvc_digest(stage_name: str, kind: str, path: str) -> str:
+    """The digest of a path that dvc.lock records; `unknown` when the stage ran outside DVC."""
+    lock = Path("dvc.lock")
+    stages = yaml.safe_load(lock.read_text())["stages"] if lock.exists() else {}
+    entries = stages.get(stage_name, {}).get(kind, [])
+    return next((str(e["md5"]) for e in entries if e["path"] == path), "unknown")
+
+
+if __name__ == "__main__":
+    stage.run(f"register@{sys.argv[1]}", lambda: main(sys.argv[1]))

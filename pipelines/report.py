@@ -1,0 +1,57 @@
+"""The table at the end: methods and their controls, one line each."""
+
+import json
+from typing import Any
+
+from pipelines import stage
+from pipelines.config import Config
+
+METHODS = ("simclr", "mae", "dino")
+Table = list[dict[str, str]]
+
+
+def read_metrics() -> dict[str, dict[str, dict[str, float]]]:
+    """Method → who (the method, its random encoder, pixels) → figures."""
+    return {m: json.loads(stage.artifact(m, "metrics.json").read_text()) for m in METHODS}
+
+
+def table(c: Config, metrics: dict[str, dict[str, dict[str, float]]]) -> Table:
+    """Top-1 in percent on test, mean ± sd over the label draws; the controls after the methods."""
+    rows = {who: figures for m in METHODS for who, figures in metrics[m].items()}
+    order = [*METHODS, *(f"random-{m}" for m in METHODS), "pixels"]
+    labelled = "knn" in rows[METHODS[0]]
+    return [line(who, rows[who], c, labelled) for who in order]
+
+
+def line(who: str, f: dict[str, float], c: Config, labelled: bool) -> dict[str, str]:
+    shown = {"encoder": who}
+    if labelled:
+        for n in c.probe.shots:
+            few = f"{n} label{'s' if n > 1 else ''} a class"
+            shown[few] = f"{f[f'linear_{n}']:.1f} ± {f[f'linear_{n}_sd']:.1f}"
+        shown["all labels"] = f"{f['linear_all']:.1f}"
+        shown["kNN"] = f"{f['knn']:.1f}"
+    shown["retrieval"] = f"{f['retrieval']:.1f}"
+    return shown
+
+
+def verdicts(c: Config, metrics: dict[str, dict[str, dict[str, float]]]) -> list[str]:
+    """Where a method is not above its own controls, one sentence each; one sentence if it is everywhere."""
+    keys = [k for k in [*(f"linear_{n}" for n in c.probe.shots), "linear_all", "knn"] if k in metrics["mae"]["mae"]]
+    below = [
+        f"{m} is not above {control} in {', '.join(lost)}"
+        for m in METHODS
+        for control in (f"random-{m}", "pixels")
+        if (lost := [k for k in keys if metrics[m][m][k] <= metrics[m][control][k]])
+    ]
+    if not keys:
+        return ["no labels: only the retrieval of a second view was measured"]
+    return below or ["every method is above its own random encoder and above raw pixels in every column"]
+
+
+def text(rows: Table, **more: Any) -> str:
+    """The table for a terminal."""
+    widths = {k: max(len(k), *(len(r[k]) for r in rows)) for k in rows[0]}
+    head = "  ".join(k.ljust(w) for k, w in widths.items())
+    body = ["  ".join(r[k].ljust(w) for k, w in widths.items()) for r in rows]
+    return "\n".join([head, "─" * len(head), *body])

@@ -1,0 +1,56 @@
+"""What every stage shares: the places of its files, one lock, and one sentence when it fails."""
+
+import ctypes
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from data import DataError
+from models.encoder import CheckpointError
+from pipelines.config import ConfigError
+
+RAW = Path("data/raw")
+PREPARED = Path("data/prepared")
+SCRATCH = Path(".scratch")  # checkpoints of unfinished runs, locks; git-ignored, outside DVC's outs
+PROMOTED = Path("artifacts/promoted.json")
+
+
+class StageError(Exception):
+    """What is wrong and what to do: one sentence for the person."""
+
+
+def artifact(method: str, name: str) -> Path:
+    """Where a stage of a method puts or finds a file."""
+    return Path("artifacts", method, name)
+
+
+def run(name: str, work: Callable[[], None]) -> None:
+    """Do a stage's work alone, die with the parent, and turn what people can mend into a sentence and exit code 1."""
+    if sys.platform == "linux":  # a killed `dvc` must not leave a stage behind that goes on writing
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    try:
+        with locked(name):
+            work()
+    except (ConfigError, DataError, CheckpointError, StageError) as error:
+        sys.exit(f"{name}: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Hold the lock of this name in the scratch folder; wait, aloud, while another process has it."""
+    path = SCRATCH / "locks" / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{name}: another process is at it; waiting for it to end", file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

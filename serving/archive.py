@@ -1,0 +1,57 @@
+"""An encoder's ONNX file → a TorchServe archive (.mar)."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from serving import ServingError
+
+HERE = Path(__file__).resolve().parent
+
+
+def build(onnx: Path, decode: Path, out: Path, name: str, version: str) -> None:
+    """Pack the network, the handler, the decoder and the model's settings into `out`, atomically.
+
+    `decode` is the file that turned the training images into tensors; it goes in as it stands.
+    Raises ServingError when a file is missing or TorchServe's archiver refuses.
+    """
+    parts = {
+        "encoder.onnx": onnx,
+        "handler.py": HERE / "handler.py",
+        "decode.py": decode,
+        "model-config.yaml": HERE / "model-config.yaml",
+    }
+    missing = [str(path) for path in parts.values() if not path.is_file()]
+    if missing:
+        raise ServingError(f"The archive {out} lacks {', '.join(missing)}; run the stage before it.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".archive-") as folder:
+        stage = Path(folder)
+        for part, path in parts.items():
+            shutil.copyfile(path, stage / part)
+        arguments = {
+            "--model-name": name,
+            "--version": version,
+            "--serialized-file": "encoder.onnx",
+            "--handler": "handler.py",
+            "--extra-files": "decode.py",
+            "--config-file": "model-config.yaml",
+            "--export-path": ".",
+        }
+        (stage / "tmp").mkdir()
+        done = subprocess.run(
+            [sys.executable, "-m", "model_archiver.model_packaging", *sum(arguments.items(), ())],
+            cwd=stage,
+            # The archiver first deletes whatever is called `name` in the temporary folder: give it its own.
+            env=os.environ | {"TMPDIR": str(stage / "tmp")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            reason = (done.stderr.strip() or "it gave no reason").splitlines()[-1]
+            raise ServingError(f"The archive {out} could not be made from {onnx}: {reason}")
+        (stage / f"{name}.mar").replace(out)

@@ -1,0 +1,50 @@
+"""`artifacts/promoted.json`: which archives are to be served, and under which names."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving import ServingError
+
+
+@dataclass(frozen=True)
+class Model:
+    """One name on the server; the same archive may stand under several."""
+
+    name: str
+    method: str
+    version: str
+    archive: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Promoted:
+    """All names to be served; the champion of a dataset is called `<dataset>-encoder`."""
+
+    dataset: str
+    champion: str
+    models: tuple[Model, ...]
+
+    @property
+    def encoder(self) -> str:
+        """The name under which the champion is served."""
+        return f"{self.dataset}-encoder"
+
+
+def read(path: Path) -> Promoted:
+    """Read the file; archives are relative to the folder that holds `artifacts/`.
+
+    Raises ServingError when nothing is promoted or the file is not what the pipeline writes.
+    """
+    root = path.resolve().parent.parent
+    try:
+        given = json.loads(path.read_text())
+        models = tuple(Model(**model | {"archive": root / model["archive"]}) for model in given["models"])
+        return Promoted(given["dataset"], given["champion"], models)
+    except FileNotFoundError as error:
+        raise ServingError(f"Nothing is promoted yet, {path} is missing; run `make demo` first.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ServingError(
+            f"{path} is not what the pipeline writes ({type(error).__name__}: {error}); run `make demo`."
+        ) from error

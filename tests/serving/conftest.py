@@ -1,0 +1,103 @@
+"""A tiny network with a known answer, packed into archives, and one real TorchServe for the session."""
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from serving import archive
+from serving.deploy import deploy
+from serving.runtime import Runtime
+from serving.server import Server
+
+ROOT = Path(__file__).resolve().parents[2]
+DECODE = ROOT / "data" / "decode.py"
+SIZE, DIM = 4, 5
+WEIGHTS = np.random.default_rng(0).normal(size=(3 * SIZE * SIZE, DIM)).astype(np.float32)
+
+Promote = Callable[..., Path]
+MakeArchive = Callable[..., Path]
+
+
+def network(path: Path, version: str = "3", **metadata: str) -> Path:
+    """flatten → float → / 255 → × WEIGHTS · version, so that versions differ in their answers."""
+    nodes = [
+        helper.make_node("Flatten", ["images"], ["flat"]),
+        helper.make_node("Cast", ["flat"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["float", "scale"], ["unit"]),
+        helper.make_node("MatMul", ["unit", "weights"], ["embeddings"]),
+    ]
+    constants = [
+        numpy_helper.from_array(np.float32(255), "scale"),
+        numpy_helper.from_array(WEIGHTS * np.float32(version), "weights"),
+    ]
+    images = helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", 3, SIZE, SIZE])
+    embeddings = helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, ["batch", DIM])
+    graph = helper.make_graph(nodes, "tiny", [images], [embeddings], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    spec = {"size": SIZE, "filter": "bilinear", "resize": "shorter side", "crop": "centre"}
+    about = {"dataset": "digits", "method": "simclr", "version": version, "dim": DIM}
+    helper.set_model_props(model, {"preprocess": json.dumps(spec), "model": json.dumps(about)} | metadata)
+    onnx.save(model, path)
+    return path
+
+
+def picture(seed: int) -> tuple[bytes, NDArray[np.uint8]]:
+    """A PNG of the network's own size, so that resizing does nothing, and its pixels (4, 4, 3)."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (SIZE, SIZE, 3), np.uint8)
+    png = io.BytesIO()
+    Image.fromarray(pixels).save(png, "PNG")
+    return png.getvalue(), pixels
+
+
+def expected(pixels: NDArray[np.uint8], version: int = 3) -> NDArray[np.float32]:
+    """What the network answers, from NumPy: rows are channel-major."""
+    flat = pixels.transpose(2, 0, 1).reshape(-1) / 255
+    return np.asarray(flat @ WEIGHTS * version, np.float32)
+
+
+def entry(name: str, path: Path, version: str = "3", **changed: Any) -> dict[str, Any]:
+    """One model of promoted.json."""
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    model = {"name": name, "method": "simclr", "version": version, "archive": str(path), "sha256": digest}
+    return model | changed
+
+
+def promote(folder: Path, *models: dict[str, Any]) -> Path:
+    """Write `folder`/artifacts/promoted.json."""
+    path = folder / "artifacts" / "promoted.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"dataset": "digits", "champion": "simclr", "models": models}))
+    return path
+
+
+@pytest.fixture(scope="session")
+def make_archive(tmp_path_factory: pytest.TempPathFactory) -> MakeArchive:
+    """Pack the tiny network of a version into an archive."""
+
+    def make(version: str = "3", **metadata: str) -> Path:
+        folder = tmp_path_factory.mktemp("archive")
+        out = folder / "encoder.mar"
+        archive.build(network(folder / "any.onnx", version, **metadata), DECODE, out, "digits", version)
+        return out
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory, make_archive: MakeArchive) -> Iterator[Runtime]:
+    """A running TorchServe that serves one archive under two names."""
+    folder = tmp_path_factory.mktemp("server")
+    mar = make_archive()
+    with Server(Runtime(folder / "run"), free_ports=True) as started:
+        deploy(promote(folder, entry("digits-encoder", mar), entry("digits-simclr", mar)), started.runtime)
+        yield started.runtime

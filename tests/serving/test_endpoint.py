@@ -1,0 +1,164 @@
+"""The endpoint of a real TorchServe, asked by curl and by the client."""
+
+import json
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+import requests
+
+from serving import ServingError
+from serving.client import Client, ImageError
+from serving.runtime import Runtime
+from tests.serving.conftest import ROOT, entry, expected, picture, promote
+
+
+@pytest.fixture
+def png(tmp_path: Path) -> Path:
+    path = tmp_path / "digit.png"
+    path.write_bytes(picture(1)[0])
+    return path
+
+
+@pytest.mark.parametrize("name", ["digits-encoder", "digits-simclr"])
+def test_both_names_give_the_networks_vector(server: Runtime, name: str) -> None:
+    png, pixels = picture(2)
+    vector = Client.of(server).embed(name, png)
+    assert vector.dtype == np.float32
+    np.testing.assert_allclose(vector, expected(pixels), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "upload",
+    [
+        "-T {png}",
+        "--data-binary @{png} -H Content-Type:application/octet-stream",
+        "--data-binary @{png} -H Content-Type:image/png",
+        "--data-binary @{png} -H Content-Type:application/json",
+        "-F data=@{png}",
+    ],
+)
+def test_the_line_of_the_readme_and_its_relatives_work(server: Runtime, png: Path, upload: str) -> None:
+    token = f"$({sys.executable} -m serving.client --token --run {server.folder})"
+    url = f"{server.address('inference')}/predictions/digits-encoder"
+    line = f'curl -sS --max-time 20 -H "Authorization: Bearer {token}" {upload.format(png=png)} {url}'
+    done = subprocess.run(line, shell=True, cwd=ROOT, capture_output=True, check=True)
+    np.testing.assert_allclose(json.loads(done.stdout)["embeddings"], [expected(picture(1)[1])], rtol=1e-5)
+
+
+def test_two_hundred_images_at_once_each_get_their_own_vector(server: Runtime) -> None:
+    pictures = [picture(seed) for seed in range(200)]
+    answers = Client.of(server).embed_many("digits-encoder", [png for png, _ in pictures])
+    for answer, (_, pixels) in zip(answers, pictures, strict=True):
+        assert not isinstance(answer, ImageError)
+        np.testing.assert_allclose(answer, expected(pixels), rtol=1e-4, atol=1e-5)
+
+
+def test_corrupt_images_among_others_are_refused_alone(server: Runtime) -> None:
+    pictures = [picture(seed) for seed in range(60)]
+    bodies = [png[:-30] if row % 3 == 1 else png for row, (png, _) in enumerate(pictures)]
+    for row, answer in enumerate(Client.of(server).embed_many("digits-encoder", bodies)):
+        if row % 3 == 1:
+            assert isinstance(answer, ImageError)
+        else:
+            assert not isinstance(answer, ImageError)
+            np.testing.assert_allclose(answer, expected(pictures[row][1]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("body", "status"), [(b"", 400), (b"words", 415), (b"\x89PNG\r\n\x1a\n....", 400)])
+def test_an_unusable_image_has_a_status_and_a_sentence(server: Runtime, body: bytes, status: int) -> None:
+    client = Client.of(server)
+    url = f"{client.address}/predictions/digits-encoder"
+    response = client.session.post(url, data=body, timeout=20)
+    assert response.status_code == status
+    assert response.headers["Content-Type"] == "application/json"
+    assert response.json()["error"].endswith(".")
+
+
+def test_a_file_beyond_the_limit_is_an_image_error(server: Runtime, tmp_path: Path) -> None:
+    big = tmp_path / "big.png"
+    big.write_bytes(bytes(21 << 20))
+    with pytest.raises(ImageError, match="larger than the server accepts"):
+        Client.of(server).embed("digits-encoder", big)
+
+
+@pytest.mark.parametrize("token", [None, "wrong"])
+def test_without_the_token_there_is_no_answer(server: Runtime, token: str | None) -> None:
+    with pytest.raises(ServingError, match="status 400: Token Authorization failed"):
+        Client(server.address("inference"), token).embed("digits-encoder", picture(1)[0])
+
+
+def test_the_inference_token_does_not_manage(server: Runtime) -> None:
+    headers = {"Authorization": f"Bearer {server.token('inference')}"}
+    url = f"{server.address('management')}/models/digits-encoder"
+    assert requests.delete(url, headers=headers, timeout=20).status_code == 400
+    Client.of(server).embed("digits-encoder", picture(1)[0])
+
+
+def test_clients_that_go_away_in_the_middle_leave_the_server_well(server: Runtime) -> None:
+    place = urlsplit(server.address("inference"))
+    png, pixels = picture(3)
+    head = (
+        f"POST /predictions/digits-encoder HTTP/1.1\r\nHost: {place.netloc}\r\n"
+        f"Authorization: Bearer {server.token('inference')}\r\nContent-Length: {len(png)}\r\n\r\n"
+    ).encode()
+
+    def give_up(bodies: bytes) -> None:
+        with socket.create_connection((place.hostname, place.port)) as connection:
+            connection.sendall(head + bodies)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(give_up, [png, png[:10]] * 20))
+    vector = Client.of(server).embed("digits-encoder", png)
+    np.testing.assert_allclose(vector, expected(pixels), rtol=1e-4, atol=1e-5)
+
+
+def command(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "serving.client", *map(str, arguments)]
+    environment = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(line, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_command_prints_a_line_an_image_and_names_bad_ones(
+    server: Runtime,
+    png: Path,
+    tmp_path: Path,
+) -> None:
+    bad = tmp_path / "notes.png"
+    bad.write_text("no image")
+    promote(tmp_path, entry("digits-encoder", png))
+    done = command("--run", server.folder, png, bad, "absent.png", png, cwd=tmp_path)
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["image"] for line in lines] == [str(png)] * 2
+    np.testing.assert_allclose(lines[0]["embedding"], expected(picture(1)[1]), rtol=1e-5)
+    assert [line.split(":")[0] for line in done.stderr.splitlines()] == [
+        str(bad),
+        "absent.png cannot be read",
+    ]
+    assert done.returncode == 1
+
+
+def test_the_command_says_in_one_sentence_what_is_wrong_with_the_server(
+    server: Runtime, png: Path, tmp_path: Path
+) -> None:
+    unknown = command("--run", server.folder, "--model", "nobody", png)
+    nothing = command("--run", tmp_path, "--model", "digits-encoder", png)
+    unpromoted = command("--run", server.folder, png, cwd=tmp_path)
+    assert unknown.stderr == "The server refuses nobody with status 404: Model not found: nobody\n"
+    assert nothing.stderr == f"No server runs in {tmp_path}; start one with `make serve`.\n"
+    assert unpromoted.stderr.startswith("Nothing is promoted yet")
+    assert {done.returncode for done in (unknown, nothing, unpromoted)} == {2}
+
+
+def test_a_silent_server_is_given_up_after_the_time_out() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(ServingError, match=r"gave no answer for x in 0\.2 s"):
+            Client(address, timeout=0.2).embed("x", b"image")
+    with pytest.raises(ServingError, match="No server answers"):
+        Client(address).embed("x", b"image")
