@@ -23,10 +23,10 @@ SETTINGS = {
 for name, value in SETTINGS.items():
     os.environ.setdefault(name, value)  # before Prefect reads them, at import
 
-from prefect import flow, get_run_logger, task  # noqa: E402
+from prefect import State, flow, get_run_logger, task  # noqa: E402
 from prefect.artifacts import create_table_artifact  # noqa: E402
 from prefect.futures import PrefectFuture  # noqa: E402
-from prefect.states import Completed, Failed, State  # noqa: E402
+from prefect.states import Completed, Failed  # noqa: E402
 from prefect.task_runners import ThreadPoolTaskRunner  # noqa: E402
 
 from pipelines import config, deploy, graph, hardware, report, stage, tracking  # noqa: E402
@@ -34,8 +34,10 @@ from pipelines.config import ConfigError  # noqa: E402
 from pipelines.stage import StageError  # noqa: E402
 
 SIDE_BY_SIDE = min(len(report.METHODS), 1 + hardware.cores())
-CHATTER = ("Running stage", "> ", "Updating lock file", "Generating lock file", "To track the changes",
-           "To enable auto staging", "Use `dvc push`", "\tgit add", "\tdvc config", "ERROR: failed to reproduce")  # fmt: skip
+CHATTER = (
+    *("Running stage", "> ", "Updating lock file", "Generating lock file", "ERROR: failed to reproduce"),
+    *("To track the changes", "To enable auto staging", "Use `dvc push`", "\tgit add", "\tdvc config"),
+)
 
 
 @task
@@ -77,7 +79,8 @@ def run_stage(node: graph.Node) -> State[Any]:
 def say(name: str, line: str) -> None:
     """A stage's line for the terminal and for Prefect's page."""
     shown = line.removeprefix(f"{name} ").removeprefix(f"{name}: ")
-    print(f"{name:<16} {shown}", flush=True)
+    sys.stdout.write(f"{name:<16} {shown}\n")  # in one piece: stages run side by side
+    sys.stdout.flush()
     get_run_logger().info(shown)
 
 
@@ -87,7 +90,8 @@ def pipeline(nodes: list[graph.Node]) -> State[Any]:
     futures: dict[str, PrefectFuture[Any]] = {}
     for node in nodes:
         upstream = [futures[address] for address in node.upstream]
-        futures[node.address] = run_stage.with_options(task_run_name=node.name).submit(node, wait_for=upstream)
+        named = run_stage.with_options(task_run_name=node.name)
+        futures[node.address] = named.submit(node, wait_for=upstream)  # type: ignore[call-overload]
     failed = []
     for node in nodes:
         futures[node.address].wait()
@@ -136,11 +140,10 @@ def adopt(folder: Path, recipe: str) -> None:
     lines = source.read_text().splitlines(keepends=True)
     changed = "".join(f"dataset: {name}\n" if line.startswith("dataset:") else line for line in lines)
     if changed != config.PARAMS.read_text():
-        shutil.copyfile(config.PARAMS, stage.SCRATCH / "params.before.yaml")
+        kept = stage.SCRATCH / "params.before.yaml"
+        shutil.copyfile(config.PARAMS, kept)
         config.PARAMS.write_text(changed)
-        print(
-            f"params.yaml is now the recipe {recipe} for {name}; the one before is in {stage.SCRATCH}/params.before.yaml"
-        )
+        print(f"params.yaml is now the recipe {recipe} for {name}; the one before is in {kept}")
 
 
 def main() -> None:
@@ -169,7 +172,8 @@ def main() -> None:
     if not state.is_completed():
         sys.exit(f"\n{state.message}")
     metrics = report.read_metrics()
-    print(f"\n{report.text(report.table(c, metrics))}\n")
+    print(f"\ntop-1 on the test split in percent, mean ± sd over {c.probe.draws} label draws\n")
+    print(f"{report.text(report.table(c, metrics))}\n")
     for sentence in report.verdicts(c, metrics):
         print(sentence)
     print(f"\n{time.monotonic() - started:.0f} s in all. To serve it: make serve, then\n  {curl(c.dataset)}")

@@ -112,11 +112,10 @@ def agreement(extract: Extract, prepared: Prepared, seed: int) -> Metrics:
     for split, prefix in (("test", ""), ("val", "val_")):
         generator = torch.Generator().manual_seed(seed)
         batches = images(prepared, split, RETRIEVED)
-        views = [
-            extract([(view(x, prepared.manifest.preprocess.size, LAW, generator) * 255).round().byte() for x in batches])
-            for _ in range(2)
-        ]  # fmt: skip
-        metrics[f"{prefix}retrieval"] = 100 * probe.retrieval(*views)
+        size = prepared.manifest.preprocess.size
+        drawn = [[(view(x, size, LAW, generator) * 255).round().byte() for x in batches] for _ in range(2)]
+        a, b = map(extract, drawn)
+        metrics[f"{prefix}retrieval"] = 100 * probe.retrieval(a, b)
     return metrics
 
 

@@ -195,7 +195,7 @@ def main() -> None:
             address = server.runtime.address("inference")
             print(
                 f"serving at {address}, log in {server.runtime.log}, tokens in {server.runtime.keys}; try\n\n"
-                f'  curl -H "Authorization: Bearer $({Path(sys.executable).name} -m serving.client --token)" '
+                f'  curl -H "Authorization: Bearer $({os.path.relpath(sys.executable)} -m serving.client --token)" '
                 f"-T image.png {address}/predictions/{name}\n\nCtrl-C stops the server.",
                 flush=True,
             )
