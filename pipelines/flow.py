@@ -132,11 +132,10 @@ def adopt(folder: Path, recipe: str) -> None:
         raise StageError(f"{recipe} is not a recipe; there are: {known}")
     target = stage.RAW / name
     if not target.exists():
-        done = subprocess.run(
-            [sys.executable, "-m", "dvc", "add", "--quiet", "--out", str(target), str(folder)], check=False
-        )
+        command = [sys.executable, "-m", "dvc", "add", "--out", str(target), str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise StageError(f"{folder} could not be added to DVC; see above")
+            raise StageError(f"{folder} could not be added to DVC: {done.stderr.strip()}")
     lines = source.read_text().splitlines(keepends=True)
     changed = "".join(f"dataset: {name}\n" if line.startswith("dataset:") else line for line in lines)
     if changed != config.PARAMS.read_text():
