@@ -147,7 +147,8 @@ class Head(nn.Module):
         """(B, D) → (B, K). Frozen: no gradient reaches the last layer."""
         z = F.normalize(self.mlp(features), dim=1)
         weight = self.length * F.normalize(self.direction, dim=1)
-        return F.linear(z, weight.detach() if frozen else weight)
+        logits = F.linear(z, weight.detach() if frozen else weight)
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))  # also under bf16
 
 
 def by_size(views: list[Tensor]) -> list[Tensor]:
@@ -162,8 +163,9 @@ def distillation(
 
     student: (V, B, K); teacher: (2, B, K), of the first two views; center: (K,).
     """
-    p_t = F.softmax((teacher - center) / teacher_temperature, dim=2)  # centring and sharpening
-    log_p_s = F.log_softmax(student / student_temperature, dim=2)
-    pairs = -torch.einsum("gbk,vbk->gv", p_t, log_p_s) / student.shape[1]  # (2, V)
+    with torch.autocast(student.device.type, enabled=False):
+        p_t = F.softmax((teacher - center) / teacher_temperature, dim=2)  # centring and sharpening
+        log_p_s = F.log_softmax(student / student_temperature, dim=2)
+        pairs = -torch.einsum("gbk,vbk->gv", p_t, log_p_s) / student.shape[1]  # (2, V)
     same = torch.eye(*pairs.shape, dtype=torch.bool, device=pairs.device)
     return pairs.masked_fill(same, 0.0).sum() / (pairs.numel() - pairs.shape[0])

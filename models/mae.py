@@ -126,5 +126,5 @@ def reconstruction(prediction: Tensor, target: Tensor, masked: Tensor, norm_pix:
     """
     if norm_pix:
         target = (target - target.mean(dim=2, keepdim=True)) / (target.var(dim=2, keepdim=True) + 1e-6).sqrt()
-    error = (prediction - target).square().mean(dim=2)  # (B, N)
+    error = (prediction.to(target.dtype) - target).square().mean(dim=2)  # (B, N)
     return (error * masked).sum() / masked.sum()

@@ -88,9 +88,10 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
 
     z1, z2: (N, d), row i of one being the positive of row i of the other; each has 2N − 2 negatives.
     """
-    z = F.normalize(torch.cat([z1, z2]), dim=1)  # (2N, d)
-    similarity = z @ z.T / temperature  # (2N, 2N)
-    similarity.fill_diagonal_(float("-inf"))  # 1[k ≠ i]
-    n = z1.shape[0]
-    positive = torch.arange(2 * n, device=z.device).roll(n)
-    return F.cross_entropy(similarity, positive)
+    with torch.autocast(z1.device.type, enabled=False):  # similarities need more than bf16's 8 bits
+        z = F.normalize(torch.cat([z1, z2]).to(torch.promote_types(z1.dtype, torch.float32)), dim=1)  # (2N, d)
+        similarity = z @ z.T / temperature  # (2N, 2N)
+        similarity.fill_diagonal_(float("-inf"))  # 1[k ≠ i]
+        n = z1.shape[0]
+        positive = torch.arange(2 * n, device=z.device).roll(n)
+        return F.cross_entropy(similarity, positive)
