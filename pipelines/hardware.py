@@ -37,20 +37,27 @@ def taken(descriptor: int) -> bool:
     return True
 
 
-def precision(wanted: str, device: torch.device) -> torch.dtype:
-    """`auto`: bf16 where the hardware multiplies it natively; elsewhere it would be slower than fp32."""
+def precision(wanted: str, device: torch.device, encoder: Encoder) -> torch.dtype:
+    """`auto`: bf16 where the hardware multiplies it natively and it pays; elsewhere it would be slower than fp32.
+
+    On a CPU with bf16 matrix units, one thread, batch 64 to 128: ResNet steps 1.4 to 1.7 times as fast as fp32,
+    steps of small ViTs 0.6 to 0.7 times, since the casts cost more than the products save.
+    """
     if wanted == "auto":
-        native = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else cpu_bf16()
+        if device.type == "cuda":
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            native = isinstance(encoder, ResNet) and cpu_bf16()
         wanted = "bf16" if native else "fp32"
     return {"bf16": torch.bfloat16, "fp32": torch.float32}[wanted]
 
 
 def cpu_bf16() -> bool:
+    """Whether the CPU has bf16 matrix units."""
     try:
-        flags = Path("/proc/cpuinfo").read_text()
+        return "amx_bf16" in Path("/proc/cpuinfo").read_text()
     except OSError:
         return False
-    return "amx_bf16" in flags
 
 
 def layout(encoder: Encoder) -> torch.memory_format:

@@ -78,7 +78,7 @@ def train_method(
     Raises StageError when the loss is not finite; on SIGTERM it saves and exits with TRY_AGAIN.
     """
     assert isinstance(method, nn.Module)
-    dtype, layout = hardware.precision(how.precision, device), hardware.layout(method.encoder)
+    dtype, layout = hardware.precision(how.precision, device, method.encoder), hardware.layout(method.encoder)
     method.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     optimizer = optim.build(params.optim, method)
     trainable = [p for p in method.parameters() if p.requires_grad]
