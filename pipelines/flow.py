@@ -48,7 +48,7 @@ def run_stage(node: graph.Node) -> State[Any]:
         return Completed(name="Unchanged", message="nothing that it depends on has changed")
     threads = str(max(1, hardware.cores() // SIDE_BY_SIDE))
     process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "--wait-for-lock", "repro", "--single-item", node.address],
+        [sys.executable, "-m", "pipelines.child", "--wait-for-lock", "repro", "--single-item", node.address],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -1,9 +1,6 @@
 """What every stage shares: the places of its files, one lock, and one sentence when it fails."""
 
-import ctypes
 import fcntl
-import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +8,7 @@ from pathlib import Path
 
 from data import DataError
 from models.encoder import CheckpointError
+from pipelines.child import die_with_parent
 from pipelines.config import ConfigError
 
 RAW = Path("data/raw")
@@ -30,9 +28,7 @@ def artifact(method: str, name: str) -> Path:
 
 def run(name: str, work: Callable[[], None]) -> None:
     """Do a stage's work alone, die with the parent, and turn what people can mend into a sentence and exit code 1."""
-    if sys.platform == "linux":  # a killed `dvc` must not leave a stage behind that goes on writing
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-    os.environ.setdefault("PYTHONUNBUFFERED", "1")
+    die_with_parent()
     try:
         with locked(name):
             work()
