@@ -41,8 +41,12 @@ def main(name: str) -> None:
     checkpoints = Checkpoints(name, key(name, params, c.seed, c.pretrain.precision, m.digest))
     method = methods.build(name, params, m.preprocess.size, m.mean, m.std, c.seed)
     live = LiveRun(c.dataset, name, checkpoints.folder / "run_id")
-    with hardware.device() as device:
-        train_method(name, method, params, c.pretrain, batches, checkpoints, device, live.log)
+    try:
+        with hardware.device() as device:
+            train_method(name, method, params, c.pretrain, batches, checkpoints, device, live.log)
+    except StageError:
+        live.fail()
+        raise
     live.close()
     write_atomically(
         stage.artifact(name, "checkpoint.pt"),

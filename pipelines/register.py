@@ -38,6 +38,7 @@ def main(name: str) -> None:
     found = tracking.versions(client, model, "encoder_digest", digest)
     if found:
         version = found[0]
+        tracking.drop_run(client, checkpoint["run_id"], unless=version.run_id)  # the same training, done again
     else:
         run_id = log_run(client, c, name, checkpoint["run_id"], metrics)
         logged = log_encoder(run_id, spec, weights)

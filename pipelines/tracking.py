@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 FLUSH_SECONDS = 5.0
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # the page opens with curves and figures
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # nobody is watched, nothing waits offline
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
@@ -57,7 +58,7 @@ def experiment(client: "MlflowClient", dataset: str) -> str:
     """The id of the experiment that holds a dataset's runs; made if need be."""
     with locked():
         found = client.get_experiment_by_name(dataset)
-        return str(found.experiment_id if found else client.create_experiment(dataset))
+        return str(found.experiment_id if found else client.create_experiment(dataset, tags=KIND))
 
 
 def ensure_run(client: "MlflowClient", dataset: str, name: str, run_id: str | None) -> str:
@@ -70,6 +71,15 @@ def ensure_run(client: "MlflowClient", dataset: str, name: str, run_id: str | No
         except MlflowException:
             pass  # another store than the one the run was written to
     return str(client.create_run(experiment(client, dataset), run_name=name).info.run_id)
+
+
+def drop_run(client: "MlflowClient", run_id: str, unless: str) -> None:
+    """Delete the run of a training that turned out to repeat an earlier one."""
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    if run_id and run_id != unless:
+        with suppress(MlflowException):  # not in this store
+            client.delete_run(run_id)
 
 
 def log_rows(client: "MlflowClient", run_id: str, rows: Iterable[Row]) -> None:
@@ -142,6 +152,12 @@ class LiveRun:
             except Exception as error:
                 self.give_up(error)
         self.flushed = time.monotonic()
+
+    def fail(self) -> None:
+        """Send what is pending and mark the run as failed."""
+        self.close()
+        if self.id:
+            self.client.set_terminated(self.id, "FAILED")
 
     def give_up(self, error: Exception) -> None:
         """Whatever the store's failure is, it must not stop a training; registration replays the history."""

@@ -1,0 +1,52 @@
+"""`make ui`: MLflow's page and Prefect's page over this project's stores, until Ctrl-C."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from pipelines import flow, stage, tracking
+from pipelines.stage import StageError
+
+MLFLOW = 5000
+PREFECT = 4200
+HOST = "127.0.0.1"
+
+
+def main() -> None:
+    for port in (MLFLOW, PREFECT):
+        with socket.socket() as probe:
+            if probe.connect_ex((HOST, port)) == 0:
+                raise StageError(f"port {port} is taken; stop what listens there")
+    tracking.connect()
+    store = os.environ["MLFLOW_TRACKING_URI"]
+    commands = [
+        [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store, "--host", HOST, "--port", str(MLFLOW)],
+        [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(PREFECT)],
+    ]
+    log = stage.SCRATCH / "ui.log"
+    with log.open("w") as file:
+        servers = [subprocess.Popen(command, stdout=file, stderr=file, env=os.environ) for command in commands]
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        print(f"MLflow   http://{HOST}:{MLFLOW}  runs and registered models\n"
+              f"Prefect  http://{HOST}:{PREFECT}  flow runs, from {flow.SETTINGS['PREFECT_HOME']}\n"
+              f"log in {Path(log)}; Ctrl-C stops both", flush=True)  # fmt: skip
+        try:
+            os.waitpid(-1, 0)
+            raise StageError(f"a server ended by itself; see {log}")
+        except KeyboardInterrupt:
+            print()
+        finally:
+            for server in servers:
+                server.terminate()
+            for server in servers:
+                with suppress(subprocess.TimeoutExpired):
+                    server.wait(10)
+                server.kill()
+
+
+if __name__ == "__main__":
+    stage.run("ui", main)

@@ -1,0 +1,31 @@
+"""Small images, encoders and a seeded generator."""
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from models.encoder import Encoder, build
+from models.optim import OptimParams
+from models.resnet import ResNetParams
+from models.vit import ViTParams
+
+MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
+OPTIM = OptimParams("adamw", 1e-3, 0.05)
+RESNET = ResNetParams("resnet10", width=4, stem="small/2")
+VIT = ViTParams("vit_nano", patch_size=4)
+
+
+@pytest.fixture
+def generator() -> Generator:
+    return torch.Generator().manual_seed(0)
+
+
+def noise_images(n: int, size: int, seed: int = 0) -> Tensor:
+    """uint8 (n, 3, size, size)."""
+    return torch.randint(
+        256, (n, 3, size, size), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8
+    )
+
+
+def small(params: ResNetParams | ViTParams, image_size: int = 16) -> Encoder:
+    return build(params, image_size, MEAN, STD)

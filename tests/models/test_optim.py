@@ -1,0 +1,135 @@
+"""LARS against the published update, and the schedules' closed forms."""
+
+import math
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from models.optim import LARS, OptimParams, build, cosine, set_schedule, warmup_cosine
+from models.resnet import ResNetParams
+from models.vit import ViTParams
+from tests.models.conftest import RESNET, VIT, small
+
+Vector = list[float]
+
+
+def lars_step(p: Vector, g: Vector, v: Vector, lr: float, decay: float, adapt: bool) -> tuple[Vector, Vector]:
+    """One step of You et al., algorithm 1, with SimCLR's momentum that holds the learning rate."""
+    g = [gi + decay * pi for pi, gi in zip(p, g, strict=True)]
+    p_norm, g_norm = math.hypot(*p), math.hypot(*g)
+    trust = 0.001 * p_norm / g_norm if adapt and p_norm and g_norm else 1.0
+    v = [0.9 * vi + lr * trust * gi for vi, gi in zip(v, g, strict=True)]
+    return [pi - vi for pi, vi in zip(p, v, strict=True)], v
+
+
+def test_lars_is_the_published_update(generator: Generator) -> None:
+    weight, zero, bias = (torch.randn(6, generator=generator, dtype=torch.float64) for _ in range(3))
+    zero.zero_()
+    adapted, excluded = [weight.view(2, 3), zero.view(3, 2)], [bias]
+    groups = [{"params": adapted, "weight_decay": 0.1}, {"params": excluded, "adapt": False}]
+    optimizer = LARS(groups, lr=1.0, momentum=0.9)
+    state = [(p.tolist(), [0.0] * 6, decay, adapt) for p, decay, adapt in
+             [(weight, 0.1, True), (zero, 0.1, True), (bias, 0.0, False)]]  # fmt: skip
+    for lr in (0.5, 2.0, 0.1):
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        for i, p in enumerate([*adapted, *excluded]):
+            gradient = torch.randn(6, generator=generator, dtype=torch.float64)
+            p.grad = gradient.view_as(p)
+            numbers, v, decay, adapt = state[i]
+            state[i] = *lars_step(numbers, gradient.tolist(), v, lr, decay, adapt), decay, adapt
+        optimizer.step()
+        for p, (numbers, *_) in zip([*adapted, *excluded], state, strict=True):
+            assert p.flatten().tolist() == pytest.approx(numbers, rel=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_first_lars_step_knows_not_the_size_of_the_gradient(scale: float, generator: Generator) -> None:
+    p = torch.randn(4, 5, generator=generator)
+    before = p.clone()
+    p.grad = scale * torch.randn(4, 5, generator=generator)
+    LARS([{"params": [p]}], lr=2.0).step()
+    assert ((p - before).norm() / before.norm()).item() == pytest.approx(2.0 * 0.001, rel=1e-3)
+
+
+def test_lars_resumes_to_the_same_numbers(generator: Generator) -> None:
+    gradients = torch.randn(4, 3, 3, generator=generator)
+
+    def run(stop: int | None) -> Tensor:
+        p = torch.ones(3, 3)
+        optimizer = LARS([{"params": [p]}], lr=1.0)
+        for step, gradient in enumerate(gradients):
+            if step == stop:
+                state, optimizer = optimizer.state_dict(), LARS([{"params": [p]}], lr=1.0)
+                optimizer.load_state_dict(state)
+            p.grad = gradient
+            optimizer.step()
+        return p
+
+    assert torch.equal(run(stop=2), run(stop=None))
+
+
+def test_warmup_then_cosine() -> None:
+    def lr(progress: float) -> float:
+        return warmup_cosine(3.0, 1.0, 0.2, progress)
+
+    assert [lr(t) for t in (0.0, 0.1, 0.2, 0.6, 1.0)] == pytest.approx([0.0, 1.5, 3.0, 2.0, 1.0])
+    grid = [lr(i / 100) for i in range(101)]
+    assert all(a < b for a, b in pairwise(grid[:21]))
+    assert all(a > b for a, b in pairwise(grid[20:]))
+    assert warmup_cosine(3.0, 1.0, 0.0, 0.0) == 3.0
+
+
+def test_cosine_ends_and_middle() -> None:
+    values = [cosine(0.996, 1.0, t) for t in (0.0, 1 / 3, 0.5, 2 / 3, 1.0)]
+    assert values == pytest.approx([0.996, 0.997, 0.998, 0.999, 1.0], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("lr", "scaling", "batch_size", "peak"),
+    [
+        (0.3, "linear", 4096, 4.8),  # SimCLR, section 2.2
+        (0.075, "sqrt", 4096, 4.8),  # SimCLR, appendix B.1
+        (1.5e-4, "linear", 4096, 2.4e-3),  # MAE, table 8
+        (5e-4, "linear", 1024, 2e-3),  # DINO, section 3.2
+        (0.002, "none", 4096, 0.002),
+    ],
+)
+def test_peak_is_the_published_rate(lr: float, scaling: str, batch_size: int, peak: float) -> None:
+    params = OptimParams("lars", lr, 1e-6, lr_scaling=scaling)  # type: ignore[arg-type]
+    assert params.peak_lr(batch_size) == pytest.approx(peak)
+
+
+@pytest.mark.parametrize("encoder", [VIT, ViTParams("vit_nano", 4, "learned"), RESNET], ids=["fixed", "learned", "resnet"])
+@pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
+def test_vectors_get_no_decay_and_fixed_parameters_no_step(name: str, encoder: ResNetParams | ViTParams) -> None:
+    module = small(encoder)
+    optimizer = build(OptimParams(name, 0.1, 0.04), module)  # type: ignore[arg-type]
+    decayed, plain = optimizer.param_groups
+    assert (decayed["weight_decay"], decayed["adapt"]) == (0.04, True)
+    assert (plain["weight_decay"], plain["adapt"]) == (0.0, False)
+    assert all(p.ndim > 1 for p in decayed["params"])
+    assert all(p.ndim == 1 for p in plain["params"])
+    trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert trained == {id(p) for p in module.parameters() if p.requires_grad}
+    assert len(trained) == len(decayed["params"]) + len(plain["params"])
+
+
+@pytest.mark.parametrize(("end", "expected"), [(0.4, [0.04, 0.22, 0.4]), (None, [0.04] * 3)])
+def test_weight_decay_follows_a_cosine(end: float | None, expected: list[float]) -> None:
+    params = OptimParams("adamw", 5e-4, 0.04, lr_scaling="linear", weight_decay_end=end, warmup=0.1)
+    optimizer = build(params, small(VIT))
+    for progress, decay in zip((0.0, 0.5, 1.0), expected, strict=True):
+        lr = set_schedule(optimizer, params, 1024, progress)
+        decayed, plain = optimizer.param_groups
+        assert decayed["weight_decay"] == pytest.approx(decay)
+        assert plain["weight_decay"] == 0
+        assert decayed["lr"] == plain["lr"] == lr == warmup_cosine(2e-3, 0.0, 0.1, progress)
+
+
+@pytest.mark.parametrize(("name", "value"), [("lr", 0.0), ("warmup", 1.0), ("clip", 0.0)])
+def test_impossible_parameters_are_named(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"{name} is {value}"):
+        OptimParams("lars", **({"lr": 0.1, "weight_decay": 0.0} | {name: value}))  # type: ignore[arg-type]

@@ -1,0 +1,144 @@
+"""ViT: timm's names and shapes by their rule, published counts, attention and positions against loops."""
+
+import math
+
+import pytest
+import torch
+from torch import Generator
+
+from models.vit import Attention, ViT, ViTParams, sincos_positions
+from tests.models.conftest import MEAN, STD, VIT, noise_images
+
+
+def timm_shapes(d: int, tokens: int, depth: int = 12) -> dict[str, tuple[int, ...]]:
+    """The state dict of timm's vit_*_patch16_224 without head."""
+    block: dict[str, tuple[int, ...]] = {
+        "norm1.weight": (d,), "norm1.bias": (d,),
+        "attn.qkv.weight": (3 * d, d), "attn.qkv.bias": (3 * d,),
+        "attn.proj.weight": (d, d), "attn.proj.bias": (d,),
+        "norm2.weight": (d,), "norm2.bias": (d,),
+        "mlp.fc1.weight": (4 * d, d), "mlp.fc1.bias": (4 * d,),
+        "mlp.fc2.weight": (d, 4 * d), "mlp.fc2.bias": (d,),
+    }  # fmt: skip
+    return {
+        "cls_token": (1, 1, d), "pos_embed": (1, tokens, d),
+        "patch_embed.proj.weight": (d, 3, 16, 16), "patch_embed.proj.bias": (d,),
+        **{f"blocks.{i}.{name}": shape for i in range(depth) for name, shape in block.items()},
+        "norm.weight": (d,), "norm.bias": (d,),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("params", "dim", "count"),
+    [
+        (ViTParams("vit_small", 16, "learned"), 384, 21_665_664),
+        (ViTParams("vit_base", 16, "learned"), 768, 85_798_656),
+    ],
+)
+def test_names_shapes_and_count_are_timms(params: ViTParams, dim: int, count: int) -> None:
+    with torch.device("meta"):
+        encoder = ViT(params, 224, MEAN, STD)
+    own = {k: tuple(v.shape) for k, v in encoder.state_dict().items() if not k.startswith("normalize.")}
+    assert own == timm_shapes(dim, 197)
+    assert sum(p.numel() for p in encoder.parameters()) == count
+    assert encoder.dim == dim
+
+
+def test_positions_are_sines_and_cosines() -> None:
+    dim, grid = 16, 3
+    table = sincos_positions(dim, grid)
+    assert table.shape == (1, 10, 16)
+    assert not table[0, 0].any()
+    for row in range(grid):
+        for column in range(grid):
+            expected = [
+                wave(place / 10_000 ** (k / 4)) for place in (column, row) for wave in (math.sin, math.cos) for k in range(4)
+            ]
+            assert table[0, 1 + row * grid + column].tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_attention_is_the_loop(generator: Generator) -> None:
+    dim, heads, tokens, width = 12, 3, 5, 4
+    attention = Attention(dim, heads).double()
+    x = torch.randn(2, tokens, dim, generator=generator, dtype=torch.float64)
+    with torch.no_grad():
+        for image, ours in zip(x, attention(x), strict=True):
+            q, k, v = (image @ attention.qkv.weight.T + attention.qkv.bias).split(dim, dim=1)
+            out = torch.empty(tokens, dim, dtype=torch.float64)
+            for head in range(heads):
+                part = slice(head * width, (head + 1) * width)
+                for i in range(tokens):
+                    scores = [math.exp(float(q[i, part] @ k[j, part]) / math.sqrt(width)) for j in range(tokens)]
+                    out[i, part] = sum(s / sum(scores) * v[j, part] for j, s in enumerate(scores))
+            torch.testing.assert_close(ours, out @ attention.proj.weight.T + attention.proj.bias)
+
+
+def test_a_block_is_pre_norm_with_exact_gelu(generator: Generator) -> None:
+    block = ViT(VIT, 16, MEAN, STD).blocks[0]
+    x = torch.randn(2, 5, 64, generator=generator)
+    y = x + block.attn(block.norm1(x))
+    hidden = block.mlp.fc1(block.norm2(y))
+    gelu = hidden * (1 + torch.erf(hidden / math.sqrt(2))) / 2
+    torch.testing.assert_close(block(x), y + block.mlp.fc2(gelu))
+
+
+def test_a_patch_is_a_token_row_by_row() -> None:
+    encoder = ViT(VIT, 16, MEAN, STD)
+    images = noise_images(1, 16)
+    changed = images.clone()
+    changed[:, :, 4:8, 8:12] = 255 - changed[:, :, 4:8, 8:12]  # row 1, column 2 of 4 × 4 patches
+    differs = (encoder.embed(images) != encoder.embed(changed)).any(dim=2)[0]
+    assert differs.nonzero().flatten().tolist() == [6]
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (8, 8), (24, 12)])
+def test_any_multiple_of_the_patch_is_taken(shape: tuple[int, int]) -> None:
+    encoder = ViT(VIT, 16, MEAN, STD).eval()
+    h, w = shape
+    images = noise_images(2, 24)[:, :, :h, :w]
+    assert encoder.embed(images).shape == (2, h * w // 16, 64)
+    assert encoder(images).shape == (2, 64)
+
+
+def test_positions_are_interpolated_on_the_grid() -> None:
+    encoder = ViT(ViTParams("vit_nano", 4, "learned"), 32, MEAN, STD)
+    ramp = torch.arange(8.0).add(0.5).div(8)  # patch centres, as a share of the side
+    with torch.no_grad():
+        table = torch.stack([ramp[:, None].expand(8, 8), ramp[None].expand(8, 8)], dim=2).reshape(1, 64, 2)
+        encoder.pos_embed[:, 1:] = table.repeat(1, 1, 32)
+    assert torch.equal(encoder.positions(8, 8), encoder.pos_embed[:, 1:])
+    ours = encoder.positions(16, 4)[0, :, :2].view(16, 4, 2)
+    rows, columns = (torch.arange(n).add(0.5).div(n) for n in (16, 4))
+    inner = slice(4, 12), slice(1, 3)  # bicubic keeps a ramp, away from the border
+    torch.testing.assert_close(ours[inner][..., 0], rows[4:12, None].expand(8, 2))
+    torch.testing.assert_close(ours[inner][..., 1], columns[None, 1:3].expand(8, 2))
+
+
+def test_the_order_of_tokens_means_nothing(generator: Generator) -> None:
+    encoder = ViT(VIT, 16, MEAN, STD)
+    tokens = torch.randn(2, 9, 64, generator=generator)
+    order = torch.randperm(9, generator=generator)
+    encoded, shuffled = encoder.encode(tokens), encoder.encode(tokens[:, order])
+    torch.testing.assert_close(shuffled[:, 0], encoded[:, 0])
+    torch.testing.assert_close(shuffled[:, 1:], encoded[:, 1:][:, order])
+
+
+def test_pool_is_the_class_token_or_the_mean_of_the_patches() -> None:
+    images = noise_images(2, 16)
+    encoders = [ViT(ViTParams("vit_nano", 4, pool=pool), 16, MEAN, STD) for pool in ("token", "mean")]  # type: ignore[arg-type]
+    encoders[1].load_state_dict(encoders[0].state_dict())
+    tokens = encoders[0].encode(encoders[0].embed(images))
+    torch.testing.assert_close(encoders[0](images), tokens[:, 0])
+    torch.testing.assert_close(encoders[1](images), tokens[:, 1:].mean(dim=1))
+
+
+@pytest.mark.parametrize("positions", ["sincos", "learned"])
+def test_learned_positions_learn_and_others_do_not(positions: str) -> None:
+    encoder = ViT(ViTParams("vit_nano", 4, positions), 16, MEAN, STD)  # type: ignore[arg-type]
+    assert encoder.pos_embed.requires_grad == (positions == "learned")
+    assert torch.equal(encoder.pos_embed, sincos_positions(64, 4)) == (positions == "sincos")
+
+
+def test_impossible_patch_is_named() -> None:
+    with pytest.raises(ValueError, match="patch_size is 0"):
+        ViTParams("vit_nano", 0)
