@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,6 +39,7 @@ def connect() -> "MlflowClient":
     os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{Path('mlflow.db').resolve()}")
     import mlflow  # noqa: PLC0415 - a second of import that training on a bare machine does without
 
+    warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")  # advice, not faults
     with locked():
         client = mlflow.MlflowClient()
         client.search_experiments(max_results=1)
