@@ -144,6 +144,7 @@ def log_onnx(run_id: str, path: Path, size: int) -> Any:
             name="encoder-onnx",
             signature=signature(size, dim),
             save_as_external_data=False,
+            onnx_execution_providers=["CPUExecutionProvider"],
             pip_requirements=[f"onnx=={onnx.__version__}", f"onnxruntime=={onnxruntime.__version__}"],
         )
 

@@ -71,7 +71,7 @@ def run_stage(node: graph.Node) -> State[Any]:
             lines.append(line.rstrip())
             say(node.name, line.rstrip())
     if process.wait() != 0:
-        own = [line for line in lines if line.startswith(f"{node.name}: ")]
+        own = [line for line in lines if line.startswith((f"{node.name}: ", "error: "))]
         return Failed(message=own[-1] if own else f"{node.name}: " + " / ".join(lines[-3:]))
     return Completed(name="Unchanged") if skipped else Completed()
 
