@@ -6,8 +6,10 @@ The graph and its cache are DVC's; Prefect adds when, what beside what, and the 
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -35,6 +37,7 @@ from pipelines.config import ConfigError  # noqa: E402
 from pipelines.stage import StageError  # noqa: E402
 
 SIDE_BY_SIDE = min(len(report.METHODS), 1 + hardware.cores())
+SLOTS = threading.Semaphore(SIDE_BY_SIDE)  # not the size of the pool: a task that waits for its upstream holds a thread
 CHATTER = (
     *("Running stage", "> ", "Updating lock file", "Generating lock file", "ERROR: failed to reproduce"),
     *("To track the changes", "To enable auto staging", "Use `dvc push`", "\tgit add", "\tdvc config"),
@@ -47,6 +50,17 @@ def run_stage(node: graph.Node) -> State[Any]:
     if node.unchanged:
         say(node.name, "unchanged")
         return Completed(name="Unchanged", message="nothing that it depends on has changed")
+    with SLOTS:
+        returned, lines = repro(node)
+    if returned:
+        own = [line for line in lines if line.startswith((f"{node.name}: ", "error: "))]
+        return Failed(message=own[-1] if own else f"{node.name}: " + " / ".join(lines[-3:]))
+    skipped = any("didn't change, skipping" in line for line in lines)
+    return Completed(name="Unchanged") if skipped else Completed()
+
+
+def repro(node: graph.Node) -> tuple[int, list[str]]:
+    """Run DVC for one stage alone: its exit code and the lines that are not DVC's chatter."""
     threads = str(max(1, hardware.cores() // SIDE_BY_SIDE))
     process = subprocess.Popen(
         [sys.executable, "-m", "pipelines.child", "--wait-for-lock", "repro", "--single-item", node.address],
@@ -65,16 +79,11 @@ def run_stage(node: graph.Node) -> State[Any]:
     )
     assert process.stdout is not None
     lines = []
-    skipped = False
     for line in process.stdout:
-        skipped |= "didn't change, skipping" in line
         if line.strip() and not line.startswith(CHATTER):
             lines.append(line.rstrip())
             say(node.name, line.rstrip())
-    if process.wait() != 0:
-        own = [line for line in lines if line.startswith((f"{node.name}: ", "error: "))]
-        return Failed(message=own[-1] if own else f"{node.name}: " + " / ".join(lines[-3:]))
-    return Completed(name="Unchanged") if skipped else Completed()
+    return process.wait(), lines
 
 
 def say(name: str, line: str) -> None:
@@ -85,7 +94,7 @@ def say(name: str, line: str) -> None:
     get_run_logger().info(shown)
 
 
-@flow(name="encoder-foundry", task_runner=ThreadPoolTaskRunner(max_workers=SIDE_BY_SIDE))  # type: ignore[arg-type]
+@flow(name="encoder-foundry", task_runner=ThreadPoolTaskRunner())  # type: ignore[arg-type]
 def pipeline(nodes: list[graph.Node]) -> State[Any]:
     """Every stage as soon as what it stands on is done; a failure stops its dependants only."""
     futures: dict[str, PrefectFuture[Any]] = {}
@@ -153,6 +162,7 @@ def main() -> None:
     given = parser.parse_args()
     started = time.monotonic()
     stage.SCRATCH.mkdir(exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that Prefect's server ends with us
     try:
         if given.folder:
             adopt(given.folder, given.recipe)
