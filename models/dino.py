@@ -4,6 +4,7 @@ Caron, Touvron, Misra, Jégou, Mairal, Bojanowski, Joulin, 2021, arXiv:2104.1429
 """
 
 import copy
+import math
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import cast
@@ -93,9 +94,10 @@ class DINO(nn.Module):
     def loss(self, views: list[Tensor], progress: float) -> Tensor:
         p = self.params
         frozen = progress < p.freeze_last_layer
-        student = torch.cat([self.apply_to(self.student, x, frozen) for x in by_size(views)])
+        features = torch.cat([self.student["encoder"](x) for x in by_size(views)])
+        student = self.student["head"](features, frozen)
         with torch.no_grad():
-            teacher = self.apply_to(self.teacher, torch.cat(views[:2]))  # global views only
+            teacher = self.teacher["head"](self.teacher["encoder"](torch.cat(views[:2])))  # global views only
         n = views[0].shape[0]
         loss = distillation(
             student.view(len(views), n, -1), teacher.view(2, n, -1), self.center, p.student_temperature,
@@ -115,10 +117,6 @@ class DINO(nn.Module):
         p = self.params
         done = min(1.0, progress / p.warmup_teacher) if p.warmup_teacher else 1.0
         return p.warmup_teacher_temperature + done * (p.teacher_temperature - p.warmup_teacher_temperature)
-
-    @staticmethod
-    def apply_to(network: nn.ModuleDict, x: Tensor, frozen: bool = False) -> Tensor:
-        return network["head"](network["encoder"](x), frozen)  # type: ignore[no-any-return]
 
 
 class Head(nn.Module):
@@ -141,7 +139,7 @@ class Head(nn.Module):
                 nn.init.trunc_normal_(m.weight, std=0.02)
                 if m.bias is not None:
                     nn.init.zeros_(m.bias)
-        nn.init.trunc_normal_(self.direction, std=0.02)
+        nn.init.kaiming_uniform_(self.direction, a=math.sqrt(5))  # as nn.Linear: the official code leaves it so
 
     def forward(self, features: Tensor, frozen: bool = False) -> Tensor:
         """(B, D) → (B, K). Frozen: no gradient reaches the last layer."""

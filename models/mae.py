@@ -84,7 +84,7 @@ class MAE(nn.Module):
     def split(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Noise (B, N) → indices of the visible patches (B, n), and the order (B, N) that puts them first."""
         order = noise.argsort(dim=1)
-        n = max(1, int(noise.shape[1] * (1 - self.params.mask_ratio)))
+        n = max(1, noise.shape[1] - round(noise.shape[1] * self.params.mask_ratio))
         return order[:, :n], order
 
     def decode(self, latent: Tensor, order: Tensor) -> Tensor:

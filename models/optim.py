@@ -52,6 +52,7 @@ def warmup_cosine(peak: float, end: float, warmup: float, progress: float) -> fl
 class LARS(torch.optim.Optimizer):
     """Layer-wise adaptive rate scaling (You et al., 2017, arXiv:1708.03888) with momentum.
 
+    The momentum holds the learning rate, as in SimCLR's official code.
     A group with `adapt=False` (biases, batch norm) is plain SGD with momentum: the published exclusions.
     """
 
@@ -64,6 +65,8 @@ class LARS(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float]) -> float: ...
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        if closure is not None:
+            raise TypeError("LARS takes no closure")
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is None:

@@ -22,7 +22,10 @@ def extract(encoder: nn.Module, batches: Iterable[Tensor], device: torch.device)
 
 @torch.no_grad()
 def calibrate(encoder: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Batch-norm statistics from unlabelled images: a random encoder with none is weaker than it need be."""
+    """Batch-norm statistics from unlabelled images: a random encoder with none is weaker than it need be.
+
+    Plain averages over the batches' means and variances; the encoder is left in train mode.
+    """
     norms = [m for m in encoder.modules() if isinstance(m, nn.BatchNorm2d)]
     if not norms:
         return
@@ -36,7 +39,8 @@ def calibrate(encoder: nn.Module, batches: Iterable[Tensor]) -> None:
 
 def standardise(train: Array, *others: Array) -> list[Array]:
     """Each feature to mean 0 and variance 1, the vectors to a mean length of 1, by statistics of the train images."""
-    mean, std = train.mean(axis=0), train.std(axis=0) + 1e-6
+    mean, std = train.mean(axis=0), train.std(axis=0)
+    std = np.where(std > 1e-6, std, 1)  # a feature that is constant in train says nothing elsewhere
     length = np.linalg.norm((train - mean) / std, axis=1).mean()
     return [((x - mean) / std / length).astype(np.float32) for x in (train, *others)]
 
@@ -46,7 +50,7 @@ def linear_probe(x: Array, y: Labels, queries: list[Array], C: float) -> list[La
     if x.shape[1] > len(x):  # the solution lies in the span of the samples: the same problem in n dimensions
         basis = np.linalg.qr(x.T)[0]
         x, queries = x @ basis, [q @ basis for q in queries]
-    model = LogisticRegression(C=C, max_iter=1000, tol=1e-3).fit(x, y)
+    model = LogisticRegression(C=C, max_iter=1000, tol=1e-5).fit(x, y)
     return [model.predict(q) for q in queries]
 
 

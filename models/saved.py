@@ -36,7 +36,7 @@ def restore(spec: Spec, weights: Mapping[str, Tensor]) -> Encoder:
 def save(folder: Path, spec: Spec, weights: Mapping[str, Tensor]) -> None:
     """Write the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(dict(weights), folder / "weights.safetensors")
+    save_file({k: v.contiguous() for k, v in weights.items()}, folder / "weights.safetensors")
     (folder / "encoder.json").write_text(json.dumps(spec, indent=2) + "\n")
 
 

@@ -40,6 +40,14 @@ class ViewParams:
     def __post_init__(self) -> None:
         if not 0 < self.area[0] <= self.area[1] <= 1:
             raise ValueError(f"area is {list(self.area)}; allowed: [low, high] with 0 < low <= high <= 1")
+        if not 0 < self.aspect[0] <= self.aspect[1]:
+            raise ValueError(f"aspect is {list(self.aspect)}; allowed: [low, high] with 0 < low <= high")
+        if not 0 <= self.sigma[0] <= self.sigma[1]:
+            raise ValueError(f"sigma is {list(self.sigma)}; allowed: [low, high] with 0 <= low <= high")
+        if min(self.strengths) < 0 or self.strengths[3] > 0.5:
+            raise ValueError(f"colour strengths are {list(self.strengths)}; allowed: 0 or more, the hue's at most 0.5")
+        if self.rotation < 0:
+            raise ValueError(f"rotation is {self.rotation}; allowed: 0 or more degrees")
         for name in ("flip", "jitter", "grey", "blur", "solarize"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, a probability; allowed: 0 to 1")

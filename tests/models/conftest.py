@@ -1,5 +1,7 @@
 """Small images, encoders and a seeded generator."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Generator, Tensor
@@ -15,6 +17,16 @@ RESNET = ResNetParams("resnet10", width=4, stem="small/2")
 VIT = ViTParams("vit_nano", patch_size=4)
 
 
+@pytest.fixture(autouse=True)
+def seeded_in_one_thread() -> Iterator[None]:
+    """Weights are the same every time; tensors this small are computed fastest by one thread."""
+    torch.manual_seed(0)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def generator() -> Generator:
     return torch.Generator().manual_seed(0)
@@ -22,9 +34,7 @@ def generator() -> Generator:
 
 def noise_images(n: int, size: int, seed: int = 0) -> Tensor:
     """uint8 (n, 3, size, size)."""
-    return torch.randint(
-        256, (n, 3, size, size), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8
-    )
+    return torch.randint(256, (n, 3, size, size), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
 
 
 def small(params: ResNetParams | ViTParams, image_size: int = 16) -> Encoder:

@@ -14,9 +14,7 @@ from tests.models.conftest import OPTIM, RESNET, VIT, noise_images, small
 
 
 def mae(encoder: ViTParams = VIT, image_size: int = 16, mask_ratio: float = 0.75, dim: int = 32) -> MAE:
-    params = MAEParams(
-        encoder, 1, 4, OPTIM, mask_ratio=mask_ratio, decoder_dim=dim, decoder_depth=1, decoder_heads=2
-    )
+    params = MAEParams(encoder, 1, 4, OPTIM, mask_ratio=mask_ratio, decoder_dim=dim, decoder_depth=1, decoder_heads=2)
     return MAE(small(encoder, image_size), params, image_size)
 
 

@@ -102,7 +102,9 @@ def test_peak_is_the_published_rate(lr: float, scaling: str, batch_size: int, pe
     assert params.peak_lr(batch_size) == pytest.approx(peak)
 
 
-@pytest.mark.parametrize("encoder", [VIT, ViTParams("vit_nano", 4, "learned"), RESNET], ids=["fixed", "learned", "resnet"])
+@pytest.mark.parametrize(
+    "encoder", [VIT, ViTParams("vit_nano", 4, "learned"), RESNET], ids=["fixed", "learned", "resnet"]
+)
 @pytest.mark.parametrize("name", ["lars", "sgd", "adamw"])
 def test_vectors_get_no_decay_and_fixed_parameters_no_step(name: str, encoder: ResNetParams | ViTParams) -> None:
     module = small(encoder)

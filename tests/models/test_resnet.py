@@ -65,9 +65,8 @@ def test_features_are_as_wide_as_the_last_stage(arch: str, dim: int) -> None:
 
 
 @pytest.mark.parametrize(("stem", "side"), [("imagenet", 1), ("small", 4), ("small/2", 2)])
-@pytest.mark.parametrize("arch", ["resnet10", "resnet50"])
-def test_stems(arch: str, stem: str, side: int) -> None:
-    encoder = small(ResNetParams(arch, width=4, stem=stem)).eval()  # type: ignore[arg-type]
+def test_stems(stem: str, side: int) -> None:
+    encoder = small(ResNetParams("resnet10", width=4, stem=stem)).eval()  # type: ignore[arg-type]
     maps: list[Tensor] = []
     encoder.get_submodule("layer4").register_forward_hook(lambda _module, _args, out: maps.append(out))
     features = encoder(noise_images(2, 32))
@@ -85,8 +84,10 @@ def test_wiring_is_that_of_torchvision(arch: str, depths: tuple[int, ...], gener
     images = noise_images(2, 64)
 
     def bn(x: Tensor, name: str) -> Tensor:
-        mean, var, gain, offset = (w[f"{name}.{k}"] for k in ("running_mean", "running_var", "weight", "bias"))
-        return (x - mean[:, None, None]) / (var + 1e-5).sqrt()[:, None, None] * gain[:, None, None] + offset[:, None, None]
+        parts = ("running_mean", "running_var", "weight", "bias")
+        mean, var, gain, offset = (w[f"{name}.{part}"][:, None, None] for part in parts)
+        out: Tensor = (x - mean) / (var + 1e-5).sqrt() * gain + offset
+        return out
 
     x = (images / 255 - torch.tensor(MEAN)[:, None, None]) / torch.tensor(STD)[:, None, None]
     x = F.max_pool2d(bn(F.conv2d(x, w["conv1.weight"], stride=2, padding=3), "bn1").relu(), 3, 2, 1)

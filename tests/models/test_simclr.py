@@ -61,6 +61,13 @@ def test_nt_xent_has_the_gradient_of_its_value(generator: Generator) -> None:
     assert torch.autograd.gradcheck(lambda a, b: nt_xent(a, b, 0.5), (z1, z2))
 
 
+def test_nt_xent_is_computed_in_full_precision_under_bf16(generator: Generator) -> None:
+    z1, z2 = torch.randn(2, 8, 16, generator=generator)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = nt_xent(z1, z2, 0.1)
+    assert torch.equal(loss, nt_xent(z1, z2, 0.1))
+
+
 @pytest.mark.parametrize("layers", [2, 3])
 def test_head_norms_every_layer_and_the_last_norm_has_no_offset(layers: Literal[2, 3]) -> None:
     head = projection(12, 20, 6, layers)

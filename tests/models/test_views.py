@@ -2,6 +2,7 @@
 
 import colorsys
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -32,6 +33,9 @@ BOXES = [(0, 0, 23, 31), (3, 5, 14, 17), (9, 0, 14, 8), (22, 30, 1, 1), (4, 4, 5
 WHOLE = ViewParams(area=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0)  # leaves a square image as it is
 
 
+Colour = Callable[[Tensor, Tensor], Tensor]
+
+
 def pillow(image: Tensor) -> Image.Image:
     """uint8 (3, H, W) → RGB."""
     return Image.fromarray(image.permute(1, 2, 0).numpy())
@@ -57,7 +61,7 @@ def test_resized_crop_is_pillows_in_floats(box: tuple[int, int, int, int], kerne
     planes = [Image.fromarray(plane).crop((left, top, left + width, top + height)) for plane in image.numpy()]
     expected = np.stack([np.array(plane.resize((size, size), RESAMPLE[kernel])) for plane in planes])
     torch.testing.assert_close(
-        crop(image, box, size, kernel), torch.from_numpy(expected).clamp(0, 1), rtol=0, atol=2e-6
+        crop(image, box, size, kernel), torch.from_numpy(expected).clamp(0, 1), rtol=0, atol=5e-6
     )
 
 
@@ -68,9 +72,9 @@ def test_resized_crop_is_pillows_to_a_grey_level(box: tuple[int, int, int, int],
     top, left, height, width = box
     image = (noise_images(1, 31)[0, :, :23] // 4 + 96).byte()  # far from 0 and 255, where Pillow clips between passes
     expected = pillow(image).crop((left, top, left + width, top + height)).resize((size, size), RESAMPLE[kernel])
-    torch.testing.assert_close(
-        crop(image.float() / 255, box, size, kernel), tensor(expected), rtol=0, atol=1.01 / 255
-    )
+    rounding = 0.5 + 0.5 * {"bilinear": 1.0, "bicubic": 1.25}[kernel]  # rounded twice, the first spread by the kernel
+    ours = crop(image.float() / 255, box, size, kernel)
+    torch.testing.assert_close(ours, tensor(expected), rtol=0, atol=(rounding + 0.01) / 255)
 
 
 @pytest.mark.parametrize("kernel", ["bilinear", "bicubic"])
@@ -93,8 +97,7 @@ def test_each_image_has_its_own_box_and_flip() -> None:
     ("ours", "theirs"),
     [(brightness, ImageEnhance.Brightness), (contrast, ImageEnhance.Contrast), (saturation, ImageEnhance.Color)],
 )
-def test_colour_is_pillows(ours: object, theirs: type[ImageEnhance._Enhance], factor: float) -> None:
-    assert callable(ours)
+def test_colour_is_pillows(ours: Colour, theirs: type[ImageEnhance.Brightness], factor: float) -> None:
     image = noise_images(1, 24)
     expected = tensor(theirs(pillow(image[0])).enhance(factor))
     # Pillow rounds the grey it blends with, then cuts off the fraction.
@@ -103,7 +106,9 @@ def test_colour_is_pillows(ours: object, theirs: type[ImageEnhance._Enhance], fa
 
 def test_grey_is_pillows() -> None:
     image = noise_images(1, 64)
-    torch.testing.assert_close(grey(image.float() / 255)[0], tensor(pillow(image[0]).convert("L")), rtol=0, atol=0.51 / 255)
+    torch.testing.assert_close(
+        grey(image.float() / 255)[0], tensor(pillow(image[0]).convert("L")), rtol=0, atol=0.51 / 255
+    )
 
 
 @pytest.mark.parametrize("shift", [-0.5, -0.2, 0.0, 0.1, 0.5])
@@ -169,8 +174,8 @@ def test_boxes_are_inside_and_in_range(generator: Generator) -> None:
     assert torch.equal(boxes, boxes.round())
     assert min(top.min(), left.min()) == 0
     assert min(height.min(), width.min()) >= 1
-    assert (top + height).max() == h
-    assert (left + width).max() == w
+    assert (top + height).max() == (top + height)[height < h].max() == h  # the last place is taken as well
+    assert (left + width).max() == (left + width)[width < w].max() == w
     smallest, largest = (height - 0.5) * (width - 0.5), (height + 0.5) * (width + 0.5)  # before rounding
     assert (largest >= 0.08 * h * w).all()
     assert (smallest <= 1.0 * h * w).all()

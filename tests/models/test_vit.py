@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Generator
 
-from models.vit import Attention, ViT, ViTParams, sincos_positions
+from models.vit import Attention, Block, ViT, ViTParams, sincos_positions
 from tests.models.conftest import MEAN, STD, VIT, noise_images
 
 
@@ -52,7 +52,10 @@ def test_positions_are_sines_and_cosines() -> None:
     for row in range(grid):
         for column in range(grid):
             expected = [
-                wave(place / 10_000 ** (k / 4)) for place in (column, row) for wave in (math.sin, math.cos) for k in range(4)
+                wave(place / 10_000 ** (k / 4))
+                for place in (column, row)
+                for wave in (math.sin, math.cos)
+                for k in range(4)
             ]
             assert table[0, 1 + row * grid + column].tolist() == pytest.approx(expected, abs=1e-6)
 
@@ -74,7 +77,7 @@ def test_attention_is_the_loop(generator: Generator) -> None:
 
 
 def test_a_block_is_pre_norm_with_exact_gelu(generator: Generator) -> None:
-    block = ViT(VIT, 16, MEAN, STD).blocks[0]
+    block = Block(64, heads=2)
     x = torch.randn(2, 5, 64, generator=generator)
     y = x + block.attn(block.norm1(x))
     hidden = block.mlp.fc1(block.norm2(y))
@@ -107,11 +110,9 @@ def test_positions_are_interpolated_on_the_grid() -> None:
         table = torch.stack([ramp[:, None].expand(8, 8), ramp[None].expand(8, 8)], dim=2).reshape(1, 64, 2)
         encoder.pos_embed[:, 1:] = table.repeat(1, 1, 32)
     assert torch.equal(encoder.positions(8, 8), encoder.pos_embed[:, 1:])
-    ours = encoder.positions(16, 4)[0, :, :2].view(16, 4, 2)
-    rows, columns = (torch.arange(n).add(0.5).div(n) for n in (16, 4))
-    inner = slice(4, 12), slice(1, 3)  # bicubic keeps a ramp, away from the border
-    torch.testing.assert_close(ours[inner][..., 0], rows[4:12, None].expand(8, 2))
-    torch.testing.assert_close(ours[inner][..., 1], columns[None, 1:3].expand(8, 2))
+    ours = encoder.positions(8, 4)[0, :, :2].view(8, 4, 2)[:, 1:3]  # away from the border, half way between columns
+    torch.testing.assert_close(ours[..., 0], ramp[:, None].expand(8, 2))
+    torch.testing.assert_close(ours[..., 1], torch.tensor([3 / 8, 5 / 8]).expand(8, 2))
 
 
 def test_the_order_of_tokens_means_nothing(generator: Generator) -> None:
@@ -125,11 +126,11 @@ def test_the_order_of_tokens_means_nothing(generator: Generator) -> None:
 
 def test_pool_is_the_class_token_or_the_mean_of_the_patches() -> None:
     images = noise_images(2, 16)
-    encoders = [ViT(ViTParams("vit_nano", 4, pool=pool), 16, MEAN, STD) for pool in ("token", "mean")]  # type: ignore[arg-type]
-    encoders[1].load_state_dict(encoders[0].state_dict())
-    tokens = encoders[0].encode(encoders[0].embed(images))
-    torch.testing.assert_close(encoders[0](images), tokens[:, 0])
-    torch.testing.assert_close(encoders[1](images), tokens[:, 1:].mean(dim=1))
+    token, mean = (ViT(ViTParams("vit_nano", 4, pool=pool), 16, MEAN, STD) for pool in ("token", "mean"))
+    mean.load_state_dict(token.state_dict())
+    tokens = token.encode(token.embed(images))
+    torch.testing.assert_close(token(images), tokens[:, 0])
+    torch.testing.assert_close(mean(images), tokens[:, 1:].mean(dim=1))
 
 
 @pytest.mark.parametrize("positions", ["sincos", "learned"])

@@ -1,0 +1,149 @@
+"""The probes against loops, plain fits and closed forms."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from models.probe import Array, Labels, calibrate, extract, knn, label_draws, linear_probe, retrieval, standardise
+from tests.models.conftest import RESNET, VIT, noise_images, small
+
+
+def clusters(n: int, d: int, spread: float, seed: int = 0) -> tuple[Array, Labels]:
+    """n points about three centres."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).standard_normal((3, d))
+    y = rng.integers(0, 3, n)
+    return (centres[y] + spread * rng.standard_normal((n, d))).astype(np.float32), y
+
+
+def slow_vote(x: Array, y: Labels, q: Array, k: int, temperature: float) -> int:
+    cosines = [float(q @ row) / math.hypot(*q) / math.hypot(*row) for row in x.astype(float)]
+    nearest = sorted(range(len(x)), key=lambda i: -cosines[i])[:k]
+    votes: dict[int, float] = dict.fromkeys(y.tolist(), 0.0)
+    for i in nearest:
+        votes[int(y[i])] += math.exp(cosines[i] / temperature)
+    return max(votes, key=lambda c: votes[c])
+
+
+@pytest.mark.parametrize(("k", "temperature"), [(1, 0.07), (5, 0.07), (20, 1.0), (1000, 0.07)])
+def test_knn_is_the_loop(k: int, temperature: float) -> None:
+    x, y = clusters(60, 6, spread=1.5)
+    queries, _ = clusters(40, 6, spread=1.5, seed=1)
+    expected = [slow_vote(x, y, q, k, temperature) for q in queries]
+    assert knn(x, y, queries, k, temperature).tolist() == expected
+    assert len(set(expected)) == 3
+
+
+def test_temperature_weighs_the_near_one_against_the_many() -> None:
+    angles = np.array([0.1, 0.6, 0.6])  # one neighbour of class 1, then two of class 0
+    x = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    y, query = np.array([1, 0, 0]), np.array([[5.0, 0.0]], np.float32)
+    assert knn(x, y, query, 3, 0.07).tolist() == [1]
+    assert knn(x, y, query, 3, 10.0).tolist() == [0]
+
+
+@pytest.mark.parametrize("C", [1.0, 100.0])
+def test_few_samples_of_many_features_are_the_plain_fit(C: float) -> None:
+    (x, y), (queries, _) = clusters(30, 80, spread=3.0), clusters(400, 80, spread=3.0, seed=1)
+    x, queries = standardise(x, queries)
+    plain = LogisticRegression(C=C, max_iter=1000, tol=1e-5).fit(x.astype(float), y)
+    top = np.sort(plain.predict_proba(queries.astype(float)), axis=1)
+    decided = top[:, -1] - top[:, -2] > 0.01
+    assert decided.mean() > 0.9
+    assert np.array_equal(linear_probe(x, y, [queries], C)[0][decided], plain.predict(queries.astype(float))[decided])
+
+
+@pytest.mark.parametrize("d", [4, 60])
+def test_linear_probe_separates_what_is_separable(d: int) -> None:
+    (x, y), (queries, truth) = clusters(40, d, 0.05), clusters(100, d, 0.05, seed=1)
+    assert np.array_equal(linear_probe(x, y, [queries], C=100.0)[0], truth)
+
+
+def test_draws_hold_so_many_labels_a_class() -> None:
+    y = np.array([0] * 30 + [1] * 30 + [4] * 3)
+    np.random.default_rng(0).shuffle(y)
+    draws = list(label_draws(y, shots=5, draws=4, seed=7))
+    for chosen in draws:
+        assert np.bincount(y[chosen]).tolist() == [5, 5, 0, 0, 3]  # all three of the class that has no more
+        assert len(set(chosen.tolist())) == 13
+    assert len({tuple(sorted(chosen)) for chosen in draws}) == 4
+    again = label_draws(y, shots=5, draws=4, seed=7)
+    assert all(np.array_equal(a, b) for a, b in zip(draws, again, strict=True))
+    other = label_draws(y, shots=5, draws=4, seed=8)
+    assert not any(np.array_equal(a, b) for a, b in zip(draws, other, strict=True))
+    more = list(label_draws(y, shots=5, draws=6, seed=7))  # more draws keep the first ones
+    assert all(np.array_equal(a, b) for a, b in zip(draws, more, strict=False))
+
+
+def test_retrieval_closed_forms() -> None:
+    x = np.random.default_rng(0).standard_normal((20, 8)).astype(np.float32)
+    assert retrieval(x, 3 * x) == 1
+    assert retrieval(x, np.roll(x, 1, axis=0)) == 0
+    mixed = x.copy()
+    mixed[:5] = np.roll(x[:5], 1, axis=0)
+    assert retrieval(x, mixed) == pytest.approx(0.75)
+    collapsed = np.ones((20, 8), np.float32)
+    assert retrieval(collapsed, collapsed) == pytest.approx(1 / 20)  # chance
+
+
+def test_standardised_by_the_train_images_alone() -> None:
+    rng = np.random.default_rng(0)
+    train, test = (rng.standard_normal((n, 5)).astype(np.float32) * [1, 2, 3, 4, 100] + 7 for n in (200, 50))
+    train[:, 4] = 1.0  # a dead feature
+    ours, other = standardise(train.astype(np.float32), test.astype(np.float32))
+    assert np.isfinite(ours).all()
+    np.testing.assert_allclose(ours.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(ours[:, :4].std(axis=0), ours[:, 0].std(), rtol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(ours, axis=1).mean(), 1, rtol=1e-5)
+    gain = ours[:, 0].std() / train[:, 0].std()
+    np.testing.assert_allclose(other[:, 0], (test[:, 0] - train[:, 0].mean()) * gain, rtol=1e-5, atol=1e-5)
+
+
+def test_calibration_is_the_statistics_of_the_images() -> None:
+    encoder = small(RESNET)
+    weights = {name: p.clone() for name, p in encoder.named_parameters()}
+    images = noise_images(32, 16) // torch.arange(1, 33, dtype=torch.uint8).view(-1, 1, 1, 1)  # the later the darker
+    calibrate(encoder, (images[i : i + 8] for i in range(0, 32, 8)))
+    norm = encoder.get_submodule("bn1")
+    assert isinstance(norm, nn.BatchNorm2d)
+    with torch.no_grad():
+        x = encoder.get_submodule("conv1")(encoder.normalize(images)).transpose(0, 1).flatten(1)  # (C, 32 · 8 · 8)
+    assert isinstance(norm.running_mean, Tensor)
+    torch.testing.assert_close(norm.running_mean, x.mean(dim=1))
+    assert norm.running_var is not None
+    torch.testing.assert_close(norm.running_var, torch.stack([c.var(dim=1) for c in x.chunk(4, dim=1)]).mean(dim=0))
+    assert all(torch.equal(p, weights[name]) for name, p in encoder.named_parameters())
+
+
+def test_calibrated_in_one_batch_evaluates_as_it_trains() -> None:
+    encoder, images = small(RESNET, 32), noise_images(64, 32)
+    calibrate(encoder, [images])
+    with torch.no_grad():
+        trained = encoder.train()(images).clone()
+    calibrate(encoder, [images])
+    ours = extract(encoder, [images], torch.device("cpu"))
+    np.testing.assert_allclose(ours, trained.numpy(), rtol=0.05, atol=0.02)  # variances divide by n − 1, not n
+
+
+def test_calibration_leaves_a_network_without_batch_norm_alone() -> None:
+    encoder = small(VIT).eval()
+    calibrate(encoder, [noise_images(2, 16)])
+    assert not encoder.training
+
+
+def test_features_are_extracted_in_eval_mode() -> None:
+    encoder, images = small(RESNET), noise_images(7, 16)
+
+    def batches() -> Iterator[Tensor]:
+        yield from (images[i : i + 3] for i in range(0, 7, 3))
+
+    features = extract(encoder, batches(), torch.device("cpu"))
+    assert features.shape == (7, encoder.dim)
+    assert features.dtype == np.float32
+    alone = [extract(encoder, [image[None]], torch.device("cpu")) for image in images]
+    np.testing.assert_allclose(features, np.concatenate(alone), rtol=1e-5, atol=1e-6)
