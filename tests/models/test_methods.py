@@ -62,9 +62,9 @@ def test_a_step_against_the_gradient_lowers_the_loss(name: str, generator: Gener
     )
     made = build(name, smooth if name == "dino" else PARAMS[name], 16, MEAN, STD, seed=0)
     assert isinstance(made, nn.Module)
-    made.double()  # the steps are small
+    made.double()  # for small steps: the bottleneck is tiny before its normalisation, which makes gradients large
     views = [v.double() for v in made.views(noise_images(16, 16), generator)]
-    sgd = torch.optim.SGD([p for p in made.parameters() if p.requires_grad], lr=1e-4)
+    sgd = torch.optim.SGD([p for p in made.parameters() if p.requires_grad], lr=1e-7)
     losses = []
     for _ in range(5):
         loss = made.loss(views, 0.5)
