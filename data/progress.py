@@ -8,6 +8,7 @@ from typing import Any, Self, TextIO
 
 FIRST_LINE_S = 1.0
 LINE_EVERY_S = 10.0
+STEADY_S = 5.0
 
 
 class Progress:
@@ -82,6 +83,10 @@ class Progress:
             return f"{n / scale:,.1f} {name}"
         return f"{n:,.0f} {self.unit}" if n >= 10 or n == round(n) else f"{n:.2f} {self.unit}"
 
+    def _is_steady(self, elapsed: float, total: int) -> bool:
+        # At first start-up dominates, and a time left would be a wild guess.
+        return elapsed >= STEADY_S or 100 * (self.done - self._first) >= total - self._first
+
     def _write_line(self, *, closing: bool) -> None:
         elapsed = self._clock() - self._start
         rate = (self.done - self._first) / elapsed if elapsed > 0 else 0.0
@@ -94,7 +99,7 @@ class Progress:
             parts.append(f"{self._amount(rate)}/s")
         if closing:
             parts.append(f"{_minutes(elapsed)} taken")
-        elif rate > 0 and self.total is not None:
+        elif rate > 0 and self.total is not None and self._is_steady(elapsed, self.total):
             parts.append(f"{_minutes(max(0, self.total - self.done) / rate)} left")
         if self._figures:
             parts.append(self._figures_text())

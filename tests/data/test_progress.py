@@ -39,6 +39,14 @@ def test_the_rate_leaves_out_what_an_earlier_run_had_done() -> None:
     assert stream.getvalue() == "set.tgz 3.0 MB/5.0 MB · 1.0 MB/s · 0:02 left\n"
 
 
+def test_no_time_left_is_guessed_from_the_first_image_of_many() -> None:
+    stream, clock = io.StringIO(), Clock()
+    progress = Progress(1797, "prepare", "images", stream=stream, clock=clock)
+    clock.now = 2.0
+    progress.advance(1)
+    assert stream.getvalue() == "prepare 1/1,797 images · 0.50 images/s\n"
+
+
 def test_without_a_total_there_is_no_time_left() -> None:
     stream, clock = io.StringIO(), Clock()
     progress = Progress(None, "scan", "images", stream=stream, clock=clock)
