@@ -10,7 +10,7 @@ import yaml
 
 from models.dino import DINOParams
 from models.mae import MAEParams
-from models.methods import MethodParams
+from models.methods import METHODS, MethodParams
 from models.simclr import SimCLRParams
 from models.vit import ViTParams
 
@@ -165,7 +165,7 @@ def cross_check(config: Config) -> None:
         "probe.neighbours": q.neighbours,
         "probe.temperature": q.temperature,
     }
-    for name in ("simclr", "mae", "dino"):
+    for name in METHODS:
         params = config.method(name)
         positive |= {f"{name}.epochs": params.epochs, f"{name}.batch_size": params.batch_size}
     for key, value in positive.items():
@@ -178,7 +178,7 @@ def cross_check(config: Config) -> None:
     require(config.promote.metric in metrics, "promote.metric", config.promote.metric, ", ".join(metrics))
     require(config.dino.local_crops >= 0, "dino.local_crops", config.dino.local_crops, "0 or more")
     require(config.simclr.batch_size > 1, "simclr.batch_size", 1, "2 or more: one image has no negatives")
-    for name in ("simclr", "mae", "dino"):
+    for name in METHODS:
         check_patches(name, config.method(name), p.size)
 
 

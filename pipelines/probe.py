@@ -5,11 +5,12 @@ Always beside a random encoder of the same architecture and raw pixels: same ima
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from statistics import mean, stdev
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from data.shards import Prepared
@@ -21,12 +22,13 @@ from pipelines import config, hardware, stage
 from pipelines.config import ProbeParams
 
 BATCH = 256
+PIXELS = 32  # side of the raw-pixel control at most
 RETRIEVED = 1000  # images that retrieval compares at most
 SPLITS = ("train", "val", "test")
 # One law for every encoder and data set; no flip, since a mirrored digit is another sign.
 LAW = ViewParams(area=(0.5, 1.0), flip=0.0, jitter=0.8, strengths=(0.4, 0.4, 0.4, 0.1))
 Metrics = dict[str, float]
-Extract = Callable[[list[Tensor]], Array]
+Extract = Callable[[Iterable[Tensor]], Array]
 
 
 def main(name: str) -> None:
@@ -60,19 +62,21 @@ def main(name: str) -> None:
     stage.artifact(name, "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
 
 
-def images(prepared: Prepared, split: str, at_most: int | None = None) -> list[Tensor]:
-    """uint8 batches (B, 3, S, S) of a split, in order; each is read when it is used."""
+def images(prepared: Prepared, split: str, at_most: int | None = None) -> Iterator[Tensor]:
+    """uint8 batches (B, 3, S, S) of a split, in order, read as they are used."""
     rows = prepared.rows(split)[:at_most]
-    chunks = np.array_split(rows, max(1, -(-len(rows) // BATCH)))
-    return [torch.from_numpy(prepared.images(chunk)) for chunk in chunks]
+    for chunk in np.array_split(rows, max(1, -(-len(rows) // BATCH))):
+        yield torch.from_numpy(prepared.images(chunk))
 
 
 def encoder_features(encoder: nn.Module, device: torch.device) -> Extract:
     return lambda batches: probe.extract(encoder, batches, device)
 
 
-def pixel_features(batches: list[Tensor]) -> Array:
-    return np.concatenate([x.flatten(1).numpy().astype(np.float32) for x in batches])
+def pixel_features(batches: Iterable[Tensor]) -> Array:
+    """Raw pixels, averaged down to 32 × 32 where there are more: a larger vector is no better control, only slower."""
+    small = [F.adaptive_avg_pool2d(x.float(), min(x.shape[-1], PIXELS)) for x in batches]
+    return torch.cat(small).flatten(1).numpy()
 
 
 def evaluate(features: dict[str, Array], prepared: Prepared, p: ProbeParams, seed: int) -> Metrics:
@@ -111,7 +115,7 @@ def agreement(extract: Extract, prepared: Prepared, seed: int) -> Metrics:
     metrics: Metrics = {}
     for split, prefix in (("test", ""), ("val", "val_")):
         generator = torch.Generator().manual_seed(seed)
-        batches = images(prepared, split, RETRIEVED)
+        batches = list(images(prepared, split, RETRIEVED))
         size = prepared.manifest.preprocess.size
         drawn = [[(view(x, size, LAW, generator) * 255).round().byte() for x in batches] for _ in range(2)]
         a, b = map(extract, drawn)

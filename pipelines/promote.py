@@ -8,9 +8,8 @@ import json
 import sys
 from typing import Any
 
+from models.methods import METHODS
 from pipelines import config, stage, tracking
-
-METHODS = ("simclr", "mae", "dino")
 
 
 def main() -> None:

@@ -3,10 +3,11 @@
 import json
 from typing import Any
 
+from models import methods
 from pipelines import stage
 from pipelines.config import Config
 
-METHODS = ("simclr", "mae", "dino")
+METHODS = tuple(methods.METHODS)
 Table = list[dict[str, str]]
 
 
