@@ -64,7 +64,7 @@ def measure(c: Config, name: str, device: torch.device) -> list[dict[str, str]]:
     variants = [Variant("fp32", torch.float32, torch.contiguous_format)]
     if best == torch.channels_last:
         variants.append(Variant("fp32 channels-last", torch.float32, best))
-    auto = hardware.precision("auto", device, method.encoder)
+    auto = hardware.precision("auto", device, method.encoder, size)
     if auto != torch.float32:
         variants.append(Variant("bf16", auto, best))
     optimizer = optim.build(params.optim, method)

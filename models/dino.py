@@ -15,7 +15,7 @@ from torch import Generator, Tensor, nn
 
 from models.encoder import Encoder, EncoderParams
 from models.optim import OptimParams, cosine
-from models.views import ViewParams, view
+from models.views import ViewParams, check_area, view
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,11 @@ class DINOParams:
         for name in ("student_temperature", "teacher_temperature", "warmup_teacher_temperature"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed: above 0")
+        check_area("global_area", self.global_area)
+        check_area("local_area", self.local_area)
+        for name, least in (("local_crops", 0), ("local_size", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; allowed: {least} or more")
         _ = self.views  # a law that is impossible is named now
 
     @property

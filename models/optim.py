@@ -29,6 +29,8 @@ class OptimParams:
             raise ValueError(f"lr is {self.lr}; allowed: above 0")
         if not 0 <= self.warmup < 1:
             raise ValueError(f"warmup is {self.warmup}, a fraction of the run; allowed: 0 to below 1")
+        if not all(0 <= b < 1 for b in (*self.betas, self.momentum)):
+            raise ValueError(f"betas is {list(self.betas)}, momentum {self.momentum}; allowed: 0 to below 1")
         if self.clip is not None and self.clip <= 0:
             raise ValueError(f"clip is {self.clip}; allowed: above 0, or null")
 

@@ -80,6 +80,7 @@ class ResNet(nn.Module):
         w = params.width
         block = Bottleneck if params.arch == "resnet50" else BasicBlock
         self.dim = 8 * w * block.expansion
+        self.stride = {"imagenet": 32, "small": 8, "small/2": 16}[params.stem]  # pixels a position of the last map
         self.normalize = Normalize(mean, std)
         if params.stem == "imagenet":
             self.conv1 = nn.Conv2d(3, w, 7, 2, 3, bias=False)

@@ -38,8 +38,7 @@ class ViewParams:
     solarize: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.area[0] <= self.area[1] <= 1:
-            raise ValueError(f"area is {list(self.area)}; allowed: [low, high] with 0 < low <= high <= 1")
+        check_area("area", self.area)
         if not 0 < self.aspect[0] <= self.aspect[1]:
             raise ValueError(f"aspect is {list(self.aspect)}; allowed: [low, high] with 0 < low <= high")
         if not 0 <= self.sigma[0] <= self.sigma[1]:
@@ -51,6 +50,12 @@ class ViewParams:
         for name in ("flip", "jitter", "grey", "blur", "solarize"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, a probability; allowed: 0 to 1")
+
+
+def check_area(name: str, area: tuple[float, float]) -> None:
+    """Raises ValueError when this is no range of shares."""
+    if not 0 < area[0] <= area[1] <= 1:
+        raise ValueError(f"{name} is {list(area)}; allowed: [low, high] with 0 < low <= high <= 1")
 
 
 def view(images: Tensor, size: int, p: ViewParams, generator: Generator) -> Tensor:

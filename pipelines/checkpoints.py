@@ -12,7 +12,7 @@ import torch
 from models.methods import MethodParams
 from pipelines import stage
 
-CODE = ("models", "data/batches.py", "data/shards.py", "pipelines/pretrain.py")
+CODE = ("models", "data/batches.py", "data/shards.py", "pipelines/hardware.py", "pipelines/pretrain.py")
 
 
 def key(name: str, params: MethodParams, seed: int, precision: str, data_digest: str) -> str:
@@ -45,14 +45,16 @@ class Checkpoints:
             self.history.unlink(missing_ok=True)
             return None
         state: dict[str, Any] = torch.load(path, weights_only=True)
-        rows = self.history.read_text().splitlines() if self.history.exists() else []
-        kept = [row for row in rows if json.loads(row)["step"] <= state["step"]]
-        self.history.write_text("".join(f"{row}\n" for row in kept))
+        rows = self.history.read_text().splitlines(keepends=True) if self.history.exists() else []
+        whole = [row for row in rows if row.endswith("\n")]  # the last one may be cut by a full disk or a power cut
+        self.history.write_text("".join(row for row in whole if json.loads(row)["step"] <= state["step"]))
         return state
 
     def append(self, row: dict[str, float]) -> None:
         with self.history.open("a") as file:
             file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def write_atomically(path: Path, content: dict[str, Any]) -> None:

@@ -1,5 +1,7 @@
-"""params.yaml → frozen, typed, cross-checked. Needs nothing but a YAML reader."""
+"""params.yaml → frozen, typed, cross-checked."""
 
+import math
+import re
 import types
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
@@ -100,9 +102,12 @@ def convert(value: Any, kind: Any, key: str) -> Any:
         return convert_tuple(value, get_args(kind), key)
     if kind is float:
         try:
-            return float("nan" if isinstance(value, bool) else value)
+            number = float("" if isinstance(value, bool) else value)
         except (TypeError, ValueError):
-            raise ConfigError(f"{key} is {value!r}; allowed: a number") from None
+            number = math.nan
+        if not math.isfinite(number):
+            raise ConfigError(f"{key} is {value!r}; allowed: a number")
+        return number
     if (kind is int and isinstance(value, bool)) or not isinstance(value, kind):
         raise ConfigError(f"{key} is {value!r}; allowed: {NAMES[kind]}")
     return value
@@ -168,6 +173,10 @@ def cross_check(config: Config) -> None:
     for name in METHODS:
         params = config.method(name)
         positive |= {f"{name}.epochs": params.epochs, f"{name}.batch_size": params.batch_size}
+    name_law = "letters, digits, . _ - and first a letter or digit: it names models and a folder"
+    require(bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", config.dataset)), "dataset", config.dataset, name_law)
+    require(config.seed >= 0, "seed", config.seed, "0 or more")
+    require(p.size <= 4096, "prepare.size", p.size, "1 to 4096")
     for key, value in positive.items():
         require(value > 0, key, value, "above 0")
     require(p.val > 0 and p.test > 0 and p.val + p.test < 1, "prepare.val + prepare.test", p.val + p.test,
@@ -176,7 +185,6 @@ def cross_check(config: Config) -> None:
     require(bool(q.shots) and min(q.shots) > 0, "probe.shots", list(q.shots), "label counts of 1 or more")
     metrics = ["knn", "linear_all", *(f"linear_{n}" for n in q.shots)]
     require(config.promote.metric in metrics, "promote.metric", config.promote.metric, ", ".join(metrics))
-    require(config.dino.local_crops >= 0, "dino.local_crops", config.dino.local_crops, "0 or more")
     require(config.simclr.batch_size > 1, "simclr.batch_size", 1, "2 or more: one image has no negatives")
     for name in METHODS:
         check_patches(name, config.method(name), p.size)

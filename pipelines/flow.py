@@ -5,7 +5,7 @@ The graph and its cache are DVC's; Prefect adds when, what beside what, and the 
 
 import argparse
 import os
-import shutil
+import re
 import signal
 import subprocess
 import sys
@@ -132,8 +132,11 @@ def slug(name: str) -> str:
 
 
 def adopt(folder: Path, recipe: str) -> None:
-    """Make a folder of images the data set: copied into data/raw under DVC, params.yaml from the recipe."""
-    name = folder.resolve().name
+    """Make a folder of images the data set: copied into data/raw under DVC, params.yaml from the recipe.
+
+    What is there already stays: the copy, and a params.yaml that names the data set, edited or not.
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-.") or "images"
     source = Path("recipes", f"{recipe}.yaml")
     if not folder.is_dir():
         raise StageError(f"{folder} is not a folder")
@@ -141,18 +144,20 @@ def adopt(folder: Path, recipe: str) -> None:
         known = ", ".join(sorted(p.stem for p in Path("recipes").glob("*.yaml")))
         raise StageError(f"{recipe} is not a recipe; there are: {known}")
     target = stage.RAW / name
-    if not target.exists():
+    if target.exists():
+        print(f"{target} is used as it is; to copy {folder} again, remove it and {target}.dvc first")
+    else:
         command = [sys.executable, "-m", "dvc", "add", "--out", str(target), str(folder)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise StageError(f"{folder} could not be added to DVC: {done.stderr.strip()}")
-    lines = source.read_text().splitlines(keepends=True)
-    changed = "".join(f"dataset: {name}\n" if line.startswith("dataset:") else line for line in lines)
-    if changed != config.PARAMS.read_text():
-        kept = stage.SCRATCH / "params.before.yaml"
-        shutil.copyfile(config.PARAMS, kept)
-        config.PARAMS.write_text(changed)
-        print(f"params.yaml is now the recipe {recipe} for {name}; the one before is in {kept}")
+    before = config.PARAMS.read_text()
+    if re.search(rf'^dataset: "?{re.escape(name)}"?( |$)', before, re.MULTILINE):
+        return
+    kept = stage.SCRATCH / "params.before.yaml"
+    kept.write_text(before)
+    config.PARAMS.write_text(re.sub(r"^dataset: \S+", f'dataset: "{name}"', source.read_text(), flags=re.MULTILINE))
+    print(f"params.yaml is now the recipe {recipe} for {name}; the one before is in {kept}")
 
 
 def main() -> None:
@@ -182,7 +187,7 @@ def main() -> None:
     if not state.is_completed():
         sys.exit(f"\n{state.message}")
     metrics = report.read_metrics()
-    print(f"\ntop-1 on the test split in percent, mean ± sd over {c.probe.draws} label draws\n")
+    print(f"\n{report.head(c, metrics)}\n")
     print(f"{report.text(report.table(c, metrics))}\n")
     for sentence in report.verdicts(c, metrics):
         print(sentence)

@@ -37,17 +37,18 @@ def taken(descriptor: int) -> bool:
     return True
 
 
-def precision(wanted: str, device: torch.device, encoder: Encoder) -> torch.dtype:
+def precision(wanted: str, device: torch.device, encoder: Encoder, smallest: int) -> torch.dtype:
     """`auto`: bf16 where the hardware multiplies it natively and it pays; elsewhere it would be slower than fp32.
 
     On a CPU with bf16 matrix units, one thread, batch 64 to 128: ResNet steps 1.4 to 1.7 times as fast as fp32,
-    steps of small ViTs 0.6 to 0.7 times, since the casts cost more than the products save.
+    steps of small ViTs 0.6 to 0.7 times, since the casts cost more than the products save. There the smallest view
+    must cover the stride: torch 2.13's bf16 gradient of a strided convolution of a 1 × 1 map is garbage.
     """
     if wanted == "auto":
         if device.type == "cuda":
             native = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
-            native = isinstance(encoder, ResNet) and cpu_bf16()
+            native = isinstance(encoder, ResNet) and smallest >= encoder.stride and cpu_bf16()
         wanted = "bf16" if native else "fp32"
     return {"bf16": torch.bfloat16, "fp32": torch.float32}[wanted]
 

@@ -15,6 +15,7 @@ from data.batches import Batches
 from data.progress import Progress
 from data.shards import Prepared
 from models import methods, optim
+from models.dino import DINOParams
 from models.methods import Method, MethodParams
 from pipelines import config, hardware, stage
 from pipelines.checkpoints import Checkpoints, key, write_atomically
@@ -44,6 +45,8 @@ def main(name: str) -> None:
     try:
         with hardware.device() as device:
             train_method(name, method, params, c.pretrain, batches, checkpoints, device, live.log)
+        if not all(v.isfinite().all() for v in method.encoder.state_dict().values()):
+            raise StageError(f"the encoder is not finite at the end; lower {name}.optim.lr (now {params.optim.lr})")
     except StageError:
         live.fail()
         raise
@@ -82,7 +85,9 @@ def train_method(
     Raises StageError when the loss is not finite; on SIGTERM it saves and exits with TRY_AGAIN.
     """
     assert isinstance(method, nn.Module)
-    dtype, layout = hardware.precision(how.precision, device, method.encoder), hardware.layout(method.encoder)
+    smallest = smallest_view(params, batches.prepared.manifest.preprocess.size)
+    dtype = hardware.precision(how.precision, device, method.encoder, smallest)
+    layout = hardware.layout(method.encoder)
     method.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     optimizer = optim.build(params.optim, method)
     trainable = [p for p in method.parameters() if p.requires_grad]
@@ -114,11 +119,12 @@ def train_method(
             progress.advance(len(images))
             if (step + 1) % how.log_every == 0 or step + 1 == steps:
                 value, now = loss.item(), time.monotonic()
-                if not math.isfinite(value):
-                    raise StageError(
-                        f"the loss is {value} at step {step + 1} of {steps}; lower {name}.optim.lr "
-                        f"(now {params.optim.lr}), the last checkpoint is kept in {checkpoints.folder}"
-                    )
+                for what, figure in (("loss", value), ("gradient's norm", norm.item())):
+                    if not math.isfinite(figure):
+                        raise StageError(
+                            f"the {what} is {figure} at step {step + 1} of {steps}; "
+                            f"lower {name}.optim.lr (now {params.optim.lr})"
+                        )
                 rate = (step + 1 - since) * params.batch_size / max(1e-9, now - logged)
                 row = {
                     "step": step + 1,
@@ -146,6 +152,11 @@ def train_method(
             if stop():
                 print(f"pretrain@{name}: stopped at step {step + 1}; run the same command to go on", file=sys.stderr)
                 sys.exit(TRY_AGAIN)
+
+
+def smallest_view(params: MethodParams, size: int) -> int:
+    """Side of the smallest view, px."""
+    return min(size, params.local_size) if isinstance(params, DINOParams) and params.local_crops else size
 
 
 def stream(batches: Batches, epochs: int, first: int) -> Iterator[Tensor]:

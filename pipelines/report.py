@@ -50,6 +50,13 @@ def verdicts(c: Config, metrics: dict[str, dict[str, dict[str, float]]]) -> list
     return below or ["every method is above its own random encoder and above raw pixels in every column"]
 
 
+def head(c: Config, metrics: dict[str, dict[str, dict[str, float]]]) -> str:
+    """What the figures of the table are."""
+    if "knn" not in metrics["mae"]["mae"]:
+        return "images of the test split whose second view finds the first among all others, in percent"
+    return f"top-1 on the test split in percent, mean ± sd over {c.probe.draws} label draws"
+
+
 def text(rows: Table, **more: Any) -> str:
     """The table for a terminal."""
     widths = {k: max(len(k), *(len(r[k]) for r in rows)) for k in rows[0]}

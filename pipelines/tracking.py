@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines import stage
+from pipelines.stage import StageError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,6 +29,8 @@ QUIET = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # a server that is down must not hold up a training for minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
 Row = Mapping[str, float]
 
@@ -42,7 +45,10 @@ def connect() -> "MlflowClient":
     warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")  # advice, not faults
     with locked():
         client = mlflow.MlflowClient()
-        client.search_experiments(max_results=1)
+        try:
+            client.search_experiments(max_results=1)
+        except mlflow.MlflowException as error:
+            raise StageError(f"MLflow's store {os.environ['MLFLOW_TRACKING_URI']} does not answer: {error}") from None
     return client
 
 

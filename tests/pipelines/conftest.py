@@ -1,0 +1,63 @@
+"""A project whose data are prepared, and fresh copies of it."""
+
+import contextlib
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from data.decode import Preprocess
+from data.prepare import prepare
+from tests.pipelines.project import Project, make
+
+SHORT = {
+    "pretrain.log_every": 1,
+    "simclr.batch_size": 32,
+    "mae.batch_size": 32,
+    "dino.batch_size": 32,
+    "simclr.epochs": 10,
+    "mae.epochs": 10,
+    "dino.epochs": 10,
+    "dino.head_hidden": 32,
+    "mae.optim.lr": 0.001,
+}
+
+
+def write_digits(folder: Path, n: int, labelled: bool) -> None:
+    """The first n digits as PNG, in class folders or side by side."""
+    digits = load_digits()
+    for number, (image, label) in enumerate(zip(digits.images[:n], digits.target[:n], strict=True)):
+        path = folder / (str(label) if labelled else ".") / f"{number:04d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((image * 255 / 16).round().astype("uint8")).save(path)
+
+
+@pytest.fixture(scope="session")
+def prepared_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """300 digits of 16 × 16, in splits of about 210, 30 and 60; nothing is trained yet."""
+    project = make(tmp_path_factory.mktemp("prepared"))
+    project.set(SHORT)
+    write_digits(project.root / "data" / "raw" / "digits", 300, labelled=True)
+    with contextlib.chdir(project.root):
+        prepare(
+            Path("data/raw/digits"),
+            Path("data/prepared"),
+            name="digits",
+            preprocess=Preprocess(16),
+            val=0.1,
+            test=0.2,
+            max_bad_fraction=0.0,
+            labels=True,
+            seed=0,
+            workers=1,
+        )
+    return project
+
+
+@pytest.fixture
+def project(prepared_project: Project, tmp_path: Path) -> Project:
+    """A copy to do anything with."""
+    shutil.copytree(prepared_project.root, tmp_path / "project", ignore=shutil.ignore_patterns(".scratch"))
+    return Project(tmp_path / "project")

@@ -1,0 +1,57 @@
+"""A stage ends with its parent, works alone, and fails with one sentence."""
+
+import subprocess
+import sys
+
+from tests.pipelines.project import Project
+
+WAITS = "print('ready', flush=True); signal.pause()"
+CHILD = f"import signal; from pipelines import stage; stage.run('probe@x', lambda: exec({WAITS!r}))"
+PARENT = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {CHILD!r}])"
+HOLDS = "print('ready', flush=True); sys.stdin.readline(); print('first', flush=True)"
+SECONDS = 60
+
+
+def popen(project: Project, program: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=project.root,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_stage_dies_when_its_parent_is_killed(project: Project) -> None:
+    parent = popen(project, PARENT)
+    assert parent.stdout
+    assert parent.stdout.readline() == "ready\n"
+    parent.kill()
+    parent.communicate(timeout=SECONDS)  # the pipe ends only when the stage, which has it too, is gone
+
+
+def test_a_second_one_of_the_same_name_waits_aloud(project: Project) -> None:
+    stage = "import sys; from pipelines import stage; stage.run('probe@x', lambda: exec({!r}))"
+    first = popen(project, stage.format(HOLDS))
+    assert first.stdin
+    assert first.stdout
+    assert first.stdout.readline() == "ready\n"
+    second = popen(project, stage.format("print('second')"))
+    assert second.stderr
+    assert second.stderr.readline() == "probe@x: another process is at it; waiting for it to end\n"
+    assert second.poll() is None
+    first.stdin.write("\n")
+    first.stdin.flush()
+    assert first.stdout.readline() == "first\n"
+    assert second.communicate(timeout=SECONDS)[0] == "second\n"
+    assert second.returncode == 0
+    first.communicate(timeout=SECONDS)
+
+
+def test_what_people_can_mend_is_one_sentence(project: Project) -> None:
+    (project.root / "params.yaml").write_text("dataset: [\n")
+    done = project.run("-m", "pipelines.prepare")
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("prepare: params.yaml is not YAML: ")

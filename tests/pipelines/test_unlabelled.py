@@ -1,0 +1,67 @@
+"""Somebody's folder of images without labels, from one command to the endpoint."""
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.pipelines.conftest import write_digits
+from tests.pipelines.project import METHODS, Project, make
+
+TINY = {
+    "prepare.size": 16,
+    "pretrain.log_every": 1,
+    **{f"{method}.epochs": 1 for method in METHODS},
+    **{f"{method}.batch_size": 16 for method in METHODS},
+    "simclr.encoder.width": 8,
+    "dino.encoder.width": 8,
+    "dino.local_size": 16,
+    **{f"{method}.encoder.stem": "small/2" for method in ("simclr", "dino")},  # as deep as 16 px go
+    "mae.encoder.patch_size": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def flat(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, "subprocess.CompletedProcess[str]"]:
+    """Sixty images side by side, given to the flow."""
+    folder = tmp_path_factory.mktemp("given") / "holiday"
+    write_digits(folder, 60, labelled=False)
+    project = make(tmp_path_factory.mktemp("unlabelled"))
+    recipe = project.root / "recipes" / "tiny.yaml"
+    recipe.write_text((project.root / "recipes" / "photos.yaml").read_text())
+    project.set(TINY, "recipes/tiny.yaml")
+    return project, project.flow(str(folder), "--recipe", "tiny")
+
+
+def test_the_folder_becomes_a_served_encoder(flat: tuple[Project, "subprocess.CompletedProcess[str]"]) -> None:
+    _, done = flat
+    assert done.returncode == 0, done.stderr
+    assert '"model": "holiday-encoder"' in done.stdout
+    assert re.search(r"^smallest cosine to torch over every endpoint: (1\.0|0\.9999)", done.stdout, re.MULTILINE)
+    assert done.stdout.strip().endswith("/predictions/holiday-encoder")
+
+
+def test_the_verdict_says_that_there_are_no_labels(flat: tuple[Project, "subprocess.CompletedProcess[str]"]) -> None:
+    _, done = flat
+    assert "no labels: only the retrieval of a second view was measured" in done.stdout.splitlines()
+    assert re.search(r"^encoder +retrieval *$", done.stdout, re.MULTILINE)
+
+
+def test_the_table_of_unlabelled_images_is_not_called_top_1(
+    flat: tuple[Project, "subprocess.CompletedProcess[str]"],
+) -> None:
+    assert "top-1" not in flat[1].stdout
+
+
+def test_retrieval_decides_and_is_all_there_is(flat: tuple[Project, "subprocess.CompletedProcess[str]"]) -> None:
+    project, _ = flat
+    scores = {}
+    for method in METHODS:
+        metrics = json.loads(project.artifact(method, "metrics.json").read_text())
+        assert all(figures.keys() == {"retrieval", "val_retrieval"} for figures in metrics.values())
+        scores[method] = metrics[method]["val_retrieval"]
+    promoted = json.loads(Path(project.root, "artifacts", "promoted.json").read_text())
+    assert promoted["champion"] == max(METHODS, key=scores.__getitem__)
+    assert promoted["reason"].startswith("val_retrieval ")
