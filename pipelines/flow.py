@@ -11,8 +11,11 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 ROOT = Path.cwd()
 SETTINGS = {
@@ -160,6 +163,15 @@ def adopt(folder: Path, recipe: str) -> None:
     print(f"params.yaml is now the recipe {recipe} for {name}; the one before is in {kept}")
 
 
+def stop(number: int, _frame: object) -> None:
+    """End with all that we started, at once: Prefect would wait for a server that the same Ctrl-C has ended."""
+    print("\nstopped; the same command goes on from here", file=sys.stderr, flush=True)
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            child.terminate()  # a training saves a checkpoint first
+    os._exit(128 + number)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipelines.flow", description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, help="a folder of images; without it, what params.yaml names")
@@ -167,7 +179,8 @@ def main() -> None:
     given = parser.parse_args()
     started = time.monotonic()
     stage.SCRATCH.mkdir(exist_ok=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that Prefect's server ends with us
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
     try:
         if given.folder:
             adopt(given.folder, given.recipe)
@@ -180,10 +193,7 @@ def main() -> None:
         tracking.connect()  # once, before several stages do
     except (ConfigError, StageError) as error:
         sys.exit(str(error))
-    try:
-        state = pipeline(nodes, return_state=True)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    state = pipeline(nodes, return_state=True)
     if not state.is_completed():
         sys.exit(f"\n{state.message}")
     metrics = report.read_metrics()

@@ -82,7 +82,7 @@ def train_method(
 ) -> None:
     """The loop. Resumes from the last checkpoint, leaves the trained method in place.
 
-    Raises StageError when the loss is not finite; on SIGTERM it saves and exits with TRY_AGAIN.
+    Raises StageError when the loss is not finite; on SIGTERM or Ctrl-C it saves and exits with TRY_AGAIN.
     """
     assert isinstance(method, nn.Module)
     smallest = smallest_view(params, batches.prepared.manifest.preprocess.size)
@@ -99,7 +99,7 @@ def train_method(
         optimizer.load_state_dict(state["optimizer"])
         generator.set_state(state["generator"])
         first = state["step"]
-    stop = catch_sigterm()
+    stop = catch_signals()
     saved = logged = time.monotonic()
     method.train()
     with Progress(steps * params.batch_size, f"pretrain@{name}", "images", first * params.batch_size) as progress:
@@ -165,10 +165,11 @@ def stream(batches: Batches, epochs: int, first: int) -> Iterator[Tensor]:
         yield from batches.epoch(epoch, first % len(batches) if epoch == first // len(batches) else 0)
 
 
-def catch_sigterm() -> Callable[[], bool]:
-    """After this SIGTERM only sets what the returned function reports."""
+def catch_signals() -> Callable[[], bool]:
+    """After this SIGTERM and Ctrl-C only set what the returned function reports."""
     received: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _frame: received.append(number))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _frame: received.append(number))
     return lambda: bool(received)
 
 
