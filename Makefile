@@ -15,7 +15,7 @@ setup: .venv/installed ## the virtual environment, with exactly what requirement
 
 .venv/installed: requirements.lock
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is not here; name another: make PYTHON=python3.12 ..." >&2; exit 1; }
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --quiet --requirement requirements.lock
 	@touch $@
 
