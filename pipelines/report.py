@@ -1,7 +1,6 @@
 """The table at the end: methods and their controls, one line each."""
 
 import json
-from typing import Any
 
 from models import methods
 from pipelines import stage
@@ -61,7 +60,7 @@ def head(c: Config, metrics: dict[str, dict[str, dict[str, float]]]) -> str:
     return f"top-1 on the test split in percent, mean ± sd over {c.probe.draws} label draws"
 
 
-def text(rows: Table, **more: Any) -> str:
+def text(rows: Table) -> str:
     """The table for a terminal."""
     widths = {k: max(len(k), *(len(r[k]) for r in rows)) for k in rows[0]}
     head = "  ".join(k.ljust(w) for k, w in widths.items())

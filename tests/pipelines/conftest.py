@@ -34,6 +34,22 @@ def write_digits(folder: Path, n: int, labelled: bool) -> None:
         Image.fromarray((image * 255 / 16).round().astype("uint8")).save(path)
 
 
+def prepare_small(source: Path, out: Path) -> None:
+    """As the stage does it, at 16 px."""
+    prepare(
+        source,
+        out,
+        name="digits",
+        preprocess=Preprocess(16),
+        val=0.1,
+        test=0.2,
+        max_bad_fraction=0.0,
+        labels=True,
+        seed=0,
+        workers=1,
+    )
+
+
 @pytest.fixture(scope="session")
 def prepared_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     """300 digits of 16 × 16, in splits of about 210, 30 and 60; nothing is trained yet."""
@@ -41,18 +57,7 @@ def prepared_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project.set(SHORT)
     write_digits(project.root / "data" / "raw" / "digits", 300, labelled=True)
     with contextlib.chdir(project.root):
-        prepare(
-            Path("data/raw/digits"),
-            Path("data/prepared"),
-            name="digits",
-            preprocess=Preprocess(16),
-            val=0.1,
-            test=0.2,
-            max_bad_fraction=0.0,
-            labels=True,
-            seed=0,
-            workers=1,
-        )
+        prepare_small(Path("data/raw/digits"), Path("data/prepared"))
     return project
 
 

@@ -9,12 +9,10 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from data.decode import Preprocess
-from data.prepare import prepare
 from data.shards import Prepared
 from pipelines.config import ProbeParams
 from pipelines.probe import SPLITS, agreement, evaluate, images, pixel_features
-from tests.pipelines.conftest import write_digits
+from tests.pipelines.conftest import prepare_small, write_digits
 from tests.pipelines.project import Project
 
 PARAMS = ProbeParams(shots=(1, 5), draws=3, neighbours=4)
@@ -78,18 +76,7 @@ def test_features_that_are_the_labels_are_read_perfectly(prepared: Prepared, fea
 
 def test_without_labels_only_retrieval_is_measured(tmp_path: Path, features: Features) -> None:
     write_digits(tmp_path / "raw", 60, labelled=False)
-    prepare(
-        tmp_path / "raw",
-        tmp_path / "out",
-        name="flat",
-        preprocess=Preprocess(16),
-        val=0.1,
-        test=0.2,
-        max_bad_fraction=0.0,
-        labels=True,
-        seed=0,
-        workers=1,
-    )
+    prepare_small(tmp_path / "raw", tmp_path / "out")
     flat = Prepared(tmp_path / "out")
     pixels = {split: pixel_features(images(flat, split)) for split in SPLITS}
     assert evaluate(pixels, flat, PARAMS, seed=0) == {}
