@@ -21,6 +21,7 @@ class ResNetParams:
     arch: Literal["resnet10", "resnet18", "resnet50"]
     width: int = 64  # channels of the first stage
     stem: Literal["imagenet", "small", "small/2"] = "imagenet"
+    zero_init_residual: bool = False  # a block starts as its shortcut (SimCLR's official code)
 
     def __post_init__(self) -> None:
         if self.width < 1:
@@ -98,6 +99,8 @@ class ResNet(nn.Module):
         for m in self.modules():
             if isinstance(m, nn.Conv2d):
                 nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
+            elif params.zero_init_residual and isinstance(m, BasicBlock | Bottleneck):
+                nn.init.zeros_((m.bn2 if isinstance(m, BasicBlock) else m.bn3).weight)
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(self.normalize(images)))))
