@@ -36,6 +36,7 @@ class PrepareParams:
 @dataclass(frozen=True)
 class PretrainParams:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    shuffle: Literal["global", "shards"] = "global"  # "shards" for images that are more than memory holds
     log_every: int = 10  # steps
     checkpoint_minutes: float = 5.0
 

@@ -38,8 +38,10 @@ def main(name: str) -> None:
             f"{name}.batch_size is {params.batch_size}, the train split has {len(train)} images; "
             f"allowed: 2 to {len(train)}"
         )
-    batches = Batches(prepared, train, params.batch_size, c.seed)
-    checkpoints = Checkpoints(name, key(name, params, c.seed, c.pretrain.precision, m.digest))
+    batches = Batches(prepared, train, params.batch_size, c.seed, shuffle=c.pretrain.shuffle)
+    if advice := batches.advice():
+        print(f"pretrain@{name}: {advice}", file=sys.stderr)
+    checkpoints = Checkpoints(name, key(name, params, c.seed, f"{c.pretrain.precision} {c.pretrain.shuffle}", m.digest))
     method = methods.build(name, params, m.preprocess.size, m.mean, m.std, c.seed)
     live = LiveRun(c.dataset, name, checkpoints.folder / "run_id")
     try:
