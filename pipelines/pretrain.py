@@ -18,8 +18,9 @@ from models import methods, optim
 from models.dino import DINOParams
 from models.methods import Method, MethodParams
 from pipelines import config, hardware, stage
-from pipelines.checkpoints import Checkpoints, key, write_atomically
+from pipelines.checkpoints import Checkpoints, code
 from pipelines.config import PretrainParams
+from pipelines.durable import write_atomically
 from pipelines.stage import StageError
 from pipelines.tracking import LiveRun
 
@@ -41,9 +42,16 @@ def main(name: str) -> None:
     batches = Batches(prepared, train, params.batch_size, c.seed, shuffle=c.pretrain.shuffle)
     if advice := batches.advice():
         print(f"pretrain@{name}: {advice}", file=sys.stderr)
-    checkpoints = Checkpoints(name, key(name, params, c.seed, f"{c.pretrain.precision} {c.pretrain.shuffle}", m.digest))
+    how = {"precision": c.pretrain.precision, "shuffle": c.pretrain.shuffle}
+    identity = {
+        "params": {name: asdict(params), "seed": c.seed, "pretrain": how},
+        "data": m.digest,
+        "code": code(name),
+        "torch": torch.__version__,
+    }
+    checkpoints = Checkpoints(name, identity)
     method = methods.build(name, params, m.preprocess.size, m.mean, m.std, c.seed)
-    live = LiveRun(c.dataset, name, checkpoints.folder / "run_id")
+    live = LiveRun(c.dataset, name, checkpoints.run)
     try:
         with hardware.device() as device:
             train_method(name, method, params, c.pretrain, batches, checkpoints, device, live.log)
@@ -69,7 +77,7 @@ def main(name: str) -> None:
         },
     )
     shutil.copyfile(checkpoints.history, stage.artifact(name, "history.jsonl"))
-    shutil.rmtree(checkpoints.folder)
+    checkpoints.clear()
 
 
 def train_method(
