@@ -11,7 +11,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from models.normalize import Normalize
+from models.normalize import Normalization, Normalize
 
 DEPTHS = {"resnet10": (1, 1, 1, 1), "resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
 
@@ -21,6 +21,8 @@ class ResNetParams:
     arch: Literal["resnet10", "resnet18", "resnet50"]
     width: int = 64  # channels of the first stage
     stem: Literal["imagenet", "small", "small/2"] = "imagenet"
+    init: str | None = None  # weights to start from: a file, a folder, or models:/…
+    normalize: Normalization = "auto"
 
     def __post_init__(self) -> None:
         if self.width < 1:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.normalize import Normalize
+from models.normalize import Normalization, Normalize
 
 SIZES = {  # dim, depth, heads
     "vit_nano": (64, 4, 2),
@@ -26,6 +26,8 @@ class ViTParams:
     patch_size: int
     positions: Literal["sincos", "learned"] = "sincos"
     pool: Literal["token", "mean"] = "token"  # the class token, or the mean of the patch tokens
+    init: str | None = None  # weights to start from: a file, a folder, or models:/…
+    normalize: Normalization = "auto"
 
     def __post_init__(self) -> None:
         if self.patch_size < 1:
@@ -93,6 +95,12 @@ def sincos_positions(dim: int, grid: int) -> Tensor:
     return torch.cat([torch.zeros(1, 1, dim), table.float()], dim=1)
 
 
+def interpolate(table: Tensor, grid: int, rows: int, columns: int) -> Tensor:
+    """Positions (1, grid², dim) → (1, rows·columns, dim), bicubic."""
+    square = table.reshape(1, grid, grid, -1).permute(0, 3, 1, 2)
+    return F.interpolate(square, size=(rows, columns), mode="bicubic").flatten(2).transpose(1, 2)
+
+
 class ViT(nn.Module):
     """uint8 or float-in-[0, 1] images (B, 3, H, W) → features (B, dim).
 
@@ -144,6 +152,4 @@ class ViT(nn.Module):
         table = self.pos_embed[:, 1:]
         if rows == columns == self.grid:
             return table
-        square = table.reshape(1, self.grid, self.grid, self.dim).permute(0, 3, 1, 2)
-        square = F.interpolate(square, size=(rows, columns), mode="bicubic")
-        return square.flatten(2).transpose(1, 2)
+        return interpolate(table, self.grid, rows, columns)

@@ -12,13 +12,24 @@ import torch
 from models.methods import MethodParams
 from pipelines import stage
 
-CODE = ("models", "data/batches.py", "data/shards.py", "pipelines/hardware.py", "pipelines/pretrain.py")
+CODE = (
+    "models",
+    "data/batches.py",
+    "data/shards.py",
+    "pipelines/hardware.py",
+    "pipelines/init.py",
+    "pipelines/pretrain.py",
+)
 
 
-def key(name: str, params: MethodParams, seed: int, precision: str, data_digest: str) -> str:
+def key(
+    name: str, params: MethodParams, seed: int, precision: str, data_digest: str, init_digest: str | None = None
+) -> str:
     """Digest of all that decides the numbers of a run."""
     digest = hashlib.sha256(torch.__version__.encode())
-    digest.update(json.dumps([name, asdict(params), seed, precision, data_digest], sort_keys=True).encode())
+    digest.update(
+        json.dumps([name, asdict(params), seed, precision, data_digest, init_digest], sort_keys=True).encode()
+    )
     for place in CODE:
         path = Path(place)
         for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:

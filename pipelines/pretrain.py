@@ -20,6 +20,7 @@ from models.methods import Method, MethodParams
 from pipelines import config, hardware, stage
 from pipelines.checkpoints import Checkpoints, key, write_atomically
 from pipelines.config import PretrainParams
+from pipelines.init import apply, init_digest
 from pipelines.stage import StageError
 from pipelines.tracking import LiveRun
 
@@ -39,8 +40,11 @@ def main(name: str) -> None:
             f"allowed: 2 to {len(train)}"
         )
     batches = Batches(prepared, train, params.batch_size, c.seed)
-    checkpoints = Checkpoints(name, key(name, params, c.seed, c.pretrain.precision, m.digest))
+    started_from = init_digest(params)
+    checkpoints = Checkpoints(name, key(name, params, c.seed, c.pretrain.precision, m.digest, started_from))
     method = methods.build(name, params, m.preprocess.size, m.mean, m.std, c.seed)
+    if said := apply(method, params, name):
+        print(said)
     live = LiveRun(c.dataset, name, checkpoints.folder / "run_id")
     try:
         with hardware.device() as device:
@@ -62,6 +66,7 @@ def main(name: str) -> None:
                 "image_size": m.preprocess.size,
                 "preprocess": m.preprocess.to_json(),
                 "encoder": asdict(params.encoder),
+                "init_digest": started_from,
             },
             "run_id": live.id,
         },
