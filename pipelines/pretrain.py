@@ -21,6 +21,7 @@ from pipelines import config, hardware, stage
 from pipelines.checkpoints import Checkpoints, code
 from pipelines.config import PretrainParams
 from pipelines.durable import write_atomically
+from pipelines.init import apply, init_digest
 from pipelines.stage import StageError
 from pipelines.tracking import LiveRun
 
@@ -42,15 +43,19 @@ def main(name: str) -> None:
     batches = Batches(prepared, train, params.batch_size, c.seed, shuffle=c.pretrain.shuffle)
     if advice := batches.advice():
         print(f"pretrain@{name}: {advice}", file=sys.stderr)
+    started_from = init_digest(params)
     how = {"precision": c.pretrain.precision, "shuffle": c.pretrain.shuffle}
     identity = {
         "params": {name: asdict(params), "seed": c.seed, "pretrain": how},
         "data": m.digest,
         "code": code(name),
         "torch": torch.__version__,
+        "init": started_from,
     }
     checkpoints = Checkpoints(name, identity)
     method = methods.build(name, params, m.preprocess.size, m.mean, m.std, c.seed)
+    if said := apply(method, params, name):
+        print(said)
     live = LiveRun(c.dataset, name, checkpoints.run)
     try:
         with hardware.device() as device:
@@ -72,6 +77,7 @@ def main(name: str) -> None:
                 "image_size": m.preprocess.size,
                 "preprocess": m.preprocess.to_json(),
                 "encoder": asdict(params.encoder),
+                "init_digest": started_from,
             },
             "run_id": live.id,
         },
