@@ -35,7 +35,9 @@ class PrepareParams:
 
 @dataclass(frozen=True)
 class PretrainParams:
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp64"] = "auto"
+    compile: Literal["auto", True, False] = "auto"  # auto: where the run is long enough to pay for it
+    sharded: bool = False  # over the processes of torchrun: FSDP2, for encoders too large for one GPU
     shuffle: Literal["global", "shards"] = "global"  # "shards" for images that are more than memory holds
     log_every: int = 10  # steps
     checkpoint_minutes: float = 5.0

@@ -3,7 +3,7 @@
 import fcntl
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from data import DataError
@@ -26,11 +26,14 @@ def artifact(method: str, name: str) -> Path:
     return Path("artifacts", method, name)
 
 
-def run(name: str, work: Callable[[], None]) -> None:
-    """Do a stage's work alone, die with the parent, and turn what people can mend into a sentence and exit code 1."""
+def run(name: str, work: Callable[[], None], alone: bool = True) -> None:
+    """Do a stage's work alone, die with the parent, and turn what people can mend into a sentence and exit code 1.
+
+    alone: wait while another process is at it; not asked of those that work on it together.
+    """
     die_with_parent()
     try:
-        with locked(name):
+        with locked(name) if alone else nullcontext():
             work()
     except (ConfigError, DataError, CheckpointError, StageError) as error:
         sys.exit(f"{name}: {error}")
