@@ -1,6 +1,6 @@
 # The words of the project. Everything runs in .venv, made from requirements.lock.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check serve ui bench lock clean
+.PHONY: help setup demo test check serve ui bench drill-resume soak lock clean
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3.11)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -9,7 +9,7 @@ export DVC_NO_ANALYTICS := 1
 export DO_NOT_TRACK := 1
 
 help: ## these words
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/installed ## the virtual environment, with exactly what requirements.lock names
 
@@ -36,6 +36,12 @@ ui: .venv/installed ## MLflow on http://127.0.0.1:5000 and Prefect on http://127
 
 bench: .venv/installed ## images a second, beside the time that a step needs
 	@$(BIN)/python -m benchmarks
+
+drill-resume: .venv/installed ## kill every training 20 times; does it end in the same bits?
+	@$(BIN)/python -m benchmarks.drill
+
+soak: .venv/installed ## half an hour of every training; does its memory stay flat?
+	@$(BIN)/python -m benchmarks.soak
 
 lock: ## requirements.lock anew from pyproject.toml
 	rm -rf .scratch/lock && $(PYTHON) -m venv .scratch/lock

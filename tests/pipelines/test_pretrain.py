@@ -1,9 +1,12 @@
 """Training that is killed, stopped, or wrong from the start."""
 
 import json
+import random
 import shutil
+import signal
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,29 +24,39 @@ BARE = "import runpy, sys; sys.modules['mlflow'] = None; runpy.run_module('pipel
 SECONDS = 60.0
 
 
-def scratch(project: Project, method: str, name: str) -> Path | None:
-    """A file of the unfinished run."""
-    return next((project.root / ".scratch" / "pretrain").glob(f"{method}-*/{name}"), None)
+def scratch(project: Project, method: str) -> Path:
+    """The folder of the unfinished run."""
+    return project.root / ".scratch" / "pretrain" / method
 
 
-def wait_for(process: "subprocess.Popen[str]", project: Project, method: str, name: str) -> Path:
-    """The file, as soon as the run has written it."""
+def rows(project: Project, method: str) -> list[str]:
+    """The lines of the unfinished history."""
+    try:
+        return (scratch(project, method) / "history.jsonl").read_text().splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+
+
+def steps(project: Project, method: str) -> list[int]:
+    """Of the checkpoints of the unfinished run, the oldest first."""
+    return sorted(int(path.name[5:]) for path in scratch(project, method).glob("step-*"))
+
+
+def wait_for(process: "subprocess.Popen[str]", holds: Callable[[], bool]) -> None:
     end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
-        if path := scratch(project, method, name):
-            return path
+    while not holds():
         with suppress(subprocess.TimeoutExpired):
-            process.wait(0.005)
+            process.wait(0.002)
             break
-    raise AssertionError(f"no {name}: {process.communicate()}")
+        assert time.monotonic() < end, "nothing happens"
 
 
 def outcome(project: Project, method: str) -> tuple[dict[str, Any], list[dict[str, float]]]:
     checkpoint = torch.load(project.artifact(method, "checkpoint.pt"), weights_only=True)
-    rows = [json.loads(line) for line in project.artifact(method, "history.jsonl").read_text().splitlines()]
-    for row in rows:
+    history = [json.loads(line) for line in project.artifact(method, "history.jsonl").read_text().splitlines()]
+    for row in history:
         assert row.pop("images_per_second") > 0
-    return checkpoint, rows
+    return checkpoint, history
 
 
 def assert_same(ours: Project, theirs: Project, method: str) -> None:
@@ -69,35 +82,71 @@ def undisturbed(prepared_project: Project, tmp_path_factory: pytest.TempPathFact
 @pytest.mark.parametrize("method", METHODS)
 def test_a_killed_run_goes_on_to_the_same_numbers(project: Project, undisturbed: Project, method: str) -> None:
     project.set({"pretrain.checkpoint_minutes": 0.0})
-    killed = project.start("-c", BARE, method)
-    state = wait_for(killed, project, method, "state.pt")
-    killed.kill()
-    killed.communicate()
-    step = torch.load(state, weights_only=True)["step"]
-    written = (state.parent / "history.jsonl").read_text().splitlines(keepends=True)
+    draw = random.Random(method)
+    for _ in range(2):
+        killed, until = project.start("-c", BARE, method), len(rows(project, method)) + draw.randrange(1, 20)
+        wait_for(killed, lambda until=until: len(rows(project, method)) >= until)  # type: ignore[misc]
+        with suppress(subprocess.TimeoutExpired):
+            killed.wait(draw.uniform(0, 0.03))  # a moment within the step or its save
+        killed.kill()
+        killed.communicate()
+        assert killed.returncode == -signal.SIGKILL
+    saved, written = steps(project, method), rows(project, method)
+    assert len(saved) in (2, 3)  # a third, when it was killed before it removed the first
     assert not project.artifact(method, "checkpoint.pt").exists()
+    project.set({"pretrain.checkpoint_minutes": 5.0})
     resumed = project.run("-c", BARE, method)
     assert resumed.returncode == 0, resumed.stderr
+    assert f"pretrain@{method}: going on from the checkpoint of step {saved[-1]}\n" in resumed.stderr
     assert_same(project, undisturbed, method)
     history = project.artifact(method, "history.jsonl").read_text()
-    assert history.startswith("".join(written[:step]))  # those steps were not done again
-    assert not state.parent.exists()
+    assert history.startswith("".join(written[: saved[-1]]))  # those steps were not done again
+    assert not list(scratch(project, method).iterdir())
 
 
-def test_sigterm_saves_and_asks_to_be_run_again(project: Project, undisturbed: Project) -> None:
+def test_sigterm_saves_within_ten_seconds_and_asks_to_be_run_again(project: Project, undisturbed: Project) -> None:
     stopped = project.start("-c", BARE, "dino")
-    history = wait_for(stopped, project, "dino", "history.jsonl")
+    wait_for(stopped, lambda: bool(rows(project, "dino")))
     stopped.terminate()
-    _, said = stopped.communicate(timeout=SECONDS)
+    _, said = stopped.communicate(timeout=10)
     assert stopped.returncode == TRY_AGAIN == 75
-    step = torch.load(history.parent / "state.pt", weights_only=True)["step"]
+    (step,) = steps(project, "dino")
     assert said.splitlines()[-1] == f"pretrain@dino: stopped at step {step}; run the same command to go on"
     assert project.run("-c", BARE, "dino").returncode == 0
     assert_same(project, undisturbed, "dino")
 
 
+def test_a_damaged_checkpoint_costs_steps_and_one_of_other_params_is_named(
+    project: Project, undisturbed: Project
+) -> None:
+    project.set({"pretrain.checkpoint_minutes": 0.0})
+    stopped = project.start("-c", BARE, "mae")
+    wait_for(stopped, lambda: len(steps(project, "mae")) == 2)
+    stopped.terminate()
+    stopped.communicate(timeout=10)
+    before, newest = steps(project, "mae")
+    state = scratch(project, "mae") / f"step-{newest:08d}" / "state.pt"
+    state.write_bytes(state.read_bytes().replace(b"PK\x03\x04", b"PK\x03\x05", 1))
+    project.set({"mae.optim.lr": 0.002, "mae.epochs": 9})
+    other = project.start("-c", BARE, "mae")
+    assert other.stderr
+    said = [other.stderr.readline() for _ in range(3)]
+    other.kill()
+    other.communicate()
+    place = Path(".scratch/pretrain/mae/aside")
+    assert said == [
+        f"pretrain@mae: the checkpoint of step {step} is of other params (mae.epochs 10, now 9; "
+        f"mae.optim.lr 0.001, now 0.002); set aside in {place}/000{i}-step-{step:08d}\n"
+        for i, step in ((1, newest), (2, before))
+    ] + ["pretrain@mae: no checkpoint is left; training starts from the beginning\n"]
+    project.set({"mae.optim.lr": 0.001, "mae.epochs": 10, "pretrain.checkpoint_minutes": 5.0})
+    done = project.run("-c", BARE, "mae")
+    assert f"pretrain@mae: going on from the checkpoint of step {before}\n" in done.stderr
+    assert_same(project, undisturbed, "mae")
+
+
 def test_a_loss_that_is_not_finite_stops_with_step_and_loss(project: Project) -> None:
-    project.set({"mae.optim.lr": 1e30})
+    project.set({"mae.optim.lr": 1e30, "pretrain.checkpoint_minutes": 0.0})
     done = project.run("-c", BARE, "mae")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
@@ -105,6 +154,8 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_loss(project: Project) ->
     assert last.startswith("pretrain@mae: the loss is nan at step ") or "the loss is inf at step " in last
     assert "lower mae.optim.lr (now 1e+30)" in last
     assert not project.artifact("mae", "checkpoint.pt").exists()
+    good = scratch(project, "mae") / f"step-{steps(project, 'mae')[-1]:08d}" / "state.pt"
+    assert all(tensor.isfinite().all() for tensor in torch.load(good, weights_only=True)["method"].values())
 
 
 def test_an_encoder_that_is_not_finite_is_not_handed_on(project: Project) -> None:
@@ -125,11 +176,11 @@ def test_a_batch_larger_than_the_train_split_is_one_sentence(project: Project, m
 
 
 def test_the_learning_rate_and_the_epochs_are_where_the_params_say(undisturbed: Project) -> None:
-    _, rows = outcome(undisturbed, "mae")
-    per_epoch = len(rows) // 10
-    assert [row["step"] for row in rows] == list(range(1, 10 * per_epoch + 1))
-    assert [row["epoch"] for row in rows] == pytest.approx([row["step"] / per_epoch for row in rows])
-    warm = 0.05 * len(rows)
-    assert rows[1]["lr"] == pytest.approx(0.001 / warm)
-    assert max(row["lr"] for row in rows) == pytest.approx(0.001, rel=1e-3)
-    assert rows[-1]["lr"] < 1e-6
+    _, history = outcome(undisturbed, "mae")
+    per_epoch = len(history) // 10
+    assert [row["step"] for row in history] == list(range(1, 10 * per_epoch + 1))
+    assert [row["epoch"] for row in history] == pytest.approx([row["step"] / per_epoch for row in history])
+    warm = 0.05 * len(history)
+    assert history[1]["lr"] == pytest.approx(0.001 / warm)
+    assert max(row["lr"] for row in history) == pytest.approx(0.001, rel=1e-3)
+    assert history[-1]["lr"] < 1e-6
