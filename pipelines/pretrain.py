@@ -20,8 +20,8 @@ from models.methods import Method, MethodParams
 from pipelines import config, hardware, stage
 from pipelines.checkpoints import Checkpoints, key, write_atomically
 from pipelines.config import PretrainParams
+from pipelines.live import LiveRun
 from pipelines.stage import StageError
-from pipelines.tracking import LiveRun
 
 TRY_AGAIN = 75  # EX_TEMPFAIL: stopped by SIGTERM with a checkpoint; the same command goes on from there
 Row = dict[str, float]
