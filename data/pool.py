@@ -29,7 +29,7 @@ class Image:
     """width, height: of the upright original; pixels (3, size, size); sums, squares: per channel, exact."""
 
     path: str
-    sha256: str
+    sha256: bytes
     width: int
     height: int
     pixels: NDArray[np.uint8]
@@ -113,5 +113,5 @@ def _decode(root: Path, path: str, preprocess: Preprocess) -> Image | Bad:
         return Bad(path, "unreadable: not enough memory to read it")
     squares = np.square(pixels, dtype=np.uint16).sum(axis=(1, 2), dtype=np.int64)
     sums = pixels.sum(axis=(1, 2), dtype=np.int64)
-    digest = hashlib.sha256(data).hexdigest()
+    digest = hashlib.sha256(data).digest()
     return Image(path, digest, image.width, image.height, pixels, tuple(sums.tolist()), tuple(squares.tolist()))

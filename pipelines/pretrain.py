@@ -25,9 +25,9 @@ from pipelines.checkpoints import Checkpoints
 from pipelines.config import Config, PretrainParams
 from pipelines.durable import write_atomically
 from pipelines.feed import Feed
+from pipelines.live import LiveRun
 from pipelines.meter import Meter, Row
 from pipelines.stage import StageError
-from pipelines.tracking import LiveRun
 
 TRY_AGAIN = 75  # EX_TEMPFAIL: stopped by SIGTERM with a checkpoint; the same command goes on from there
 

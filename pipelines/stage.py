@@ -42,14 +42,19 @@ def run(name: str, work: Callable[[], None], alone: bool = True) -> None:
 
 
 @contextmanager
-def locked(name: str) -> Iterator[None]:
-    """Hold the lock of this name in the scratch folder; wait, aloud, while another process has it."""
+def locked(name: str, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of this name in the scratch folder; wait, aloud, while another process has it.
+
+    wait=False: raise BlockingIOError instead.
+    """
     path = SCRATCH / "locks" / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if not wait:
+                raise
             print(f"{name}: another process is at it; waiting for it to end", file=sys.stderr)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

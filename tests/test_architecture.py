@@ -44,7 +44,7 @@ def test_a_floor_imports_nothing_that_it_stands_beside_or_under(package: str, ne
 @pytest.mark.parametrize(
     ("platform", "speakers"),
     [
-        ("mlflow", {"tracking", "register", "export"}),
+        ("mlflow", {"tracking", "sync", "register", "export"}),
         ("prefect", {"flow"}),
         ("dvc", {"graph", "child"}),
     ],
