@@ -54,7 +54,7 @@ def decode_all(
     """
     workers = workers or _cores()
     context = multiprocessing.get_context("forkserver")  # fork is unsafe beside the threads of torch and tqdm
-    context.set_forkserver_preload(["data.pool"])
+    context.set_forkserver_preload(["data.pool", "PIL.Image"])
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
     flying: deque[tuple[Sequence[str], Future[list[Image | Bad]]]] = deque()
     try:

@@ -69,6 +69,7 @@ class DINOParams:
             strengths=(0.4, 0.4, 0.2, 0.1),
             grey=0.2,
             blur=self.blur[0],
+            blur_kernel="pillow",
         )
         second = replace(first, blur=self.blur[1], solarize=self.solarize)
         local = replace(first, area=self.local_area, blur=self.blur[2])

@@ -11,7 +11,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from models.normalize import Normalize
+from models.normalize import Normalization, Normalize
 
 DEPTHS = {"resnet10": (1, 1, 1, 1), "resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
 
@@ -22,6 +22,8 @@ class ResNetParams:
     width: int = 64  # channels of the first stage
     stem: Literal["imagenet", "small", "small/2"] = "imagenet"
     zero_init_residual: bool = False  # a block starts as its shortcut (SimCLR's official code)
+    init: str | None = None  # weights to start from: a file, a folder, or models:/…
+    normalize: Normalization = "auto"
 
     def __post_init__(self) -> None:
         if self.width < 1:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from models.normalize import Normalize
+from models.normalize import Normalization, Normalize
 
 SIZES = {  # dim, depth, heads
     "vit_nano": (64, 4, 2),
@@ -27,6 +27,8 @@ class ViTParams:
     patch_size: int
     positions: Literal["sincos", "learned"] = "sincos"
     pool: Literal["token", "mean"] = "token"  # the class token, or the mean of the patch tokens
+    init: str | None = None  # weights to start from: a file, a folder, or models:/…
+    normalize: Normalization = "auto"
 
     def __post_init__(self) -> None:
         if self.patch_size < 1:
@@ -96,6 +98,12 @@ def sincos_positions(dim: int, grid: int) -> Tensor:
     rows = one[:, None].expand(grid, grid, -1)
     table = torch.cat([columns, rows], dim=2).reshape(1, grid * grid, dim)
     return torch.cat([torch.zeros(1, 1, dim), table.float()], dim=1)
+
+
+def interpolate(table: Tensor, grid: int, rows: int, columns: int) -> Tensor:
+    """Positions (1, grid², dim) → (1, rows·columns, dim), bicubic."""
+    square = table.reshape(1, grid, grid, -1).permute(0, 3, 1, 2)
+    return F.interpolate(square, size=(rows, columns), mode="bicubic").flatten(2).transpose(1, 2)
 
 
 class ViT(nn.Module):

@@ -1,73 +1,236 @@
-"""Atomic checkpoints of an unfinished run, in a scratch folder keyed by params, data and code."""
+"""Checkpoints of an unfinished run: each whole on the disk or not there at all, and never another run's.
+
+    .scratch/pretrain/<method>/
+        step-00000120/   state.pt; history.jsonl up to that step; manifest.json: SHA-256 and size of both, the identity
+        newest           the name of the last one that was saved
+        history.jsonl    the rows as they come
+        aside/           the last few that were damaged or of another run
+
+What is being made or removed has a name with a dot in front; a rename gives or takes the proper name.
+"""
 
 import hashlib
 import json
 import os
-from dataclasses import asdict
+import re
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
+from torch import Tensor
 
-from models.methods import MethodParams
 from pipelines import stage
+from pipelines.durable import replace, sealed, sync, unsealed, write
+from pipelines.stage import StageError
+from pipelines.tracking import flat
 
-CODE = ("models", "data/batches.py", "data/shards.py", "pipelines/hardware.py", "pipelines/pretrain.py")
+KEPT = 2
+ASIDE = 2
 
 
-def key(name: str, params: MethodParams, seed: int, precision: str, data_digest: str) -> str:
-    """Digest of all that decides the numbers of a run."""
-    digest = hashlib.sha256(torch.__version__.encode())
-    digest.update(json.dumps([name, asdict(params), seed, precision, data_digest], sort_keys=True).encode())
-    for place in CODE:
-        path = Path(place)
-        for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
-            digest.update(file.read_bytes())
-    return digest.hexdigest()
+def code(name: str) -> dict[str, str]:
+    """File → SHA-256 of the sources that decide a method's numbers: those for which dvc.yaml trains it anew."""
+    deps = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]["pretrain"]["do"]["deps"]
+    files = [dep.replace("${item}", name) for dep in deps if dep.endswith(".py")]
+    return {file: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files}
 
 
 class Checkpoints:
-    """The scratch folder of one run: `state.pt` and `history.jsonl`."""
+    """The scratch folder of one method's training. One process has it at a time (the stage's lock).
 
-    def __init__(self, name: str, key: str):
-        self.folder = stage.SCRATCH / "pretrain" / f"{name}-{key[:16]}"
-        self.folder.mkdir(parents=True, exist_ok=True)
+    identity: all that decides the numbers, by part: {"params": {…}, "data": digest, "code": {file: digest}, …}, as
+    JSON knows it. Call `load` once, before anything else.
+    """
+
+    def __init__(self, name: str, identity: Mapping[str, Any]):
+        self.name = name
+        self.identity: dict[str, Any] = json.loads(json.dumps(identity))
+        self.folder = stage.SCRATCH / "pretrain" / name
         self.history = self.folder / "history.jsonl"
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+        self.run = self.folder / f"run-{digest[:16]}"  # for the tracker: which of its runs is of this identity
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for place in (self.folder, *self.folder.parents):
+            sync(place)
 
-    def save(self, state: dict[str, Any]) -> None:
-        """Replace the last checkpoint; a kill at any moment leaves the old or the new one, whole."""
-        write_atomically(self.folder / "state.pt", state)
+    def append(self, row: Mapping[str, float]) -> None:
+        """A row of the history, on the disk when this returns. Raises StageError when the disk does not take it."""
+        try:
+            with self.history.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StageError(f"{self.history} cannot be written: {error.strerror}; {self.left()}") from None
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """A checkpoint of the state after state["step"] steps, whose rows are all in the history, and none after.
+
+        Whenever the process is killed, this checkpoint or those before it are there, whole. Raises StageError, and
+        those before it are there, when the disk does not take it or a tensor of it is not finite.
+        """
+        step = state["step"]
+        if key := next(not_finite(state), None):
+            raise StageError(
+                f"{key} is not finite after step {step}, which is not saved; lower the learning rate; {self.left()}"
+            )
+        name, temporary = f"step-{step:08d}", self.folder / ".saving"
+        if name in self.steps():
+            return  # told to stop just after it was saved
+        try:
+            temporary.mkdir()
+            files = {
+                "state.pt": write(temporary / "state.pt", lambda file: torch.save(state, file)),
+                "history.jsonl": write(temporary / "history.jsonl", lambda file: file.write(self.rows())),
+            }
+            manifest = sealed({"identity": self.identity, "files": files})
+            write(temporary / "manifest.json", lambda file: file.write(manifest))
+            sync(temporary)
+            temporary.rename(self.folder / name)
+            sync(self.folder)
+            self.point_to(name)
+            for old in self.steps()[:-KEPT]:
+                self.remove(self.folder / old)
+        except OSError as error:
+            raise StageError(
+                f"the checkpoint of step {step} cannot be written to {self.folder}: {error.strerror}; {self.left()}"
+            ) from None
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
     def load(self) -> dict[str, Any] | None:
-        """The last checkpoint, with the history cut back to it; None for a fresh start."""
-        path = self.folder / "state.pt"
-        if not path.exists():
+        """The newest state that is whole and of this run, on the CPU, the history as it was then; None: from step 0.
+
+        What cannot be used is set aside, and stderr says why.
+        """
+        for leftover in self.folder.glob(".*"):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        before, newest = self.steps(), self.folder / "newest"
+        if newest.exists() and (named := newest.read_text(errors="replace").strip()) not in before:
+            self.say(f"the newest checkpoint should be {named!r}, which is not there")
+        name = self.usable() or (self.bring_back() and self.usable())
+        for old in self.aside()[:-ASIDE]:
+            self.remove(old)
+        if not name:
+            newest.unlink(missing_ok=True)
             self.history.unlink(missing_ok=True)
+            sync(self.folder)
+            if before:
+                self.say("no checkpoint is left; training starts from the beginning")
             return None
-        state: dict[str, Any] = torch.load(path, weights_only=True)
-        rows = self.history.read_text().splitlines(keepends=True) if self.history.exists() else []
-        whole = [row for row in rows if row.endswith("\n")]  # the last one may be cut by a full disk or a power cut
-        self.history.write_text("".join(row for row in whole if json.loads(row)["step"] <= state["step"]))
+        folder = self.folder / name
+        replace(self.history, lambda file: file.write((folder / "history.jsonl").read_bytes()))
+        self.point_to(name)
+        self.say(f"going on from the checkpoint of step {number(name)}")
+        state: dict[str, Any] = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
         return state
 
-    def append(self, row: dict[str, float]) -> None:
-        with self.history.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+    def clear(self) -> None:
+        """Remove what was of use to an unfinished run; what was set aside may be of one to go back to."""
+        for path in (self.folder / "newest", self.history, self.run):
+            path.unlink(missing_ok=True)
+        for name in self.steps():
+            self.remove(self.folder / name)
+
+    def usable(self) -> str | None:
+        """The newest checkpoint without a fault; those after it are set aside."""
+        for name in reversed(self.steps()):
+            if not (fault := self.fault(self.folder / name)):
+                return name
+            count = 1 + max((int(path.name.partition("-")[0]) for path in self.aside()), default=0)
+            place = self.folder / "aside" / f"{count:04d}-{name}"
+            place.parent.mkdir(exist_ok=True)
+            (self.folder / name).rename(place)
+            sync(place.parent)
+            sync(self.folder)
+            self.say(f"the checkpoint of step {number(name)} {fault}; set aside in {place}")
+        return None
+
+    def bring_back(self) -> bool:
+        """Whether something was set aside that has no fault now: the params were others for a while."""
+        ours = [path for path in self.aside() if not self.fault(path)]
+        for path in ours:
+            path.rename(self.folder / path.name.partition("-")[2])
+        return bool(ours)
+
+    def fault(self, folder: Path) -> str | None:
+        """Why a checkpoint cannot be used, or None."""
+        try:
+            manifest = unsealed((folder / "manifest.json").read_bytes())
+            if manifest is None:
+                return "is damaged: manifest.json has another SHA-256 than it says"
+            if other := differences(manifest["identity"], self.identity):
+                return f"is of other {other}"
+            for name, written in manifest["files"].items():
+                with (folder / name).open("rb") as file:
+                    if (size := os.fstat(file.fileno()).st_size) != written["bytes"]:
+                        return f"is damaged: {name} has {size} bytes, {written['bytes']} were written"
+                    if hashlib.file_digest(file, "sha256").hexdigest() != written["sha256"]:
+                        return f"is damaged: {name} has another SHA-256 than what was written"
+        except FileNotFoundError as error:
+            return f"is damaged: {Path(error.filename).name} is missing"
+        except OSError as error:
+            return f"cannot be read: {error.strerror}"
+        return None
+
+    def steps(self) -> list[str]:
+        """The names of the checkpoints, the oldest first."""
+        return sorted((p.name for p in self.folder.glob("step-*") if re.fullmatch(r"step-\d+", p.name)), key=number)
+
+    def aside(self) -> list[Path]:
+        """What was set aside, the first first."""
+        return sorted((self.folder / "aside").glob("*-step-*"))
+
+    def rows(self) -> bytes:
+        return self.history.read_bytes() if self.history.exists() else b""
+
+    def point_to(self, name: str) -> None:
+        replace(self.folder / "newest", lambda file: file.write(f"{name}\n".encode()))
+
+    def remove(self, folder: Path) -> None:
+        """A folder that loses its files loses its name first."""
+        shutil.rmtree(folder.rename(self.folder / ".removing"))
+
+    def left(self) -> str:
+        """The end of a sentence on what went wrong."""
+        steps = self.steps()
+        return f"the checkpoint of step {number(steps[-1])} is kept" if steps else "there is no checkpoint before it"
+
+    def say(self, sentence: str) -> None:
+        print(f"pretrain@{self.name}: {sentence}", file=sys.stderr)
 
 
-def write_atomically(path: Path, content: dict[str, Any]) -> None:
-    """torch.save to a file that is either the old or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        torch.save(content, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def number(name: str) -> int:
+    """The steps that a checkpoint has behind it, from its name."""
+    return int(name.removeprefix("step-"))
+
+
+def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    """`params (mae.optim.lr 0.003, now 0.001)`, part by part; empty where the identities are the same."""
+    parts = []
+    for part in [*ours, *(part for part in theirs if part not in ours)]:
+        then, now = flat(theirs.get(part, {})), flat(ours.get(part, {}))
+        other = [key for key in [*now, *(key for key in then if key not in now)] if then.get(key) != now.get(key)]
+        shown = [f"{key} {short(then.get(key))}, now {short(now.get(key))}".strip() for key in other[:3]]
+        shown += [f"and {len(other) - 3} more"] if len(other) > 3 else []
+        parts += [f"{part} ({'; '.join(shown)})"] if other else []
+    return " and other ".join(parts)
+
+
+def short(value: str | None) -> str:
+    """A value in a sentence; a digest by its beginning."""
+    return "absent" if value is None else value[:12] if re.fullmatch("[0-9a-f]{64}", value) else value
+
+
+def not_finite(content: Any, key: str = "") -> Iterator[str]:
+    """The dotted keys of the tensors that hold an infinity or NaN."""
+    if isinstance(content, Tensor):
+        if not content.isfinite().all():
+            yield key
+    elif isinstance(content, Mapping | list | tuple):
+        for name, value in content.items() if isinstance(content, Mapping) else enumerate(content):
+            yield from not_finite(value, f"{key}.{name}".lstrip("."))

@@ -18,8 +18,10 @@ from models import methods, optim
 from models.dino import DINOParams
 from models.methods import Method, MethodParams
 from pipelines import config, hardware, stage
-from pipelines.checkpoints import Checkpoints, key, write_atomically
+from pipelines.checkpoints import Checkpoints, code
 from pipelines.config import PretrainParams
+from pipelines.durable import write_atomically
+from pipelines.init import apply, init_digest
 from pipelines.stage import StageError
 from pipelines.tracking import LiveRun
 
@@ -38,10 +40,23 @@ def main(name: str) -> None:
             f"{name}.batch_size is {params.batch_size}, the train split has {len(train)} images; "
             f"allowed: 2 to {len(train)}"
         )
-    batches = Batches(prepared, train, params.batch_size, c.seed)
-    checkpoints = Checkpoints(name, key(name, params, c.seed, c.pretrain.precision, m.digest))
+    batches = Batches(prepared, train, params.batch_size, c.seed, shuffle=c.pretrain.shuffle)
+    if advice := batches.advice():
+        print(f"pretrain@{name}: {advice}", file=sys.stderr)
+    started_from = init_digest(params)
+    how = {"precision": c.pretrain.precision, "shuffle": c.pretrain.shuffle}
+    identity = {
+        "params": {name: asdict(params), "seed": c.seed, "pretrain": how},
+        "data": m.digest,
+        "code": code(name),
+        "torch": torch.__version__,
+        "init": started_from,
+    }
+    checkpoints = Checkpoints(name, identity)
     method = methods.build(name, params, m.preprocess.size, m.mean, m.std, c.seed)
-    live = LiveRun(c.dataset, name, checkpoints.folder / "run_id")
+    if said := apply(method, params, name):
+        print(said)
+    live = LiveRun(c.dataset, name, checkpoints.run)
     try:
         with hardware.device() as device:
             train_method(name, method, params, c.pretrain, batches, checkpoints, device, live.log)
@@ -62,12 +77,13 @@ def main(name: str) -> None:
                 "image_size": m.preprocess.size,
                 "preprocess": m.preprocess.to_json(),
                 "encoder": asdict(params.encoder),
+                "init_digest": started_from,
             },
             "run_id": live.id,
         },
     )
     shutil.copyfile(checkpoints.history, stage.artifact(name, "history.jsonl"))
-    shutil.rmtree(checkpoints.folder)
+    checkpoints.clear()
 
 
 def train_method(

@@ -20,6 +20,7 @@ from data.shards import Manifest
 from models import saved
 from pipelines import config, stage, tracking
 from pipelines.config import Config
+from pipelines.init import lineage
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -41,8 +42,10 @@ def main(name: str) -> None:
         tracking.drop_run(client, checkpoint["run_id"], unless=version.run_id)  # the same training, done again
     else:
         run_id = log_run(client, c, name, checkpoint["run_id"], metrics)
+        for tag, value in lineage(spec).items():
+            client.set_tag(run_id, tag, value)
         logged = log_encoder(run_id, spec, weights)
-        version = tracking.register(client, model, logged, {"method": name, "encoder_digest": digest})
+        version = tracking.register(client, model, logged, {"method": name, "encoder_digest": digest} | lineage(spec))
     for control in metrics.keys() - {name}:
         ensure_control(client, c.dataset, control, metrics[control])
     receipt = {"model": model, "version": str(version.version), "encoder_digest": digest, "run_id": version.run_id}

@@ -121,6 +121,20 @@ def register(client: "MlflowClient", model: str, logged: Any, tags: Mapping[str,
     )
 
 
+def download(address: str) -> Path:
+    """The folder of the encoder at a `models:/…` address (version or alias)."""
+    connect()
+    import mlflow  # noqa: PLC0415
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    try:
+        folder = Path(mlflow.artifacts.download_artifacts(address))
+        return next(folder.rglob("weights.safetensors")).parent
+    except (MlflowException, StopIteration) as error:
+        why = getattr(error, "message", "no encoder's folder")
+        raise StageError(f"{address} is not in MLflow's store ({why}); register it: dvc repro -f register") from None
+
+
 def versions(client: "MlflowClient", model: str, tag: str, value: str) -> list[Any]:
     """Versions of a model with this tag; none where the model is unknown."""
     return list(client.search_model_versions(f"name = '{model}' and tags.{tag} = '{value}'"))

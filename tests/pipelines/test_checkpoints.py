@@ -1,81 +1,438 @@
 """Checkpoints: whole at any moment, in step with their history, and never another run's."""
 
 import json
-from dataclasses import replace
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from models.resnet import ResNetParams
-from pipelines import config
-from pipelines.checkpoints import Checkpoints, key, write_atomically
-from tests.pipelines.project import ROOT, Project
+from pipelines.checkpoints import Checkpoints, code
+from pipelines.durable import write_atomically
+from pipelines.stage import StageError
+from tests.pipelines.project import ROOT, Project, environment
+
+IDENTITY: dict[str, Any] = {
+    "params": {"mae": {"optim": {"lr": 0.003, "clip": None}, "area": [0.6, 1.0], "epochs": 9}, "seed": 0},
+    "data": "a" * 64,
+    "code": {"models/mae.py": "b" * 64, "models/vit.py": "c" * 64},
+    "torch": "2.13.0",
+}
+FILES = ("state.pt", "history.jsonl", "manifest.json")
 
 
-def test_a_save_that_breaks_off_leaves_the_old_file_whole(tmp_path: Path) -> None:
-    path = tmp_path / "state.pt"
+def state(step: int) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(step)
+    weights = {"w": torch.rand(3000, generator=generator)}
+    return {"step": step, "method": weights, "generator": generator.get_state()}
+
+
+def rows(last: int) -> str:
+    return "".join(json.dumps({"step": step, "loss": 0.5}) + "\n" for step in range(1, last + 1))
+
+
+def saved(*steps: int, identity: dict[str, Any] = IDENTITY) -> Checkpoints:
+    """In the working directory, as a run leaves it: a row a step, a checkpoint at each of these steps."""
+    checkpoints = Checkpoints("mae", identity)
+    done = (checkpoints.load() or {"step": 0})["step"]
+    for step in range(done + 1, steps[-1] + 1):
+        checkpoints.append({"step": step, "loss": 0.5})
+        if step in steps:
+            checkpoints.save(state(step))
+    return checkpoints
+
+
+def assert_loads(checkpoints: Checkpoints, step: int) -> None:
+    loaded, expected = checkpoints.load(), state(step)
+    assert loaded is not None
+    assert loaded["step"] == step
+    assert loaded.keys() == expected.keys()
+    assert torch.equal(loaded["method"]["w"], expected["method"]["w"])
+    assert torch.equal(loaded["generator"], expected["generator"])
+    assert checkpoints.history.read_text() == rows(step)
+    assert not list(checkpoints.folder.glob(".*"))
+
+
+def folder(checkpoints: Checkpoints, step: int) -> Path:
+    return checkpoints.folder / f"step-{step:08d}"
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_file_that_breaks_off_leaves_the_old_one_whole(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "checkpoint.pt"
     write_atomically(path, {"step": 1, "x": torch.ones(3)})
     with pytest.raises(Exception, match="lambda"):
         write_atomically(path, {"x": torch.zeros(3), "step": lambda: 2})
-    state = torch.load(path, weights_only=True)
-    assert state["step"] == 1
-    assert torch.equal(state["x"], torch.ones(3))
+    loaded = torch.load(path, weights_only=True)
+    assert loaded["step"] == 1
+    assert torch.equal(loaded["x"], torch.ones(3))
+    assert [p.name for p in path.parent.iterdir()] == ["checkpoint.pt"]
 
 
-def rows(*steps: int) -> str:
-    return "".join(json.dumps({"step": step, "loss": 0.5}) + "\n" for step in steps)
+def test_two_are_kept_and_the_newest_is_loaded() -> None:
+    checkpoints = saved(3, 6, 9)
+    assert checkpoints.steps() == ["step-00000006", "step-00000009"]
+    assert (checkpoints.folder / "newest").read_text() == "step-00000009\n"
+    assert_loads(checkpoints, 9)
 
 
-def test_the_history_is_cut_back_to_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    checkpoints = Checkpoints("simclr", "0123456789abcdef0123")
-    for step in (10, 20, 30):
-        checkpoints.append({"step": step, "loss": 0.5})
-    checkpoints.save({"step": 25})
-    assert checkpoints.load() == {"step": 25}
-    assert checkpoints.history.read_text() == rows(10, 20)
+def test_a_first_start_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    assert Checkpoints("mae", IDENTITY).load() is None
+    assert capfd.readouterr().err == ""
 
 
-def test_without_a_checkpoint_nothing_remains_of_the_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    checkpoints = Checkpoints("simclr", "0123456789abcdef0123")
-    checkpoints.append({"step": 10, "loss": 0.5})
+def test_saved_twice_at_one_step_is_saved_once() -> None:
+    checkpoints = saved(3)
+    before = folder(checkpoints, 3).stat()
+    checkpoints.save(state(3))
+    assert folder(checkpoints, 3).stat() == before
+
+
+def test_the_history_is_cut_back_to_the_checkpoint() -> None:
+    checkpoints = saved(3, 5)
+    checkpoints.append({"step": 6, "loss": 0.5})  # lost work, and a line that a full disk has cut
+    with checkpoints.history.open("a") as file:
+        file.write('{"step": 7, "lo')
+    assert_loads(checkpoints, 5)
+
+
+def test_without_a_checkpoint_nothing_remains_of_the_history() -> None:
+    checkpoints = Checkpoints("mae", IDENTITY)
+    checkpoints.append({"step": 1, "loss": 0.5})
     assert checkpoints.load() is None
     assert not checkpoints.history.exists()
 
 
-def test_a_last_line_cut_short_is_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    checkpoints = Checkpoints("simclr", "0123456789abcdef0123")
-    checkpoints.history.write_text(rows(10, 20) + '{"step": 30, "lo')
-    checkpoints.save({"step": 25})
-    assert checkpoints.load() == {"step": 25}
-    assert checkpoints.history.read_text() == rows(10, 20)
+@pytest.mark.parametrize("name", FILES)
+def test_a_flipped_bit_is_found_and_the_one_before_is_used(name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    checkpoints = saved(3, 6)
+    shutil.copytree(checkpoints.folder, "kept")
+    path = folder(checkpoints, 6) / name
+    draw = random.Random(name)
+    for _ in range(20):
+        raw = bytearray(path.read_bytes())
+        raw[draw.randrange(len(raw))] ^= 1 << draw.randrange(8)
+        path.write_bytes(raw)
+        capfd.readouterr()
+        assert_loads(checkpoints, 3)
+        first, second = capfd.readouterr().err.splitlines()
+        (place,) = (checkpoints.folder / "aside").iterdir()
+        assert re.fullmatch(
+            rf"pretrain@mae: the checkpoint of step 6 is (damaged: {name} has another SHA-256 than .+); "
+            rf"set aside in {place}",
+            first,
+        )
+        assert second == "pretrain@mae: going on from the checkpoint of step 3"
+        assert (place / name).read_bytes() == raw
+        shutil.rmtree(checkpoints.folder)
+        shutil.copytree("kept", checkpoints.folder)
 
 
-def test_the_key_changes_with_all_that_decides_the_numbers(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(project.root)
-    params = config.load(ROOT / "params.yaml").simclr
-    assert isinstance(params.encoder, ResNetParams)
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("size", [None, 0, 7])
+def test_a_cut_or_missing_file_is_found_and_the_one_before_is_used(
+    name: str, size: int | None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    checkpoints = saved(3, 6)
+    path = folder(checkpoints, 6) / name
+    if size is None:
+        path.unlink()
+        fault = f"{name} is missing"
+    else:
+        written = path.stat().st_size
+        os.truncate(path, size)
+        fault = f"{name} has {size} bytes, {written} were written"
+        fault = "manifest.json has another SHA-256 than it says" if name == "manifest.json" else fault
+    assert_loads(checkpoints, 3)
+    said = capfd.readouterr().err.splitlines()
+    assert said[0].startswith(f"pretrain@mae: the checkpoint of step 6 is damaged: {fault}; set aside in ")
+    assert saved(3, 6).steps() == ["step-00000003", "step-00000006"]  # and the run goes on
 
-    def ours(**changed: object) -> str:
-        given = {"name": "simclr", "params": params, "seed": 0, "precision": "fp32", "data_digest": "a"}
-        return key(**given | changed)  # type: ignore[arg-type]
 
-    keys = [
-        ours(),
-        ours(name="dino"),
-        ours(params=replace(params, temperature=0.2)),
-        ours(params=replace(params, encoder=replace(params.encoder, width=4))),
-        ours(params=replace(params, optim=replace(params.optim, lr=0.1))),
-        ours(seed=1),
-        ours(precision="bf16"),
-        ours(data_digest="b"),
+@pytest.mark.parametrize("named", ["", "step-00000009\n", "\xff\x00", "../mae/step-00000006\n"])
+def test_a_pointer_to_nowhere_is_said_and_the_newest_that_is_there_used(
+    named: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    checkpoints = saved(3, 6)
+    (checkpoints.folder / "newest").write_bytes(named.encode("latin-1"))
+    assert_loads(checkpoints, 6)
+    assert "pretrain@mae: the newest checkpoint should be " in capfd.readouterr().err
+    assert_loads(checkpoints, 6)
+    assert "should be" not in capfd.readouterr().err
+
+
+def test_when_none_is_left_training_starts_from_the_beginning_and_says_so(capfd: pytest.CaptureFixture[str]) -> None:
+    checkpoints = saved(3, 6)
+    for step in (3, 6):
+        (folder(checkpoints, step) / "state.pt").unlink()
+    assert checkpoints.load() is None
+    last = capfd.readouterr().err.splitlines()[-1]
+    assert last == "pretrain@mae: no checkpoint is left; training starts from the beginning"
+    assert {path.name for path in checkpoints.folder.iterdir()} == {"aside"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"params": {"mae": {"optim": {"lr": 0.001, "clip": None}, "area": [0.6, 1.0], "epochs": 9}, "seed": 0}},
+         "params (mae.optim.lr 0.003, now 0.001)"),
+        ({"params": {"mae": {"optim": {"lr": 0.003, "clip": 3.0}, "area": [0.5, 1.0], "epochs": 8}, "seed": 1}},
+         "params (mae.optim.clip None, now 3.0; mae.area [0.6, 1.0], now [0.5, 1.0]; mae.epochs 9, now 8; and 1 more)"),
+        ({"data": "d" * 64}, "data (aaaaaaaaaaaa, now dddddddddddd)"),
+        ({"code": {"models/mae.py": "e" * 64, "models/vit.py": "c" * 64}},
+         "code (models/mae.py bbbbbbbbbbbb, now eeeeeeeeeeee)"),
+        ({"code": {"models/mae.py": "b" * 64}}, "code (models/vit.py cccccccccccc, now absent)"),
+        ({"torch": "2.14.0"}, "torch (2.13.0, now 2.14.0)"),
+        ({"init": "f" * 64}, "init (absent, now ffffffffffff)"),
+        ({"data": "d" * 64, "torch": "2.14.0"},
+         "data (aaaaaaaaaaaa, now dddddddddddd) and other torch (2.13.0, now 2.14.0)"),
+    ],
+)  # fmt: skip
+def test_one_of_another_run_is_set_aside_and_the_sentence_names_what_differs(
+    changed: dict[str, Any], says: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    saved(3, 6)
+    other = Checkpoints("mae", IDENTITY | changed)
+    assert other.load() is None
+    place = other.folder / "aside"
+    assert capfd.readouterr().err.splitlines() == [
+        f"pretrain@mae: the checkpoint of step 6 is of other {says}; set aside in {place / '0001-step-00000006'}",
+        f"pretrain@mae: the checkpoint of step 3 is of other {says}; set aside in {place / '0002-step-00000003'}",
+        "pretrain@mae: no checkpoint is left; training starts from the beginning",
     ]
-    assert ours() == keys[0]
-    for code in ("models/views.py", "data/batches.py", "pipelines/pretrain.py"):
-        with Path(code).open("a") as file:
-            file.write("# another law\n")
-        keys.append(ours())
-    assert len(set(keys)) == len(keys)
+    assert not other.history.exists()
+    assert other.run != Checkpoints("mae", IDENTITY).run
+
+
+def test_going_back_to_earlier_params_goes_on_where_they_were() -> None:
+    ours, others = saved(3, 6), saved(2, 4, 7, identity=IDENTITY | {"torch": "2.14.0"})
+    assert_loads(ours, 6)
+    assert ours.steps() == ["step-00000003", "step-00000006"]
+    assert [path.name.partition("-")[2] for path in ours.aside()] == ["step-00000007", "step-00000004"]
+    others.load()
+    others.clear()  # the other run ends meanwhile
+    assert_loads(ours, 6)
+
+
+def test_no_more_than_two_stay_aside() -> None:
+    for version in range(5):
+        saved(2, 4, identity=IDENTITY | {"torch": str(version)})
+    aside = Checkpoints("mae", IDENTITY).aside()
+    assert [path.name for path in aside] == ["0007-step-00000004", "0008-step-00000002"]
+
+
+def test_nothing_but_what_is_aside_remains_of_a_run_that_has_ended() -> None:
+    saved(3, identity=IDENTITY | {"torch": "2.14.0"})
+    checkpoints = saved(3, 6)
+    checkpoints.run.write_text("id")
+    checkpoints.clear()
+    assert [path.name for path in checkpoints.folder.iterdir()] == ["aside"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_state_that_is_not_finite_is_not_saved(value: float) -> None:
+    checkpoints = saved(3, 6)
+    broken = state(7) | {"optimizer": {"state": {0: {"exp_avg": torch.tensor([0.0, value])}}}}
+    with pytest.raises(
+        StageError,
+        match=r"^optimizer\.state\.0\.exp_avg is not finite after step 7, which is not saved; "
+        r"lower the learning rate; the checkpoint of step 6 is kept$",
+    ):
+        checkpoints.save(broken)
+    assert checkpoints.steps() == ["step-00000003", "step-00000006"]
+    assert_loads(checkpoints, 6)
+
+
+def test_the_code_is_what_dvc_trains_a_method_anew_for(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.root)
+    before = code("simclr")
+    changing = ("models/views.py", "models/simclr.py", "data/batches.py", "data/shards.py", "pipelines/pretrain.py")
+    for file in (*changing, "models/mae.py", "models/probe.py"):
+        with Path(file).open("a") as f:
+            f.write("# another law\n")
+    after = code("simclr")
+    assert before.keys() == after.keys()
+    assert {file for file in before if before[file] != after[file]} == set(changing)
+
+
+# Real kills and full disks, by strace, at every call that changes a folder.
+
+CHANGES = "/^(mkdir|open|creat|write|pwrite|fsync|fdatasync|rename|unlink|rmdir|ftruncate)"
+VICTIM = """
+import ctypes, os, signal, sys
+from pipelines.stage import StageError
+from tests.pipelines import test_checkpoints as t
+
+ctypes.CDLL(None).prctl(0x59616D61, -1)  # PR_SET_PTRACER, anyone
+for line in sys.stdin:
+    folder, action = line.split()
+    child = os.fork()
+    if not child:
+        os.chdir(folder)
+        checkpoints = t.Checkpoints("mae", t.IDENTITY)
+        os.dup2(os.open("said", os.O_WRONLY | os.O_CREAT), 2)
+        os.kill(os.getpid(), signal.SIGSTOP)
+        try:
+            checkpoints.save(t.state(9)) if action == "save" else checkpoints.load()
+        except StageError as error:
+            print(error, file=sys.stderr, flush=True)
+            os._exit(1)
+        os._exit(0)
+    os.waitpid(child, os.WUNTRACED)
+    print(child, flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+
+class Victim:
+    """Forks of one process, so that torch is imported once, each under a strace of its own."""
+
+    def __init__(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", VICTIM],
+            cwd=ROOT,
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def do(self, action: str, folder: Path, *options: str) -> tuple[int, list[str]]:
+        """Save or load in the folder; the exit code, and the calls as strace saw them."""
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(f"{folder} {action}\n")
+        self.process.stdin.flush()
+        pid = int(self.process.stdout.readline())
+        log = folder / "calls"
+        with subprocess.Popen(
+            ["strace", "-y", "-o", log, "-e", f"trace={CHANGES}", *options, "-p", str(pid)],
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as strace:
+            assert strace.stderr
+            attached = strace.stderr.readline()
+            os.kill(pid, signal.SIGCONT)
+            code = int(self.process.stdout.readline())
+        if "attached" not in attached:
+            pytest.skip(f"strace may not trace here: {attached.strip()}")
+        return code, log.read_text().splitlines()
+
+
+@pytest.fixture(scope="module")
+def victim() -> Iterator[Victim]:
+    if not shutil.which("strace"):
+        pytest.skip("strace is not installed")
+    victim = Victim()
+    yield victim
+    victim.process.communicate()
+
+
+def prepared(action: str) -> Path:
+    """A folder in which the third checkpoint is about to be saved, or the newer of two is damaged."""
+    checkpoints = saved(3, 6)
+    if action == "save":
+        for step in (7, 8, 9):
+            checkpoints.append({"step": step, "loss": 0.5})
+    else:
+        os.truncate(folder(checkpoints, 6) / "state.pt", 99)
+    place = Path("prepared").absolute()
+    place.mkdir()
+    Path(".scratch").rename(place / ".scratch")
+    return place
+
+
+def counted(calls: list[str]) -> Iterator[tuple[str, int]]:
+    """Every call, as strace addresses it: the n-th of its name."""
+    for name, n in Counter(call.partition("(")[0] for call in calls if "(" in call).items():
+        yield from ((name, i) for i in range(1, n + 1))
+
+
+@pytest.mark.parametrize("action", ["save", "load"])
+def test_killed_at_every_call_it_leaves_the_newest_whole_one(
+    action: str, victim: Victim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = prepared(action)
+    shutil.copytree(start, "counting")
+    code, calls = victim.do(action, tmp_path / "counting")
+    assert code == 0
+    points = list(counted(calls))
+    left = set()
+    for name, n in points:
+        place = tmp_path / f"{name}-{n}"
+        shutil.copytree(start, place)
+        code, _ = victim.do(action, place, "-e", f"inject={name}:signal=KILL:when={n}")
+        assert code == -signal.SIGKILL
+        with monkeypatch.context() as here:
+            here.chdir(place)
+            checkpoints = Checkpoints("mae", IDENTITY)
+            whole = [name for name in checkpoints.steps() if not checkpoints.fault(checkpoints.folder / name)]
+            assert action == "load" or whole == checkpoints.steps()
+            newest = int(whole[-1].removeprefix("step-"))
+            assert_loads(checkpoints, newest)
+            left.add(newest)
+            saved(9, 12)
+            assert checkpoints.steps() == ["step-00000009", "step-00000012"]
+            assert_loads(checkpoints, 12)
+    assert left == ({6, 9} if action == "save" else {3})
+    print(f"{action}: killed at {len(points)} calls: {dict(Counter(name for name, _ in points))}")
+
+
+def test_a_disk_that_fills_at_any_call_is_a_sentence_and_loses_nothing(
+    victim: Victim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = prepared("save")
+    shutil.copytree(start, "counting")
+    _, calls = victim.do("save", tmp_path / "counting")
+    points = [(name, n) for name, n in counted(calls) if name.startswith(("mkdir", "write", "fsync", "rename"))]
+    for name, n in points:
+        place = tmp_path / f"{name}-{n}"
+        shutil.copytree(start, place)
+        code, _ = victim.do("save", place, "-e", f"inject={name}:error=ENOSPC:when={n}")
+        assert code == 1
+        with monkeypatch.context() as here:
+            here.chdir(place)
+            checkpoints = Checkpoints("mae", IDENTITY)
+            newest = 9 if folder(checkpoints, 9).exists() else 6
+            assert (place / "said").read_text() == (
+                f"the checkpoint of step 9 cannot be written to {checkpoints.folder}: No space left on device; "
+                f"the checkpoint of step {newest} is kept\n"
+            )
+            assert not list(checkpoints.folder.glob(".*"))
+            assert_loads(checkpoints, newest)
+
+
+def test_what_a_rename_makes_known_is_on_the_disk_before_and_the_rename_after(victim: Victim, tmp_path: Path) -> None:
+    """A power cut keeps what was fsynced: files before the rename of them or of their folder, the name after."""
+    _, calls = victim.do("save", prepared("save"))
+    dirty, renames = set[str](), 0
+    root = f"{tmp_path}/prepared/"
+    for call in calls:
+        if call.startswith("write(") and root in call:
+            dirty.add(re.search(r"<(.*?)>", call)[1])  # type: ignore[index]
+        elif call.startswith("mkdir"):
+            dirty.add(root + re.search(r'"(.*?)"', call)[1])  # type: ignore[index]
+        elif call.startswith("fsync("):
+            dirty.discard(re.search(r"<(.*?)>", call)[1])  # type: ignore[index]
+        elif call.startswith("rename"):
+            old, new = (root + path for path in re.findall(r'"(.*?)"', call))
+            assert not {path for path in dirty if path.startswith(old)}, call
+            if not new.endswith(".removing"):
+                assert not dirty, call  # the name before this one
+                dirty.add(str(Path(new).parent))
+                renames += 1
+    assert renames == 2
+    assert not dirty
