@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+from models import methods
 from models.dino import DINOParams
 from models.optim import OptimParams
 from pipelines import config
@@ -29,6 +31,15 @@ def test_a_recipe_opens_with_source_command_expected_number_and_time(word: str) 
     assert said == ["Source", "Command", "Expected", "Time"]
     assert f"--recipe {word}" in opening or "pipelines.flow FOLDER" in opening
     assert yaml.safe_load(text)["dataset"] == word.split("-", maxsplit=1)[0]
+
+
+@pytest.mark.parametrize("word", RECIPES)
+def test_every_method_of_a_recipe_can_be_built(word: str) -> None:
+    c = config.load(RECIPES[word])
+    for name in methods.METHODS:
+        with torch.device("meta"):
+            method = methods.build(name, c.method(name), c.prepare.size, (0.5,) * 3, (0.25,) * 3, 0)
+        assert method.encoder.dim > 0
 
 
 @pytest.mark.parametrize(
