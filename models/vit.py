@@ -100,10 +100,12 @@ def sincos_positions(dim: int, grid: int) -> Tensor:
     return torch.cat([torch.zeros(1, 1, dim), table.float()], dim=1)
 
 
-def interpolate(table: Tensor, grid: int, rows: int, columns: int) -> Tensor:
-    """Positions (1, grid², dim) → (1, rows·columns, dim), bicubic."""
+def interpolate(table: Tensor, grid: int, rows: int, columns: int, more: float = 0.0) -> Tensor:
+    """Positions (1, grid², dim) → (1, rows·columns, dim), bicubic; places as on a grid larger by `more` of a patch."""
     square = table.reshape(1, grid, grid, -1).permute(0, 3, 1, 2)
-    return F.interpolate(square, size=(rows, columns), mode="bicubic").flatten(2).transpose(1, 2)
+    size = None if more else (rows, columns)
+    scale = ((rows + more) / grid, (columns + more) / grid) if more else None
+    return F.interpolate(square, size, scale, mode="bicubic").flatten(2).transpose(1, 2)
 
 
 class ViT(nn.Module):
@@ -163,12 +165,7 @@ class ViT(nn.Module):
     def positions(self, rows: int, columns: int) -> Tensor:
         """Positions of the patch tokens (1, rows·columns, dim), interpolated for another grid than ours.
 
-        The scale is that of a grid a tenth of a patch larger, as in DINO's official code, whose weights expect it.
+        As in DINO's official code, with a tenth of a patch more: its weights expect that.
         """
         table = self.pos_embed[:, 1:]
-        if rows == columns == self.grid:
-            return table
-        square = table.reshape(1, self.grid, self.grid, self.dim).permute(0, 3, 1, 2)
-        scale = (rows + 0.1) / self.grid, (columns + 0.1) / self.grid
-        square = F.interpolate(square, scale_factor=scale, mode="bicubic")
-        return square.flatten(2).transpose(1, 2)
+        return table if rows == columns == self.grid else interpolate(table, self.grid, rows, columns, more=0.1)
