@@ -65,6 +65,8 @@ def read(path: Path) -> Weights:
     if wrong := [k for k, v in tensors.items() if not isinstance(v, Tensor)]:
         raise CheckpointError(f"{path} has entries that are not tensors: {listed(wrong)}")
     inside = {k: v for k, v in tensors.items() if not k.startswith(source.aside)}
+    if broken := [k for k, v in inside.items() if not v.isfinite().all()]:
+        raise CheckpointError(f"{path} has numbers that are not finite in {listed(broken)}")
     return Weights(source, inside, [k for k in tensors if k not in inside])
 
 

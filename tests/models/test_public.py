@@ -222,6 +222,7 @@ def test_a_damaged_file_is_one_sentence(name: str, share: float, tmp_path: Path)
         ({}, "has the keys none; known are the files of MAE"),
         ({"state_dict": {"conv1.weight": torch.zeros(1)}}, "has the keys state_dict; known are the files of MAE"),
         ({"model": {"cls_token": 5}}, "has entries that are not tensors: cls_token"),
+        ({"model": {"cls_token": torch.tensor(torch.nan)}}, "has numbers that are not finite in cls_token"),
         ({"features.0.weight": torch.zeros(1)}, "has the keys features.0.weight; known are the files of MAE"),
     ],
 )
