@@ -7,6 +7,7 @@ says is run.
 import math
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,7 +78,7 @@ def content(path: Path) -> Any:
             from safetensors.torch import load_file  # noqa: PLC0415 - training does without
 
             return load_file(path)
-        with torch.serialization.safe_globals(list(BESIDE)):
+        with torch.serialization.safe_globals(list(BESIDE)), warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location="cpu", weights_only=True)
     except ImportError:
         raise CheckpointError(f"{path} needs the package safetensors: pip install safetensors") from None
