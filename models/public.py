@@ -7,6 +7,7 @@ says is run.
 import math
 import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,8 @@ def read(path: Path) -> Weights:
     if wrong := [k for k, v in tensors.items() if not isinstance(v, Tensor)]:
         raise CheckpointError(f"{path} has entries that are not tensors: {listed(wrong)}")
     inside = {k: v for k, v in tensors.items() if not k.startswith(source.aside)}
+    if broken := [k for k, v in inside.items() if not v.isfinite().all()]:
+        raise CheckpointError(f"{path} has numbers that are not finite in {listed(broken)}")
     return Weights(source, inside, [k for k in tensors if k not in inside])
 
 
@@ -75,7 +78,7 @@ def content(path: Path) -> Any:
             from safetensors.torch import load_file  # noqa: PLC0415 - training does without
 
             return load_file(path)
-        with torch.serialization.safe_globals(list(BESIDE)):
+        with torch.serialization.safe_globals(list(BESIDE)), warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location="cpu", weights_only=True)
     except ImportError:
         raise CheckpointError(f"{path} needs the package safetensors: pip install safetensors") from None
@@ -90,14 +93,15 @@ def content(path: Path) -> Any:
 
 def recognise(found: Any, path: Path) -> tuple[Source, dict[str, Any]]:
     """Whose file it is, by its keys, and its tensors under the encoder's names."""
-    if not isinstance(found, Mapping) or not all(isinstance(key, str) for key in found):
-        raise CheckpointError(f"{path} holds {type(found).__name__}; expected: names and tensors")
-    if isinstance(found.get("teacher"), Mapping) and "student" in found:
+    tensors = named(found, path)
+    if {"student", "teacher"} <= tensors.keys():
+        teacher = named(tensors["teacher"], path)
         # `module.` is DDP's, around a teacher with batch norm; `backbone.` the multi-crop wrapper's
-        return DINO, {k.removeprefix("module.").removeprefix("backbone."): v for k, v in found["teacher"].items()}
-    if isinstance(found.get("model"), Mapping):
-        return MAE, dict(found["model"])
-    tensors = dict(found["weights"] if isinstance(found.get("weights"), Mapping) else found)
+        return DINO, {k.removeprefix("module.").removeprefix("backbone."): v for k, v in teacher.items()}
+    if "model" in tensors:
+        return MAE, named(tensors["model"], path)
+    if "weights" in tensors:
+        tensors = named(tensors["weights"], path)
     if "normalize.mean" in tensors:
         return OURS, tensors
     if "patch_embed.proj.weight" in tensors:
@@ -110,10 +114,16 @@ def recognise(found: Any, path: Path) -> tuple[Source, dict[str, Any]]:
     )
 
 
+def named(found: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(found, Mapping) or not all(isinstance(key, str) for key in found):
+        raise CheckpointError(f"{path} holds {type(found).__name__} where names and tensors are expected")
+    return dict(found)
+
+
 def regrid(tensors: dict[str, Tensor], encoder: Encoder) -> list[str]:
     """Interpolate the positions, in place, to the encoder's grid, as MAE's official code does; what to say of it."""
     table = tensors.get("pos_embed")  # (1, 1 + grid², dim)
-    if not isinstance(encoder, ViT) or table is None or table.ndim != 3:
+    if not isinstance(encoder, ViT) or table is None or table.ndim != 3 or table.shape[1] < 2:
         return []
     grid, new = math.isqrt(table.shape[1] - 1), encoder.grid
     if grid == new or grid**2 != table.shape[1] - 1:

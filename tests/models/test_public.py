@@ -217,11 +217,14 @@ def test_a_damaged_file_is_one_sentence(name: str, share: float, tmp_path: Path)
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ([1, 2], "holds list; expected: names and tensors"),
-        ({1: torch.zeros(1)}, "holds dict; expected: names and tensors"),
+        ([1, 2], "holds list where names and tensors are expected"),
+        ({1: torch.zeros(1)}, "holds dict where names and tensors are expected"),
+        ({"model": torch.zeros(1)}, "holds Tensor where names and tensors are expected"),
+        ({"student": {}, "teacher": {1: torch.zeros(1)}}, "holds dict where names and tensors are expected"),
         ({}, "has the keys none; known are the files of MAE"),
         ({"state_dict": {"conv1.weight": torch.zeros(1)}}, "has the keys state_dict; known are the files of MAE"),
         ({"model": {"cls_token": 5}}, "has entries that are not tensors: cls_token"),
+        ({"model": {"cls_token": torch.tensor(torch.nan)}}, "has numbers that are not finite in cls_token"),
         ({"features.0.weight": torch.zeros(1)}, "has the keys features.0.weight; known are the files of MAE"),
     ],
 )
