@@ -1,7 +1,7 @@
 """`make drill-resume`: trainings killed with -9 at random moments and started again until they end.
 
-Each is compared, bit by bit, to an undisturbed one: the encoder, the history, the method's whole state (with teacher and
-centre) and the optimiser's. About half of the kills fall into the start, where the checkpoint is read.
+Each is compared, bit by bit, to an undisturbed one: the encoder, the history, the whole state of the method (teacher,
+centre) and of the optimiser. About half of the kills fall into the start, where the checkpoint is read.
 """
 
 import argparse

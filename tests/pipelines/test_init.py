@@ -19,13 +19,12 @@ from models.methods import Method, MethodParams
 from models.normalize import PUBLISHED, Normalization
 from models.resnet import ResNet, ResNetParams
 from models.vit import ViT, ViTParams
-from pipelines import config
-from pipelines.checkpoints import key
+from pipelines import config, pretrain
 from pipelines.config import ConfigError
 from pipelines.init import apply, init_digest
 from tests.models.conftest import MEAN, STD
 from tests.models.test_methods import PARAMS
-from tests.pipelines.project import METHODS, Project
+from tests.pipelines.project import METHODS, ROOT, Project
 from tests.pipelines.test_pretrain import BARE
 
 OTHERS = (0.1, 0.2, 0.3), (0.4, 0.5, 0.6)  # mean and std of the data that the weights were trained on
@@ -151,7 +150,8 @@ def test_the_digest_is_of_the_files_bytes(tmp_path: Path) -> None:
 
 def test_a_run_from_other_weights_is_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(__file__).parents[2])
-    keys = {key("mae", PARAMS["mae"], 0, "fp32", "data", digest) for digest in (None, "a", "b")}
+    c = config.load(ROOT / "params.yaml")
+    keys = {json.dumps(pretrain.identity("mae", c, "data", digest)) for digest in (None, "a", "b")}
     assert len(keys) == 3
 
 
