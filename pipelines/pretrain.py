@@ -43,8 +43,8 @@ def main(name: str) -> None:
         method = methods.build(name, params, m.preprocess.size, m.mean, m.std, c.seed)
         started_from = init.init_digest(params)
         for said in (batches.advice(), init.apply(method, params, name)):
-            if said and distributed.first():
-                print(f"pretrain@{name}: {said}", file=sys.stderr)
+            if said:
+                print(said)
         saves = live = None
         if distributed.first():
             saves = Checkpoints(name, identity(name, c, m.digest, started_from))

@@ -229,7 +229,8 @@ def test_a_training_on_a_bare_machine_comes_back(project: Project, tmp_path: Pat
     there = Project(tmp_path / "there")
     for name in ("data", "models", "pipelines"):
         shutil.copytree(project.root / name, there.root / name, ignore=shutil.ignore_patterns("raw"))
-    shutil.copyfile(project.root / "params.yaml", there.root / "params.yaml")
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copyfile(project.root / name, there.root / name)
     present = packages_of("torch", "numpy", "PyYAML")
     absent = [
         module
