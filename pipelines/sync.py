@@ -61,10 +61,8 @@ def finished(client: "MlflowClient", name: str) -> str:
 
 
 def unfinished(client: "MlflowClient", name: str, history: Path) -> str:
-    """The same for a training that has not ended; its run is the one that it remembers, if this store has it."""
-    remembered = history.with_name("run_id")
-    known = remembered.read_text() if remembered.exists() else None
-    return replay(client, tracking.ensure_run(client, config.load().dataset, name, known, history), history)
+    """The same for a training that has not ended."""
+    return replay(client, tracking.ensure_run(client, config.load().dataset, name, None, history), history)
 
 
 def replay(client: "MlflowClient", run: str, history: Path) -> str:
