@@ -21,6 +21,7 @@ from pipelines.config import Config
 from pipelines.report import METHODS, text
 
 RUNS = 5
+RECIPES = [Path("params.yaml"), Path("recipes/cifar10-small.yaml"), Path("recipes/photos.yaml")]  # others ask for a GPU
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Variant:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("recipes", nargs="*", type=Path, default=[Path("params.yaml"), *Path("recipes").glob("*.yaml")])
+    parser.add_argument("recipes", nargs="*", type=Path, default=RECIPES)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--json", type=Path, help="write the figures there as well")
     given = parser.parse_args()
@@ -55,11 +56,11 @@ def main() -> None:
 def measure(c: Config, name: str, device: torch.device) -> list[dict[str, str]]:
     """One row a variant: plain fp32, channels-last where it applies, and what `auto` chooses."""
     params, size = c.method(name), c.prepare.size
-    generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (params.batch_size, 3, size, size), dtype=torch.uint8).to(device)
     method = methods.build(name, params, size, (0.5,) * 3, (0.25,) * 3, 0)
     assert isinstance(method, nn.Module)
     method.to(device).train()
+    draws = [d.to(device) for d in method.draw(params.batch_size, size, size, torch.Generator().manual_seed(0))]
     best = hardware.layout(method.encoder)
     variants = [Variant("fp32", torch.float32, torch.contiguous_format)]
     if best == torch.channels_last:
@@ -70,7 +71,7 @@ def measure(c: Config, name: str, device: torch.device) -> list[dict[str, str]]:
     optimizer = optim.build(params.optim, method)
 
     def step(v: Variant) -> None:
-        views = [x.contiguous(memory_format=v.layout) if x.ndim == 4 else x for x in method.views(images, generator)]
+        views = [x.contiguous(memory_format=v.layout) if x.ndim == 4 else x for x in method.views(images, draws)]
         with torch.autocast(device.type, v.dtype, enabled=v.dtype != torch.float32):
             loss = method.loss(views, 0.5)
         optimizer.zero_grad()
@@ -78,7 +79,7 @@ def measure(c: Config, name: str, device: torch.device) -> list[dict[str, str]]:
         optimizer.step()
         method.after_step(0.5)
 
-    views_rate = params.batch_size / seconds(lambda: method.views(images, generator), device)
+    views_rate = params.batch_size / seconds(lambda: method.views(images, draws), device)
     rows: list[dict[str, str]] = []
     for v in variants:
         method.to(memory_format=v.layout)  # type: ignore[call-overload]

@@ -1,6 +1,7 @@
 """Bytes of an image file → RGB uint8 at the stored size.
 
 This file is also packed as it stands beside the TorchServe handler: standard library, numpy and Pillow only.
+Pillow is imported where an image is decoded, so that training can read the specification without it.
 """
 
 import io
@@ -8,31 +9,28 @@ import json
 import logging
 import warnings
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 MAX_PIXELS = 89_478_485  # Pillow's own warning limit: 256 MiB of RGB
 MAX_SIZE = 4096
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*")
-FILTERS = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-    "box": Image.Resampling.BOX,
-}
-ALLOWED = {"filter": tuple(FILTERS), "resize": ("shorter side",), "crop": ("centre",)}
-UPRIGHT = {  # EXIF orientation → what turns the stored pixels upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+FILTERS = ("bilinear", "bicubic", "lanczos", "box")  # Pillow's Image.Resampling, in small letters
+ALLOWED = {"filter": FILTERS, "resize": ("shorter side",), "crop": ("centre",)}
+UPRIGHT = {  # EXIF orientation → the Image.Transpose that turns the stored pixels upright
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
 }
 ORIENTATION_TAG = 0x0112
 
@@ -84,16 +82,19 @@ class Preprocess:
             raise ValueError(f"preprocess has missing or unknown keys: {found}; it needs {sorted(known)}")
         return cls(**spec)
 
-    def fit(self, image: Image.Image) -> NDArray[np.uint8]:
+    def fit(self, image: "Image.Image") -> NDArray[np.uint8]:
         """RGB image of any size → (3, size, size), C-contiguous.
 
         Resizing only the centre square equals resizing all and then cropping (to 1/255), and a 1 × 10,000 strip
         costs no more than any other image. The box sits on whole pixels, so that an image whose shorter
         side is `size` already keeps its exact values.
         """
+        from PIL.Image import Resampling  # noqa: PLC0415
+
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
-        square = image.resize((self.size, self.size), FILTERS[self.filter], box=(left, top, left + side, top + side))
+        box = (left, top, left + side, top + side)
+        square = image.resize((self.size, self.size), Resampling[self.filter.upper()], box=box)
         return np.ascontiguousarray(np.asarray(square, dtype=np.uint8).transpose(2, 0, 1))
 
     def __call__(self, data: bytes) -> NDArray[np.uint8]:
@@ -101,8 +102,10 @@ class Preprocess:
         return self.fit(read(data))
 
 
-def read(data: bytes) -> Image.Image:
+def read(data: bytes) -> "Image.Image":
     """Bytes of a JPEG, PNG, WebP, BMP, GIF (first frame) or TIFF → upright RGB image; raises Unusable."""
+    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415
+
     if not data:
         raise Unusable("empty", "the file is empty")
     with warnings.catch_warnings():
@@ -125,17 +128,19 @@ def read(data: bytes) -> Image.Image:
             raise Unusable(kind, " ".join(str(error).split()) or type(error).__name__) from None
 
 
-def _decode(data: bytes) -> Image.Image:
+def _decode(data: bytes) -> "Image.Image":
+    from PIL import Image  # noqa: PLC0415
+
     image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         raise Unusable("bomb", f"Image size ({image.width} × {image.height} pixels) is over {MAX_PIXELS:,}")
     image.load()
     orientation = _orientation(image)
     rgb = _rgb(image)
-    return rgb.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else rgb
+    return rgb.transpose(Image.Transpose[UPRIGHT[orientation]]) if orientation in UPRIGHT else rgb
 
 
-def _orientation(image: Image.Image) -> Any:
+def _orientation(image: "Image.Image") -> Any:
     # ImageOps.exif_transpose would reject a sound photo for its broken EXIF block.
     try:
         return image.getexif().get(ORIENTATION_TAG)
@@ -143,7 +148,9 @@ def _orientation(image: Image.Image) -> Any:
         return None
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def _rgb(image: "Image.Image") -> "Image.Image":
+    from PIL import Image  # noqa: PLC0415
+
     if image.mode.startswith("I") or image.mode == "F":
         return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
     if image.has_transparency_data:

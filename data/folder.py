@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ UNLABELLED = {"unlabeled", "unlabelled"}
 IGNORED = {"thumbs.db", "desktop.ini", "__macosx"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class File:
     """path: relative to the root, POSIX; split: "train", "val", "test" or None; label: class name or None."""
 
@@ -58,7 +59,7 @@ def _place(path: str, has_splits: bool, labels: bool) -> File:
     if folders and folders[0].lower() in UNLABELLED:
         label, split = None, split or ("train" if has_splits else None)
     # macOS writes é as two code points, Linux as one: the same class.
-    return File(path, split, label and unicodedata.normalize("NFC", label))
+    return File(path, split, label and sys.intern(unicodedata.normalize("NFC", label)))
 
 
 def _walk(root: Path) -> tuple[list[str], list[tuple[str, str]]]:

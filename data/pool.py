@@ -29,7 +29,7 @@ class Image:
     """width, height: of the upright original; pixels (3, size, size); sums, squares: per channel, exact."""
 
     path: str
-    sha256: str
+    sha256: bytes
     width: int
     height: int
     pixels: NDArray[np.uint8]
@@ -54,7 +54,7 @@ def decode_all(
     """
     workers = workers or _cores()
     context = multiprocessing.get_context("forkserver")  # fork is unsafe beside the threads of torch and tqdm
-    context.set_forkserver_preload(["data.pool"])
+    context.set_forkserver_preload(["data.pool", "PIL.Image"])
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
     flying: deque[tuple[Sequence[str], Future[list[Image | Bad]]]] = deque()
     try:
@@ -113,5 +113,5 @@ def _decode(root: Path, path: str, preprocess: Preprocess) -> Image | Bad:
         return Bad(path, "unreadable: not enough memory to read it")
     squares = np.square(pixels, dtype=np.uint16).sum(axis=(1, 2), dtype=np.int64)
     sums = pixels.sum(axis=(1, 2), dtype=np.int64)
-    digest = hashlib.sha256(data).hexdigest()
+    digest = hashlib.sha256(data).digest()
     return Image(path, digest, image.width, image.height, pixels, tuple(sums.tolist()), tuple(squares.tolist()))

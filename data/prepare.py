@@ -5,15 +5,19 @@ import json
 import shutil
 import sys
 import time
+from array import array
 from collections import Counter, defaultdict
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from data import DataError, splits
 from data.decode import Preprocess
 from data.folder import File, Found, find
-from data.pool import Bad, Image, decode_all
+from data.pool import Bad, decode_all
 from data.progress import Progress
 from data.shards import DUPLICATES, INDEX, QUARANTINE, Manifest, ShardWriter, write_table
 
@@ -22,28 +26,23 @@ RANK = {"test": 0, "val": 1}  # of exact copies the test keeps its own, so that 
 OURS = ("images-*.npy", "index.csv", "quarantine.csv", "duplicates.csv", "manifest.json")
 
 
-@dataclass(slots=True)
-class Row:
-    """A kept image; split and label as its folder gives them, until the splits are settled."""
-
-    path: str
-    split: str | None
-    label: str | None
-    sha256: str
-    width: int
-    height: int
-    sums: tuple[int, ...]
-    squares: tuple[int, ...]
-    conflict: bool = False
-
-
 @dataclass
 class Intake:
-    """What one pass over the files found."""
+    """What one pass over the files found; about 400 bytes an image, the paths among them.
 
-    rows: list[Row] = field(default_factory=list)
+    kept: SHA-256 → the first file with it, in the order of the shards; numbers: for each of them width, height,
+    the sums of the three channels and of their squares; conflicts: paths of the kept whose copies have another label.
+    """
+
+    kept: dict[bytes, File] = field(default_factory=dict)
+    numbers: "array[int]" = field(default_factory=lambda: array("q"))
+    conflicts: set[str] = field(default_factory=set)
     quarantine: list[tuple[str, str]] = field(default_factory=list)
     duplicates: list[tuple[str, str, int]] = field(default_factory=list)
+
+    def labels(self) -> list[str | None]:
+        """A label an image, None where there is none or copies disagree."""
+        return [None if file.path in self.conflicts else file.label for file in self.kept.values()]
 
 
 def prepare(
@@ -78,9 +77,9 @@ def prepare(
         intake = _take_in(found, preprocess, building, workers)
         _tell_bad(intake)
         _check_bad(intake, found, out, max_bad_fraction)
-        _split(intake.rows, source, val, test, seed)
-        manifest = _describe(intake, name, preprocess)
-        _write_tables(intake, building)
+        split = _split(intake, source, val, test, seed)
+        manifest = _describe(intake, split, name, preprocess)
+        _write_tables(intake, split, building)
         manifest.write(building)
         shutil.rmtree(out, ignore_errors=True)
         building.rename(out)
@@ -115,7 +114,7 @@ def _check_space(folder: Path, needed: int) -> None:
 def _take_in(found: Found, preprocess: Preprocess, folder: Path, workers: int | None) -> Intake:
     """Decode all, write the images that are kept, and note the rest."""
     files = sorted(found.files, key=lambda file: (RANK.get(file.split or "", 2), file.path))
-    intake, kept = Intake(quarantine=list(found.rejected)), dict[str, Row]()
+    intake = Intake(quarantine=list(found.rejected))
     with (
         Progress(len(files), "prepare", "images") as progress,
         ShardWriter(folder, preprocess.size) as shards,
@@ -124,28 +123,17 @@ def _take_in(found: Found, preprocess: Preprocess, folder: Path, workers: int | 
         for file, image in zip(files, decoded, strict=True):
             if isinstance(image, Bad):
                 intake.quarantine.append((image.path, image.reason))
-            elif first := kept.get(image.sha256):
-                intake.duplicates.append(_duplicate(file, first))
+            elif first := intake.kept.get(image.sha256):
+                conflict = None not in (file.label, first.label) and file.label != first.label
+                intake.conflicts |= {first.path} if conflict else set()
+                intake.duplicates.append((file.path, first.path, int(conflict)))
             else:
-                kept[image.sha256] = _row(file, image)
+                intake.kept[image.sha256] = file
+                intake.numbers.extend((image.width, image.height, *image.sums, *image.squares))
                 shards.append(image.pixels)
             progress.advance()
-    intake.rows = list(kept.values())
     intake.quarantine.sort()
-    for row in intake.rows:
-        if row.conflict:
-            row.label = None
     return intake
-
-
-def _row(file: File, image: Image) -> Row:
-    return Row(file.path, file.split, file.label, image.sha256, image.width, image.height, image.sums, image.squares)
-
-
-def _duplicate(file: File, first: Row) -> tuple[str, str, int]:
-    conflict = None not in (file.label, first.label) and file.label != first.label
-    first.conflict |= conflict
-    return file.path, first.path, int(conflict)
 
 
 def _tell_bad(intake: Intake) -> None:
@@ -154,13 +142,13 @@ def _tell_bad(intake: Intake) -> None:
         examples[reason.split(":")[0]].append(path)
     for kind, paths in sorted(examples.items()):
         print(f"quarantined, {kind}: {len(paths):,} ({', '.join(paths[:3])})", file=sys.stderr)
-    if conflicts := sum(row.conflict for row in intake.rows):
-        print(f"left unlabelled, since copies have another label: {conflicts:,}", file=sys.stderr)
+    if intake.conflicts:
+        print(f"left unlabelled, since copies have another label: {len(intake.conflicts):,}", file=sys.stderr)
 
 
 def _check_bad(intake: Intake, found: Found, out: Path, max_bad_fraction: float) -> None:
     bad, total = len(intake.quarantine), len(found.files) + len(found.rejected)
-    usable, listed = len(intake.rows), f"; the list is {out}/quarantine.csv" if bad else ""
+    usable, listed = len(intake.kept), f"; the list is {out}/quarantine.csv" if bad else ""
     if bad <= max_bad_fraction * total and usable >= FEWEST:
         return
     if bad:
@@ -174,39 +162,41 @@ def _check_bad(intake: Intake, found: Found, out: Path, max_bad_fraction: float)
     raise DataError(f"{found.root} has {usable} usable images; at least {FEWEST} are needed, add some{listed}")
 
 
-def _split(rows: list[Row], source: Path, val: float, test: float, seed: int) -> None:
-    settled, carve, said = splits.settle([row.split for row in rows], val, test)
+def _split(intake: Intake, source: Path, val: float, test: float, seed: int) -> list[str]:
+    """A split an image."""
+    split, carve, said = splits.settle([file.split for file in intake.kept.values()], val, test)
     print(said)
-    wanted = {"train", *settled, *(split for split, fraction in carve.items() if fraction > 0)}
-    for row, split in zip(rows, settled, strict=True):
-        row.split = split
-    train = [row for row in rows if row.split == "train"]
-    drawn = splits.draw([row.label for row in train], [row.sha256 for row in train], carve, seed)
-    for row, split in zip(train, drawn, strict=True):
-        row.split = split
-    for split in sorted(wanted - {row.split for row in rows}):
-        key = f" or raise prepare.{split}" if split in carve else ""
-        raise DataError(f"{source} leaves the {split} split without an image; add images{key}")
+    wanted = {"train", *split, *(name for name, fraction in carve.items() if fraction > 0)}
+    train = [image for image, name in enumerate(split) if name == "train"]
+    labels, keys = intake.labels(), list(intake.kept)
+    drawn = splits.draw([labels[i] for i in train], [keys[i].hex() for i in train], carve, seed)
+    for image, name in zip(train, drawn, strict=True):
+        split[image] = name
+    for name in sorted(wanted - set(split)):
+        key = f" or raise prepare.{name}" if name in carve else ""
+        raise DataError(f"{source} leaves the {name} split without an image; add images{key}")
+    return split
 
 
-def _describe(intake: Intake, name: str, preprocess: Preprocess) -> Manifest:
-    rows = intake.rows
-    labelled = Counter(row.split for row in rows if row.label)
-    counts = Counter(row.split for row in rows)
-    present = [split for split in splits.ORDER if counts[split]]
-    mean, std = zip(*(_mean_std(rows, channel, preprocess.size**2) for channel in range(3)), strict=True)
+def _describe(intake: Intake, split: list[str], name: str, preprocess: Preprocess) -> Manifest:
+    labels = intake.labels()
+    labelled = Counter(name for name, label in zip(split, labels, strict=True) if label)
+    counts = Counter(split)
+    present = [name for name in splits.ORDER if counts[name]]
+    train = np.frombuffer(intake.numbers, np.int64).reshape(-1, 8)[[name == "train" for name in split]]
+    mean, std = zip(*(_mean_std(train[:, [2 + c, 5 + c]], preprocess.size**2) for c in range(3)), strict=True)
     digest = hashlib.sha256(preprocess.to_json().encode())
-    for row in rows:
-        digest.update(json.dumps([row.sha256, row.split, row.label]).encode())
+    for sha256, *row in zip(intake.kept, split, labels, strict=True):
+        digest.update(json.dumps([sha256.hex(), *row]).encode())
     return Manifest(
         name=name,
-        images=len(rows),
-        splits={split: counts[split] for split in present},
-        classes=tuple(sorted({row.label for row in rows if row.label})),
-        labelled={split: labelled[split] for split in present},
+        images=len(split),
+        splits={name: counts[name] for name in present},
+        classes=tuple(sorted({label for label in labels if label})),
+        labelled={name: labelled[name] for name in present},
         quarantined=len(intake.quarantine),
         duplicates=len(intake.duplicates),
-        conflicts=sum(row.conflict for row in rows),
+        conflicts=len(intake.conflicts),
         mean=mean,
         std=std,
         preprocess=preprocess,
@@ -214,17 +204,18 @@ def _describe(intake: Intake, name: str, preprocess: Preprocess) -> Manifest:
     )
 
 
-def _mean_std(rows: list[Row], channel: int, pixels: int) -> tuple[float, float]:
-    """Of the train split, in [0, 1]; whole numbers until the last division."""
-    train = [row for row in rows if row.split == "train"]
-    n = len(train) * pixels
-    total = sum(row.sums[channel] for row in train)
-    squares = sum(row.squares[channel] for row in train)
+def _mean_std(moments: NDArray[np.int64], pixels: int) -> tuple[float, float]:
+    """(n, 2) sums and sums of squares → mean and deviation in [0, 1]; whole numbers until the last division."""
+    n = len(moments) * pixels
+    high, low = moments >> 32, moments & 0xFFFFFFFF  # the squares of 10 million large images would overflow 64 bits
+    total, squares = ((int(h) << 32) + int(k) for h, k in zip(high.sum(axis=0), low.sum(axis=0), strict=True))
     return total / n / 255, float(n * squares - total**2) ** 0.5 / n / 255
 
 
-def _write_tables(intake: Intake, folder: Path) -> None:
-    index = ((r.path, r.split, r.label, r.sha256, r.width, r.height) for r in intake.rows)
+def _write_tables(intake: Intake, split: list[str], folder: Path) -> None:
+    sizes = np.frombuffer(intake.numbers, np.int64).reshape(-1, 8)[:, :2]
+    images = zip(intake.kept.items(), split, intake.labels(), sizes, strict=True)
+    index = ((file.path, name, label, sha.hex(), *size) for (sha, file), name, label, size in images)
     write_table(folder / "index.csv", INDEX, index)
     write_table(folder / "quarantine.csv", QUARANTINE, intake.quarantine)
     write_table(folder / "duplicates.csv", DUPLICATES, intake.duplicates)

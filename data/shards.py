@@ -8,8 +8,10 @@ manifest.json        what `Manifest` says
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self
@@ -19,6 +21,7 @@ from numpy.typing import NDArray
 
 from data import DataError
 from data.decode import Preprocess
+from data.splits import ORDER
 
 FORMAT = 1
 SHARD_BYTES = 256 * 2**20
@@ -123,57 +126,86 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[objec
         writer.writerows(rows)
 
 
-def read_table(path: Path) -> list[list[str]]:
-    """The rows of a CSV file that `write_table` wrote, without the header."""
+def read_table(path: Path) -> Iterator[list[str]]:
+    """The rows of a CSV file that `write_table` wrote, without the header, one at a time."""
     with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.reader(file))[1:]
+        rows = csv.reader(file)
+        next(rows, None)
+        yield from rows
 
 
 class Prepared:
-    """A prepared folder, read through memory maps. A row is an image's place in the index, from 0."""
+    """A prepared folder, read through memory maps. A row is an image's place in the index, from 0.
+
+    In memory an image costs 5 bytes, for its split and label; its path is read where it is asked for.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.manifest = Manifest.read(folder)
         self.classes = self.manifest.classes
+        code = {name: number for number, name in enumerate(self.classes)}
+        splits, labels = bytearray(), array("i")
         try:
-            index = read_table(folder / "index.csv")
-            self._shards = [np.load(path, mmap_mode="r") for path in sorted(folder.glob("images-*.npy"))]
+            for _, split, label, *_ in read_table(folder / "index.csv"):
+                splits.append(ORDER.index(split))
+                labels.append(code.get(label, -1))
+            maps = [np.load(path, mmap_mode="r") for path in sorted(folder.glob("images-*.npy"))]
         except (OSError, ValueError, EOFError) as error:
             raise DataError(f"{folder} is damaged ({error}); run the prepare stage again") from None
-        held = sum(map(len, self._shards))
-        if not len(index) == held == self.manifest.images:
+        held = sum(map(len, maps))
+        if not len(splits) == held == self.manifest.images:
             raise DataError(
                 f"{folder} is damaged: its manifest says {self.manifest.images} images, "
-                f"its index {len(index)}, its shards {held}; run the prepare stage again"
+                f"its index {len(splits)}, its shards {held}; run the prepare stage again"
             )
-        code = {name: number for number, name in enumerate(self.classes)}
-        self._paths = [row[0] for row in index]
-        self._splits = np.array([row[1] for row in index])
-        self._labels = np.array([code.get(row[2], -1) for row in index], dtype=np.int64)
+        self._shards = [shard.view(np.ndarray) for shard in maps]  # a row of a np.memmap is ten times as dear
+        self._splits = np.frombuffer(splits, np.uint8)
+        self._labels = np.frombuffer(labels, np.int32)
+
+    @property
+    def shard_rows(self) -> int:
+        """Images a shard; the last one may have fewer."""
+        return len(self._shards[0])
+
+    @property
+    def bytes_per_image(self) -> int:
+        return 3 * self.manifest.preprocess.size**2
 
     def rows(self, split: str) -> NDArray[np.int64]:
         """The rows of a split, ascending; none when there is no such split."""
-        return np.flatnonzero(self._splits == split).astype(np.int64)
+        return np.flatnonzero(self._splits == ORDER.index(split)) if split in ORDER else np.empty(0, np.int64)
 
     def labels(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """(n,) rows → (n,) places in `classes`, -1 where unlabelled."""
-        return self._labels[rows]
+        return self._labels[rows].astype(np.int64)
 
-    def images(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """(n,) rows → (n, 3, size, size), copied from the memory maps; IndexError outside the index."""
+    def images(self, rows: NDArray[np.int64], out: NDArray[np.uint8] | None = None) -> NDArray[np.uint8]:
+        """(n,) rows → (n, 3, size, size), in the order asked, each copied once, from the memory map into `out`.
+
+        out: C-contiguous, made where None. The maps are read in ascending order. Raises IndexError outside the index.
+        """
         size = self.manifest.preprocess.size
-        out = np.empty((len(rows), 3, size, size), np.uint8)
+        if out is None:
+            out = np.empty((len(rows), 3, size, size), np.uint8)
+        if out.shape != (len(rows), 3, size, size) or out.dtype != np.uint8 or not out.flags.c_contiguous:
+            raise ValueError(f"out is {out.dtype} {out.shape}; {len(rows)} images are uint8 {(3, size, size)} each")
         if len(rows) == 0:
             return out
-        if rows.min() < 0 or rows.max() >= len(self._paths):
-            raise IndexError(f"rows run from 0 to {len(self._paths) - 1}, not {rows.min()} to {rows.max()}")
-        shard, place = np.divmod(rows, len(self._shards[0]))
-        for number in np.unique(shard):
-            here = shard == number
-            out[here] = self._shards[number][place[here]]
+        if rows.min() < 0 or rows.max() >= len(self._splits):
+            raise IndexError(f"rows run from 0 to {len(self._splits) - 1}, not {rows.min()} to {rows.max()}")
+        if len(self._shards) == 1:
+            return np.take(self._shards[0], rows, axis=0, out=out, mode="clip")  # any other mode copies twice
+        ascending = np.argsort(rows)
+        shards, places = np.divmod(rows[ascending], self.shard_rows)
+        for to, shard, place in zip(ascending.tolist(), shards.tolist(), places.tolist(), strict=True):
+            out[to] = self._shards[shard][place]
         return out
 
     def path(self, row: int) -> str:
         """The image's path below the raw folder, POSIX."""
         return self._paths[row]
+
+    @cached_property
+    def _paths(self) -> list[str]:
+        return [row[0] for row in read_table(self.folder / "index.csv")]

@@ -13,9 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from models import parallel
 from models.encoder import Encoder, EncoderParams
 from models.optim import OptimParams, cosine
-from models.views import ViewParams, check_area, view
+from models.precision import at_least_fp32, full_precision
+from models.resnet import ResNetParams
+from models.views import ViewParams, augment, check_area, draw
+from models.vit import ViT
 
 
 @dataclass(frozen=True)
@@ -24,10 +28,12 @@ class DINOParams:
     epochs: int
     batch_size: int
     optim: OptimParams
+    accumulate: int = 1  # parts in which a batch is computed
     global_area: tuple[float, float] = (0.4, 1.0)
     local_area: tuple[float, float] = (0.05, 0.4)
     local_crops: int = 8
     local_size: int = 96  # px
+    drop_path: float = 0.0  # stochastic depth of the student, linear over depth; the official ViT recipes: 0.1
     flip: float = 0.5
     rotation: float = 0.0  # degrees; none in the paper
     blur: tuple[float, float, float] = (1.0, 0.1, 0.5)  # first global, second global, local views
@@ -57,6 +63,10 @@ class DINOParams:
         for name, least in (("local_crops", 0), ("local_size", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed: {least} or more")
+        if not 0 <= self.drop_path < 1 or (self.drop_path and isinstance(self.encoder, ResNetParams)):
+            raise ValueError(f"drop_path is {self.drop_path}; allowed: 0 to below 1 for a vision transformer, else 0")
+        if self.accumulate > 1 and (self.head_batch_norm or isinstance(self.encoder, ResNetParams)):
+            raise ValueError(f"accumulate is {self.accumulate}; allowed: 1, since batch norm sees the whole batch")
         _ = self.views  # a law that is impossible is named now
 
     @property
@@ -69,6 +79,7 @@ class DINOParams:
             strengths=(0.4, 0.4, 0.2, 0.1),
             grey=0.2,
             blur=self.blur[0],
+            blur_kernel="pillow",
         )
         second = replace(first, blur=self.blur[1], solarize=self.solarize)
         local = replace(first, area=self.local_area, blur=self.blur[2])
@@ -82,25 +93,39 @@ class DINO(nn.Module):
         super().__init__()
         self.params = params
         self.size = image_size
+        self.augment = augment
         self.student = nn.ModuleDict({"encoder": encoder, "head": Head(encoder.dim, params)})  # g_θs
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)  # g_θt
         self.register_buffer("center", torch.zeros(params.head_dim))  # C
+        self.teacher_means: list[Tensor] = []  # of the parts of this step, for the next centre
 
     @property
     def encoder(self) -> Encoder:
         """The teacher's: it is the better one throughout training (section 5.2)."""
         return cast(Encoder, self.teacher["encoder"])
 
-    def views(self, images: Tensor, generator: Generator) -> list[Tensor]:
-        """uint8 (B, 3, H, W) → two global views (B, 3, S, S), then the local ones (B, 3, s, s)."""
+    def draw(self, n: int, height: int, width: int, generator: Generator) -> list[Tensor]:
+        """Every view of n images, then with stochastic depth what the student keeps of each."""
+        laws = [draw(n, height, width, law, generator) for law in self.params.views]
+        return laws + [self.draw_keep(n, generator) for _ in laws if self.params.drop_path]
+
+    def draw_keep(self, n: int, generator: Generator) -> Tensor:
+        encoder = self.encoder
+        assert isinstance(encoder, ViT)
+        return encoder.draw_keep(n, self.params.drop_path, generator)
+
+    def views(self, images: Tensor, draws: list[Tensor]) -> list[Tensor]:
+        """uint8 (B, 3, H, W) → two global views (B, 3, S, S), then the local ones (B, 3, s, s); then what is kept."""
+        laws = self.params.views
         sizes = [self.size] * 2 + [self.params.local_size] * self.params.local_crops
-        return [view(images, s, law, generator) for s, law in zip(sizes, self.params.views, strict=True)]
+        views = [self.augment(images, d, s, law) for d, s, law in zip(draws, sizes, laws, strict=False)]
+        return views + draws[len(laws) :]
 
     def loss(self, views: list[Tensor], progress: float) -> Tensor:
         p = self.params
-        frozen = progress < p.freeze_last_layer
-        features = torch.cat([self.student["encoder"](x) for x in by_size(views)])
-        student = self.student["head"](features, frozen)
+        views, keep = views[: 2 + p.local_crops], views[2 + p.local_crops :]
+        inputs = by_size(list(zip(views, keep, strict=True)) if keep else [(x,) for x in views])
+        student = self.student["head"](torch.cat([self.student["encoder"](*x) for x in inputs]))
         with torch.no_grad():
             teacher = self.teacher["head"](self.teacher["encoder"](torch.cat(views[:2])))  # global views only
         n = views[0].shape[0]
@@ -108,12 +133,21 @@ class DINO(nn.Module):
             student.view(len(views), n, -1), teacher.view(2, n, -1), self.center, p.student_temperature,
             self.temperature(progress),
         )  # fmt: skip
-        self.center.lerp_(teacher.mean(dim=0), 1 - p.center_momentum)  # eq. 4
+        self.teacher_means.append(teacher.mean(dim=0))
         return loss
+
+    def before_step(self, progress: float) -> None:
+        """The last layer waits for an epoch: no gradient, no weight decay."""
+        if progress < self.params.freeze_last_layer:
+            for p in cast(Head, self.student["head"]).last_layer():
+                p.grad = None
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
-        """θt ← λ θt + (1 − λ) θs."""
+        """C ← m C + (1 − m) mean of the batch's teacher outputs (eq. 4); θt ← λ θt + (1 − λ) θs."""
+        batch_mean = parallel.mean(torch.stack(self.teacher_means).mean(dim=0))
+        self.center.lerp_(batch_mean, 1 - self.params.center_momentum)
+        self.teacher_means.clear()
         momentum = cosine(self.params.momentum, 1.0, progress)
         torch._foreach_lerp_(list(self.teacher.parameters()), list(self.student.parameters()), 1 - momentum)
 
@@ -146,17 +180,20 @@ class Head(nn.Module):
                     nn.init.zeros_(m.bias)
         nn.init.kaiming_uniform_(self.direction, a=math.sqrt(5))  # as nn.Linear: the official code leaves it so
 
-    def forward(self, features: Tensor, frozen: bool = False) -> Tensor:
-        """(B, D) → (B, K). Frozen: no gradient reaches the last layer."""
+    def last_layer(self) -> list[nn.Parameter]:
+        return [self.direction, self.length]
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, D) → (B, K)."""
         z = F.normalize(self.mlp(features), dim=1)
-        weight = self.length * F.normalize(self.direction, dim=1)
-        logits = F.linear(z, weight.detach() if frozen else weight)
-        return logits.to(torch.promote_types(logits.dtype, torch.float32))  # also under bf16
+        logits = F.linear(z, self.length * F.normalize(self.direction, dim=1))
+        return at_least_fp32(logits)
 
 
-def by_size(views: list[Tensor]) -> list[Tensor]:
-    """Neighbouring views of one size in one batch, so that the encoder runs once a size."""
-    return [torch.cat(list(group)) for _, group in groupby(views, key=lambda v: v.shape[-1])]
+def by_size(views: list[tuple[Tensor, ...]]) -> list[list[Tensor]]:
+    """Neighbouring views of one size, and what comes with each, in one batch: the encoder runs once a size."""
+    grouped = groupby(views, key=lambda view: view[0].shape[-1])
+    return [[torch.cat(column) for column in zip(*group, strict=True)] for _, group in grouped]
 
 
 def distillation(
@@ -166,7 +203,7 @@ def distillation(
 
     student: (V, B, K); teacher: (2, B, K), of the first two views; center: (K,).
     """
-    with torch.autocast(student.device.type, enabled=False):
+    with full_precision(student):
         p_t = F.softmax((teacher - center) / teacher_temperature, dim=2)  # centring and sharpening
         log_p_s = F.log_softmax(student / student_temperature, dim=2)
         pairs = -torch.einsum("gbk,vbk->gv", p_t, log_p_s) / student.shape[1]  # (2, V)

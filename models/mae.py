@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from models.encoder import Encoder
 from models.optim import OptimParams
-from models.views import ViewParams, view
+from models.views import ViewParams, augment, draw
 from models.vit import Block, ViT, ViTParams, sincos_positions
 
 
@@ -20,6 +20,7 @@ class MAEParams:
     epochs: int
     batch_size: int
     optim: OptimParams
+    accumulate: int = 1  # parts in which a batch is computed
     area: tuple[float, float] = (0.2, 1.0)
     flip: float = 0.5
     mask_ratio: float = 0.75
@@ -50,6 +51,7 @@ class MAE(nn.Module):
             raise ValueError("MAE masks patches: its encoder is a vision transformer")
         self.params = params
         self.size = image_size
+        self.augment = augment
         self.encoder = encoder
         dim, patch = params.decoder_dim, encoder.patch_size
         self.decoder_embed = nn.Linear(encoder.dim, dim)
@@ -62,11 +64,14 @@ class MAE(nn.Module):
         nn.init.xavier_uniform_(encoder.patch_embed.proj.weight.data.flatten(1))
         nn.init.normal_(self.mask_token, std=0.02)
 
-    def views(self, images: Tensor, generator: Generator) -> list[Tensor]:
-        """uint8 (B, 3, H, W) → one view (B, 3, S, S), and noise (B, N) whose order says what is masked."""
-        x = view(images, self.size, self.params.views, generator)
-        noise = torch.rand(len(x), self.encoder.grid**2, generator=generator).to(x.device)
-        return [x, noise]
+    def draw(self, n: int, height: int, width: int, generator: Generator) -> list[Tensor]:
+        """The view of n images, and noise (n, N) whose order says what is masked."""
+        law = draw(n, height, width, self.params.views, generator)
+        return [law, torch.rand(n, self.encoder.grid**2, generator=generator)]
+
+    def views(self, images: Tensor, draws: list[Tensor]) -> list[Tensor]:
+        """uint8 (B, 3, H, W) → one view (B, 3, S, S), and the noise (B, N)."""
+        return [self.augment(images, draws[0], self.size, self.params.views), draws[1]]
 
     def loss(self, views: list[Tensor], progress: float) -> Tensor:
         x, noise = views
@@ -78,13 +83,16 @@ class MAE(nn.Module):
         target = patchify(self.encoder.normalize(x), self.encoder.patch_size)
         return reconstruction(prediction, target, masked, self.params.norm_pix)
 
+    def before_step(self, progress: float) -> None:
+        pass
+
     def after_step(self, progress: float) -> None:
         pass
 
     def split(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Noise (B, N) → indices of the visible patches (B, n), and the order (B, N) that puts them first."""
         order = noise.argsort(dim=1)
-        n = max(1, noise.shape[1] - round(noise.shape[1] * self.params.mask_ratio))
+        n = max(1, int(noise.shape[1] * (1 - self.params.mask_ratio)))
         return order[:, :n], order
 
     def decode(self, latent: Tensor, order: Tensor) -> Tensor:

@@ -17,11 +17,15 @@ METHODS: dict[str, Callable[..., "Method"]] = {"simclr": SimCLR, "mae": MAE, "di
 
 
 class Method(Protocol):
+    augment: Callable[..., Tensor]  # models.views.augment, or the same compiled
+
     @property
     def encoder(self) -> Encoder: ...  # what survives pretraining
 
-    def views(self, images: Tensor, generator: Generator) -> list[Tensor]: ...
-    def loss(self, views: list[Tensor], progress: float) -> Tensor: ...
+    def draw(self, n: int, height: int, width: int, generator: Generator) -> list[Tensor]: ...  # first axis n
+    def views(self, images: Tensor, draws: list[Tensor]) -> list[Tensor]: ...  # uint8 (B, 3, H, W) → pure
+    def loss(self, views: list[Tensor], progress: float) -> Tensor: ...  # mean over the batch of all processes
+    def before_step(self, progress: float) -> None: ...  # between gradient and optimiser
     def after_step(self, progress: float) -> None: ...
 
 

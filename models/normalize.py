@@ -1,9 +1,16 @@
 """Normalisation as part of the encoder, so that it travels with the weights."""
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+
+Normalization = Literal["auto", "dataset", "imagenet", "half"]  # auto: the weights' own, else the data set's
+PUBLISHED = {  # mean and std, by which public weights were trained
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
 
 
 class Normalize(nn.Module):

@@ -1,4 +1,4 @@
-"""LARS, parameter groups and the schedules: pure functions of progress in [0, 1]."""
+"""LARS, clipping, parameter groups and the schedules: pure functions of progress in [0, 1]."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -21,8 +21,11 @@ class OptimParams:
     weight_decay_end: float | None = None  # cosine from weight_decay to this; none: constant
     warmup: float = 0.0  # linear, as a fraction of the run
     momentum: float = 0.9  # LARS and SGD
+    trust: float = 0.001  # η of LARS
+    trust_clip: bool = False  # LARS: no layer's own rate above lr (solo-learn's recipes)
     betas: tuple[float, float] = (0.9, 0.999)  # AdamW
     clip: float | None = None  # largest norm of the whole gradient
+    clip_each: float | None = None  # largest norm of each parameter's own gradient (DINO)
 
     def __post_init__(self) -> None:
         if self.lr <= 0:
@@ -31,8 +34,13 @@ class OptimParams:
             raise ValueError(f"warmup is {self.warmup}, a fraction of the run; allowed: 0 to below 1")
         if not all(0 <= b < 1 for b in (*self.betas, self.momentum)):
             raise ValueError(f"betas is {list(self.betas)}, momentum {self.momentum}; allowed: 0 to below 1")
-        if self.clip is not None and self.clip <= 0:
-            raise ValueError(f"clip is {self.clip}; allowed: above 0, or null")
+        if self.trust <= 0:
+            raise ValueError(f"trust is {self.trust}; allowed: above 0")
+        for name in ("clip", "clip_each"):
+            if (norm := getattr(self, name)) is not None and norm <= 0:
+                raise ValueError(f"{name} is {norm}; allowed: above 0, or null")
+        if self.clip is not None and self.clip_each is not None:
+            raise ValueError(f"clip is {self.clip} and clip_each {self.clip_each}; allowed: one of the two")
 
     def peak_lr(self, batch_size: int) -> float:
         factor = {"none": 1.0, "linear": batch_size / 256, "sqrt": math.sqrt(batch_size)}
@@ -56,10 +64,19 @@ class LARS(torch.optim.Optimizer):
 
     The momentum holds the learning rate, as in SimCLR's official code.
     A group with `adapt=False` (biases, batch norm) is plain SGD with momentum: the published exclusions.
+    `trust_clip`: a layer's own rate is at most lr, min(η ‖p‖ / ‖u‖, lr) in place of lr η ‖p‖ / ‖u‖.
     """
 
-    def __init__(self, params: Iterable[dict[str, Any]], lr: float, momentum: float = 0.9, trust: float = 0.001):
-        super().__init__(params, {"lr": lr, "momentum": momentum, "trust": trust, "weight_decay": 0.0, "adapt": True})
+    def __init__(
+        self,
+        params: Iterable[dict[str, Any]],
+        lr: float,
+        momentum: float = 0.9,
+        trust: float = 0.001,
+        trust_clip: bool = False,
+    ):
+        own = {"lr": lr, "momentum": momentum, "trust": trust, "trust_clip": trust_clip}
+        super().__init__(params, own | {"weight_decay": 0.0, "adapt": True})
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -70,20 +87,48 @@ class LARS(torch.optim.Optimizer):
         if closure is not None:
             raise TypeError("LARS takes no closure")
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
-                update = p.grad.add(p, alpha=group["weight_decay"])
-                if group["adapt"]:
-                    p_norm, u_norm = p.norm(), update.norm()
-                    usable = (p_norm > 0) & (u_norm > 0)
-                    update = update * torch.where(usable, group["trust"] * p_norm / u_norm, 1.0)
-                state = self.state[p]
-                if "momentum" not in state:
-                    state["momentum"] = torch.zeros_like(p)
-                v: Tensor = state["momentum"].mul_(group["momentum"]).add_(update, alpha=group["lr"])
-                p.sub_(v)
+            params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
+            updates = torch._foreach_add([p.grad for p in params], params, alpha=group["weight_decay"])
+            for p in params:
+                if "momentum" not in self.state[p]:
+                    self.state[p]["momentum"] = torch.zeros_like(p)
+            momenta = [self.state[p]["momentum"] for p in params]
+            torch._foreach_mul_(momenta, group["momentum"])
+            if group["adapt"]:
+                torch._foreach_addcmul_(momenta, updates, self.ratios(group, params, updates), value=group["lr"])
+            else:
+                torch._foreach_add_(momenta, updates, alpha=group["lr"])
+            torch._foreach_sub_(params, momenta)
         return None
+
+    @staticmethod
+    def ratios(group: dict[str, Any], params: list[Tensor], updates: tuple[Tensor, ...]) -> list[Tensor]:
+        """η ‖p‖ / ‖u‖ of each parameter; 1 where one of the two is 0."""
+        p_norms, u_norms = (torch.stack(torch._foreach_norm(x)) for x in (params, updates))
+        ratios = group["trust"] * p_norms / u_norms
+        if group["trust_clip"]:
+            ratios = (ratios / group["lr"]).clamp(max=1)
+        return list(torch.where((p_norms > 0) & (u_norms > 0), ratios, 1.0).unbind())
+
+
+@torch.no_grad()
+def clip(params: OptimParams, parameters: Iterable[Tensor]) -> Tensor:
+    """Clip the gradients as `params` asks; the norm of the whole gradient before that, without waiting for it.
+
+    `clip` scales all by min(1, c / (‖g‖ + 1e-6)), `clip_each` each parameter's gradient by its own norm
+    (DINO's official code). Of sharded parameters (FSDP2) norms are those of the whole parameters.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norms = torch.stack(torch._foreach_norm(gradients))
+    total: Tensor = torch.linalg.vector_norm(norms)
+    if params.clip_each is not None:
+        torch._foreach_mul_(gradients, list((params.clip_each / (norms + 1e-6)).clamp(max=1).unbind()))
+    elif params.clip is not None:
+        torch._foreach_mul_(gradients, (params.clip / (total + 1e-6)).clamp(max=1))
+    whole: Callable[[], Tensor] | None = getattr(total, "full_tensor", None)  # a DTensor's
+    return whole() if whole else total
 
 
 def build(params: OptimParams, module: nn.Module) -> torch.optim.Optimizer:
@@ -94,9 +139,9 @@ def build(params: OptimParams, module: nn.Module) -> torch.optim.Optimizer:
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0, "adapt": False},
     ]
     if params.name == "lars":
-        return LARS(groups, params.lr, params.momentum)
+        return LARS(groups, params.lr, params.momentum, params.trust, params.trust_clip)
     if params.name == "sgd":
-        return torch.optim.SGD(groups, params.lr, params.momentum)
+        return torch.optim.SGD(groups, params.lr, params.momentum, fused=True)
     return torch.optim.AdamW(groups, params.lr, params.betas, fused=True)
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from models.normalize import Normalize
+from models.normalize import Normalization, Normalize
 
 DEPTHS = {"resnet10": (1, 1, 1, 1), "resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
 
@@ -21,6 +21,9 @@ class ResNetParams:
     arch: Literal["resnet10", "resnet18", "resnet50"]
     width: int = 64  # channels of the first stage
     stem: Literal["imagenet", "small", "small/2"] = "imagenet"
+    zero_init_residual: bool = False  # a block starts as its shortcut (SimCLR's official code)
+    init: str | None = None  # weights to start from: a file, a folder, or models:/…
+    normalize: Normalization = "auto"
 
     def __post_init__(self) -> None:
         if self.width < 1:
@@ -98,6 +101,8 @@ class ResNet(nn.Module):
         for m in self.modules():
             if isinstance(m, nn.Conv2d):
                 nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
+            elif params.zero_init_residual and isinstance(m, BasicBlock | Bottleneck):
+                nn.init.zeros_((m.bn2 if isinstance(m, BasicBlock) else m.bn3).weight)
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.maxpool(self.relu(self.bn1(self.conv1(self.normalize(images)))))

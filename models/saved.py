@@ -27,7 +27,7 @@ def restore(spec: Spec, weights: Mapping[str, Tensor]) -> Encoder:
     """The encoder that `spec` describes, with these weights, in eval mode. Raises CheckpointError."""
     given = spec["encoder"]
     kind = ResNetParams if given["arch"] in DEPTHS else ViTParams
-    params: EncoderParams = kind(**{f.name: given[f.name] for f in fields(kind)})
+    params: EncoderParams = kind(**{f.name: given[f.name] for f in fields(kind) if f.name in given})
     encoder = encoders.build(params, spec["image_size"], (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     encoders.load(encoder, weights)
     return encoder.eval()

@@ -11,17 +11,20 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from models import parallel
 from models.encoder import Encoder, EncoderParams
 from models.optim import OptimParams
-from models.views import ViewParams, view
+from models.precision import at_least_fp32, full_precision
+from models.views import ViewParams, augment, draw
 
 
 @dataclass(frozen=True)
 class SimCLRParams:
     encoder: EncoderParams
     epochs: int
-    batch_size: int  # N
+    batch_size: int  # N, over all processes
     optim: OptimParams
+    accumulate: Literal[1] = 1  # NT-Xent contrasts the whole batch: it cannot be computed in parts
     area: tuple[float, float] = (0.08, 1.0)
     flip: float = 0.5
     rotation: float = 0.0  # degrees; none in the paper
@@ -30,7 +33,7 @@ class SimCLRParams:
     blur: float = 0.5
     temperature: float = 0.5  # τ
     head_layers: Literal[2, 3] = 2
-    head_hidden: int = 2048
+    head_hidden: int | None = None  # none: as wide as the features
     head_dim: int = 128  # of z
 
     def __post_init__(self) -> None:
@@ -57,41 +60,57 @@ class SimCLR(nn.Module):
         super().__init__()
         self.params = params
         self.size = image_size
+        self.augment = augment
         self.encoder = encoder  # f
-        self.head = projection(encoder.dim, params.head_hidden, params.head_dim, params.head_layers)  # g
+        hidden = params.head_hidden or encoder.dim
+        self.head = projection(encoder.dim, hidden, params.head_dim, params.head_layers)  # g
 
-    def views(self, images: Tensor, generator: Generator) -> list[Tensor]:
+    def draw(self, n: int, height: int, width: int, generator: Generator) -> list[Tensor]:
+        """t, t' ~ T for n images (section 2.2)."""
+        return [draw(n, height, width, self.params.views, generator) for _ in range(2)]
+
+    def views(self, images: Tensor, draws: list[Tensor]) -> list[Tensor]:
         """uint8 (B, 3, H, W) → two views t(x), t'(x), each (B, 3, S, S)."""
-        return [view(images, self.size, self.params.views, generator) for _ in range(2)]
+        return [self.augment(images, d, self.size, self.params.views) for d in draws]
 
     def loss(self, views: list[Tensor], progress: float) -> Tensor:
         z = self.head(self.encoder(torch.cat(views)))  # (2N, d); one pass, so batch norm sees both views
         return nt_xent(z[: len(z) // 2], z[len(z) // 2 :], self.params.temperature)
+
+    def before_step(self, progress: float) -> None:
+        pass
 
     def after_step(self, progress: float) -> None:
         pass
 
 
 def projection(dim: int, hidden: int, out: int, layers: int) -> nn.Sequential:
-    """g: linear maps, each with batch norm, ReLU between; the last norm has no offset (official code)."""
+    """g: linear maps, each with batch norm, ReLU between; start and the last norm without offset as officially."""
     widths = [dim] + [hidden] * (layers - 1)
     head = nn.Sequential()
     for a, b in pairwise(widths):
         head.extend([nn.Linear(a, b, bias=False), nn.BatchNorm1d(b), nn.ReLU(inplace=True)])
     last = nn.BatchNorm1d(out)
     last.register_parameter("bias", None)
-    return head.extend([nn.Linear(widths[-1], out, bias=False), last])
+    head.extend([nn.Linear(widths[-1], out, bias=False), last])
+    for m in head:
+        if isinstance(m, nn.Linear):
+            nn.init.normal_(m.weight, std=0.01)
+    return head
 
 
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
     """Normalised temperature-scaled cross-entropy, eq. 1, averaged over all 2N positive pairs.
 
-    z1, z2: (N, d), row i of one being the positive of row i of the other; each has 2N − 2 negatives.
+    z1, z2: (n, d), row i of one being the positive of row i of the other; each has 2N − 2 negatives, where N = n or,
+    over several processes, the n of all: then the mean over the processes is the loss of the whole batch.
     """
-    with torch.autocast(z1.device.type, enabled=False):  # similarities need more than bf16's 8 bits
-        z = F.normalize(torch.cat([z1, z2]).to(torch.promote_types(z1.dtype, torch.float32)), dim=1)  # (2N, d)
-        similarity = z @ z.T / temperature  # (2N, 2N)
-        similarity.fill_diagonal_(float("-inf"))  # 1[k ≠ i]
-        n = z1.shape[0]
-        positive = torch.arange(2 * n, device=z.device).roll(n)
-        return F.cross_entropy(similarity, positive)
+    n, first = z1.shape[0], parallel.rank() * z1.shape[0]
+    with full_precision(z1):  # similarities need more than bf16's 8 bits
+        z = F.normalize(at_least_fp32(torch.cat([z1, z2])), dim=1)  # (2n, d)
+        every = torch.cat([parallel.gather(z[:n]), parallel.gather(z[n:])])  # (2N, d)
+        similarity = z @ every.T / temperature  # (2n, 2N)
+        own = torch.arange(first, first + n, device=z.device)  # where this rank's rows stand among the first N
+        itself = torch.cat([own, own + len(every) // 2])
+        similarity = similarity.scatter(1, itself[:, None], float("-inf"))  # 1[k ≠ i]
+        return F.cross_entropy(similarity, itself.roll(n))

@@ -1,19 +1,26 @@
-"""Augmentation: whole batches, on the images' device, every image with its own parameters.
+"""Augmentation: what is drawn for each image, on the CPU, and what is made of it, on the images' device.
 
-Parameters are drawn on the CPU from the generator that is passed in, so that a seed means the same views on
-any device. The order of the colour operations is drawn once a batch; for one image it is uniform.
+`draw` is the only place of chance: a seed means the same views on any device. `augment` is a pure function of the
+images and what was drawn.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from itertools import permutations
+from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor
 
-Filter = Literal["bilinear", "bicubic"]
-GREY = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow and torchvision
+from models import colour
+from models.blur import BlurKernel, gaussian_blur
+from models.resample import Filter, resized_crop, resized_crop_bytes, rotate
+
+JITTER = (colour.brightness, colour.contrast, colour.saturation, colour.hue)
+ORDERS = torch.tensor(list(permutations(range(4))), dtype=torch.float32)  # (24, 4)
+CACHE = 3 * 224 * 224  # values that are augmented at once on a CPU: with what is made of them they fit its cache
+LARGE = 64  # px, from where on a CPU resizes bytes
 
 
 @dataclass(frozen=True)
@@ -26,14 +33,10 @@ class ViewParams:
     flip: float = 0.5
     rotation: float = 0.0  # degrees to either side
     jitter: float = 0.0
-    strengths: tuple[float, float, float, float] = (
-        0.0,
-        0.0,
-        0.0,
-        0.0,
-    )  # of brightness, contrast, saturation, hue
+    strengths: tuple[float, float, float, float] = (0.0,) * 4  # of brightness, contrast, saturation, hue
     grey: float = 0.0
     blur: float = 0.0
+    blur_kernel: BlurKernel = "tenth"
     sigma: tuple[float, float] = (0.1, 2.0)  # of the blur, in pixels
     solarize: float = 0.0
 
@@ -41,8 +44,8 @@ class ViewParams:
         check_area("area", self.area)
         if not 0 < self.aspect[0] <= self.aspect[1]:
             raise ValueError(f"aspect is {list(self.aspect)}; allowed: [low, high] with 0 < low <= high")
-        if not 0 <= self.sigma[0] <= self.sigma[1]:
-            raise ValueError(f"sigma is {list(self.sigma)}; allowed: [low, high] with 0 <= low <= high")
+        if not 0 < self.sigma[0] <= self.sigma[1]:
+            raise ValueError(f"sigma is {list(self.sigma)}; allowed: [low, high] with 0 < low <= high")
         if min(self.strengths) < 0 or self.strengths[3] > 0.5:
             raise ValueError(f"colour strengths are {list(self.strengths)}; allowed: 0 or more, the hue's at most 0.5")
         if self.rotation < 0:
@@ -58,25 +61,115 @@ def check_area(name: str, area: tuple[float, float]) -> None:
         raise ValueError(f"{name} is {list(area)}; allowed: [low, high] with 0 < low <= high <= 1")
 
 
-def view(images: Tensor, size: int, p: ViewParams, generator: Generator) -> Tensor:
-    """uint8 images (B, 3, H, W) → one view of each, float in [0, 1], (B, 3, size, size)."""
-    b, device = images.shape[0], images.device
-    boxes = random_boxes(b, images.shape[2], images.shape[3], p.area, p.aspect, generator)
-    flips = bernoulli(b, p.flip, generator)
-    x = resized_crop(images.float() / 255, boxes.to(device), flips.to(device), size, p.filter)
+class Draws(NamedTuple):
+    """The columns of what is drawn, each (n,). What is not to happen is drawn as what changes nothing."""
+
+    top: Tensor  # px
+    left: Tensor
+    height: Tensor
+    width: Tensor
+    flip: Tensor  # 0 or 1
+    angle: Tensor  # degrees
+    brightness: Tensor  # factors, 1 where there is no jitter
+    contrast: Tensor
+    saturation: Tensor
+    hue: Tensor  # share of the circle, 0 where there is no jitter
+    first: Tensor  # which of brightness 0, contrast 1, saturation 2, hue 3 comes first
+    second: Tensor
+    third: Tensor
+    fourth: Tensor
+    grey: Tensor  # 0 or 1
+    sigma: Tensor  # px, 0 where there is no blur
+    solarize: Tensor  # 0 or 1
+
+
+def draw(n: int, height: int, width: int, p: ViewParams, generator: Generator) -> Tensor:
+    """float32 (n, 17): what is done to each of n images of this size, in the columns of `Draws`."""
+    top, left, crop_height, crop_width = random_boxes(n, height, width, p.area, p.aspect, generator).unbind(1)
+    flip = bernoulli(n, p.flip, generator)
+    angle = uniform(n, -p.rotation, p.rotation, generator)
+    jittered = bernoulli(n, p.jitter, generator)
+    factors = [uniform(n, max(0.0, 1 - s), 1 + s, generator) for s in p.strengths[:3]]
+    brightness, contrast, saturation = (torch.where(jittered, factor, 1.0) for factor in factors)
+    hue = uniform(n, -p.strengths[3], p.strengths[3], generator) * jittered
+    first, second, third, fourth = ORDERS[torch.randint(24, (n,), generator=generator)].unbind(1)
+    grey = bernoulli(n, p.grey, generator)
+    sigma = uniform(n, *p.sigma, generator) * bernoulli(n, p.blur, generator)
+    solarize = bernoulli(n, p.solarize, generator)
+    columns = Draws(
+        top, left, crop_height, crop_width, flip, angle, brightness, contrast, saturation, hue,
+        first, second, third, fourth, grey, sigma, solarize,
+    )  # fmt: skip
+    return torch.stack([column.float() for column in columns], dim=1)
+
+
+def augment(images: Tensor, draws: Tensor, size: int, p: ViewParams) -> Tensor:
+    """uint8 (B, 3, H, W) and draws (B, 17) → views (B, 3, size, size) in [0, 1], in the type of the draws.
+
+    Compiled, or on a GPU, it is one graph over the whole batch, without a wait for the host: each operation is done to
+    all images and kept for those that it was drawn for. On a CPU it goes through pieces of the batch that stay in
+    cache, does an operation only to the images that it was drawn for and, where images are large and float32 is asked
+    for, resizes bytes (a grey level's rounding apart). What is fastest was measured by `benchmarks/views.py`.
+    """
+    if whole(images):
+        return pieces(images, draws, size, p)
+    n = max(1, CACHE // (3 * size * size))
+    return torch.cat(
+        [pieces(i, d, size, p) for i, d in zip(torch.split(images, n), torch.split(draws, n), strict=True)]
+    )
+
+
+def whole(x: Tensor) -> bool:
+    return torch.compiler.is_compiling() or x.device.type != "cpu"
+
+
+def pieces(images: Tensor, draws: Tensor, size: int, p: ViewParams) -> Tensor:
+    d = Draws(*draws.unbind(1))
+    boxes, flips = draws[:, :4], d.flip > 0
+    if not whole(images) and draws.dtype == torch.float32 and max(size, *images.shape[2:]) >= LARGE:
+        x = resized_crop_bytes(images, boxes, flips, size, p.filter).to(draws.dtype) / 255
+    else:
+        x = resized_crop(images.to(draws.dtype) / 255, boxes, flips, size, p.filter)
     if p.rotation:
-        x = rotate(x, uniform(b, -p.rotation, p.rotation, generator).to(device))
+        x = rotate(x, d.angle)
     if p.jitter:
-        x = jitter(x, p, generator)
+        x = jitter(x, d, p)
     if p.grey:
-        x = torch.where(image_wise(bernoulli(b, p.grey, generator), x), grey(x), x)
+        x = only(d.grey > 0, lambda x: colour.grey(x).expand(-1, 3, -1, -1), x)
     if p.blur:
-        sigma = uniform(b, *p.sigma, generator)
-        sigma = torch.where(bernoulli(b, p.blur, generator), sigma, 0.0)
-        x = gaussian_blur(x, sigma.to(device))
+        x = only(d.sigma > 0, lambda x, sigma: gaussian_blur(x, sigma, p.blur_kernel), x, d.sigma)
     if p.solarize:
-        x = torch.where(image_wise(bernoulli(b, p.solarize, generator), x) & (x >= 0.5), 1 - x, x)
+        x = only(d.solarize > 0, colour.solarize, x)
     return x
+
+
+def only(chosen: Tensor, operation: Callable[..., Tensor], x: Tensor, *parameters: Tensor) -> Tensor:
+    """`operation(x, *parameters)` where `chosen` (B,), x elsewhere."""
+    if whole(x):
+        return torch.where(chosen[:, None, None, None], operation(x, *parameters), x)
+    index = chosen.nonzero()[:, 0]
+    if len(index) == 0:
+        return x
+    if len(index) == len(x):
+        return operation(x, *parameters)
+    return x.index_copy(0, index, operation(x[index], *(parameter[index] for parameter in parameters)))
+
+
+def jitter(x: Tensor, d: Draws, p: ViewParams) -> Tensor:
+    """Brightness, contrast, saturation and hue, in each image's own order."""
+    factors = (d.brightness, d.contrast, d.saturation, d.hue)
+    for place in (d.first, d.second, d.third, d.fourth):
+        for i, (operation, factor) in enumerate(zip(JITTER, factors, strict=True)):
+            if p.strengths[i]:
+                chosen = (place == i) & (factor != (0.0 if i == 3 else 1.0))
+                x = only(chosen, operation, x, factor[:, None, None, None])
+    return x
+
+
+def view(images: Tensor, size: int, p: ViewParams, generator: Generator) -> Tensor:
+    """uint8 images (B, 3, H, W) → one view of each, float32 in [0, 1], (B, 3, size, size)."""
+    draws = draw(images.shape[0], images.shape[2], images.shape[3], p, generator)
+    return augment(images, draws.to(images.device), size, p)
 
 
 def uniform(n: int, low: float, high: float, generator: Generator) -> Tensor:
@@ -85,11 +178,6 @@ def uniform(n: int, low: float, high: float, generator: Generator) -> Tensor:
 
 def bernoulli(n: int, probability: float, generator: Generator) -> Tensor:
     return torch.rand(n, generator=generator) < probability
-
-
-def image_wise(values: Tensor, x: Tensor) -> Tensor:
-    """(B,) → (B, 1, 1, 1) on the device of x."""
-    return values.to(x.device).view(-1, 1, 1, 1)
 
 
 def random_boxes(
@@ -114,104 +202,3 @@ def random_boxes(
     top = torch.where(found, top, ((h - height) / 2).floor())
     left = torch.where(found, left, ((w - width) / 2).floor())
     return torch.stack([top, left, height, width], dim=1)
-
-
-def interpolation(start: Tensor, length: Tensor, source: int, size: int, kernel: Filter) -> Tensor:
-    """Matrices (B, size, source) that resample [start, start + length), antialiased as in Pillow."""
-    pixels = torch.arange(source, device=start.device)
-    scale = (length / size).view(-1, 1, 1)
-    centre = start.view(-1, 1, 1) + (torch.arange(size, device=start.device).view(1, -1, 1) + 0.5) * scale
-    d = ((pixels + 0.5 - centre) / scale.clamp(min=1)).abs()
-    if kernel == "bilinear":
-        weights = (1 - d).clamp(min=0)
-    else:  # Keys' cubic with a = -0.5
-        inner = (1.5 * d - 2.5) * d * d + 1
-        outer = ((-0.5 * d + 2.5) * d - 4) * d + 2
-        weights = torch.where(d < 1, inner, torch.where(d < 2, outer, 0.0))
-    inside = (pixels >= start[:, None]) & (pixels < (start + length)[:, None])
-    weights = weights * inside[:, None]
-    return weights / weights.sum(dim=2, keepdim=True)
-
-
-def separable(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Apply matrices along rows and columns: (B, 3, H, W), (B, h, H), (B, w, W) → (B, 3, h, w)."""
-    return rows[:, None] @ x @ columns[:, None].transpose(2, 3)
-
-
-def resized_crop(x: Tensor, boxes: Tensor, flips: Tensor, size: int, kernel: Filter) -> Tensor:
-    """Crop (B, 4), mirror where `flips`, and resize to (B, 3, size, size)."""
-    top, left, height, width = boxes.unbind(1)
-    rows = interpolation(top, height, x.shape[2], size, kernel)
-    columns = interpolation(left, width, x.shape[3], size, kernel)
-    columns = torch.where(flips[:, None, None], columns.flip(1), columns)
-    return separable(x, rows, columns).clamp(0, 1)
-
-
-def rotate(x: Tensor, degrees: Tensor) -> Tensor:
-    """Turn each image counter-clockwise about its centre; zeros come in at the corners."""
-    angle = degrees * (math.pi / 180)
-    cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
-    theta = torch.stack([cos, -sin, zero, sin, cos, zero], dim=1).view(-1, 2, 3)
-    grid = F.affine_grid(theta, list(x.shape), align_corners=False)
-    return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-
-
-def jitter(x: Tensor, p: ViewParams, generator: Generator) -> Tensor:
-    """Brightness, contrast, saturation and hue in random order, for a share `p.jitter` of the images."""
-    b = x.shape[0]
-    chosen = bernoulli(b, p.jitter, generator)
-    for i in torch.randperm(4, generator=generator).tolist():
-        strength = p.strengths[i]
-        if not strength:
-            continue
-        low = -strength if i == 3 else max(0.0, 1 - strength)
-        high = strength if i == 3 else 1 + strength
-        identity = 0.0 if i == 3 else 1.0
-        factor = torch.where(chosen, uniform(b, low, high, generator), identity)
-        x = (brightness, contrast, saturation, hue)[i](x, image_wise(factor, x))
-    return x
-
-
-def brightness(x: Tensor, factor: Tensor) -> Tensor:
-    return (x * factor).clamp(0, 1)
-
-
-def contrast(x: Tensor, factor: Tensor) -> Tensor:
-    return torch.lerp(grey(x).mean(dim=(2, 3), keepdim=True), x, factor).clamp(0, 1)
-
-
-def saturation(x: Tensor, factor: Tensor) -> Tensor:
-    return torch.lerp(grey(x), x, factor).clamp(0, 1)
-
-
-def hue(x: Tensor, shift: Tensor) -> Tensor:
-    """Turn the hue by `shift` of a full circle, keeping HSV's saturation and value."""
-    value, most = x.max(dim=1, keepdim=True)
-    chroma = value - x.min(dim=1, keepdim=True).values
-    after, before = x.roll(-1, dims=1), x.roll(1, dims=1)  # the next channel (R→G→B→R), and the one before
-    position = 2 * most + ((after - before) / chroma.clamp(min=1e-12)).gather(1, most)  # in [-1, 5): R 0, G 2, B 4
-    position = position + 6 * shift
-    n = torch.tensor([5.0, 3.0, 1.0], device=x.device).view(1, 3, 1, 1)
-    k = (n + position) % 6  # HSV → RGB in closed form
-    return value - chroma * torch.minimum(k, 4 - k).clamp(0, 1)
-
-
-def grey(x: Tensor) -> Tensor:
-    """Luminance (B, 1, H, W)."""
-    r, g, b = x.unbind(1)
-    return (GREY[0] * r + GREY[1] * g + GREY[2] * b)[:, None]
-
-
-def gaussian_blur(x: Tensor, sigma: Tensor) -> Tensor:
-    """Blur each square image with its own sigma (0: not); kernel a tenth of the side, borders reflected."""
-    size = x.shape[-1]
-    radius = max(1, size // 20)
-    offsets = torch.arange(-radius, radius + 1, device=x.device)
-    kernel = (-0.5 * (offsets / sigma.clamp(min=1e-3)[:, None]) ** 2).exp()  # (B, 2r+1)
-    kernel = kernel / kernel.sum(dim=1, keepdim=True)
-    period = max(1, 2 * size - 2)
-    source = (torch.arange(size, device=x.device)[:, None] + offsets).abs() % period
-    source = torch.minimum(source, period - source)  # reflect
-    matrix = x.new_zeros(x.shape[0], size, size)
-    matrix.scatter_add_(2, source.expand(len(x), -1, -1), kernel[:, None].expand(-1, size, -1))
-    return separable(x, matrix, matrix)

@@ -6,9 +6,9 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-from models.normalize import Normalize
+from models.normalize import Normalization, Normalize
 
 SIZES = {  # dim, depth, heads
     "vit_nano": (64, 4, 2),
@@ -17,15 +17,18 @@ SIZES = {  # dim, depth, heads
     "vit_small": (384, 12, 6),
     "vit_base": (768, 12, 12),
     "vit_large": (1024, 24, 16),
+    "vit_huge": (1280, 32, 16),
 }
 
 
 @dataclass(frozen=True)
 class ViTParams:
-    arch: Literal["vit_nano", "vit_micro", "vit_tiny", "vit_small", "vit_base", "vit_large"]
+    arch: Literal["vit_nano", "vit_micro", "vit_tiny", "vit_small", "vit_base", "vit_large", "vit_huge"]
     patch_size: int
     positions: Literal["sincos", "learned"] = "sincos"
     pool: Literal["token", "mean"] = "token"  # the class token, or the mean of the patch tokens
+    init: str | None = None  # weights to start from: a file, a folder, or models:/…
+    normalize: Normalization = "auto"
 
     def __post_init__(self) -> None:
         if self.patch_size < 1:
@@ -57,7 +60,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block, (B, N, dim) → (B, N, dim)."""
+    """Pre-norm transformer block, (B, N, dim) → (B, N, dim); keep (B, 2) scales the two branches of each sample."""
 
     def __init__(self, dim: int, heads: int, mlp_ratio: int = 4):
         super().__init__()
@@ -66,9 +69,13 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = Mlp(dim, mlp_ratio * dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x))
-        return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
+    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        if keep is None:
+            x = x + self.attn(self.norm1(x))
+            return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
+        first, second = keep[:, :, None, None].unbind(1)  # (B, 1, 1)
+        x = x + first * self.attn(self.norm1(x))
+        return x + second * self.mlp(self.norm2(x))  # type: ignore[no-any-return]
 
 
 class PatchEmbed(nn.Module):
@@ -93,11 +100,19 @@ def sincos_positions(dim: int, grid: int) -> Tensor:
     return torch.cat([torch.zeros(1, 1, dim), table.float()], dim=1)
 
 
+def interpolate(table: Tensor, grid: int, rows: int, columns: int, more: float = 0.0) -> Tensor:
+    """Positions (1, grid², dim) → (1, rows·columns, dim), bicubic; places as on a grid larger by `more` of a patch."""
+    square = table.reshape(1, grid, grid, -1).permute(0, 3, 1, 2)
+    size = None if more else (rows, columns)
+    scale = ((rows + more) / grid, (columns + more) / grid) if more else None
+    return F.interpolate(square, size, scale, mode="bicubic").flatten(2).transpose(1, 2)
+
+
 class ViT(nn.Module):
     """uint8 or float-in-[0, 1] images (B, 3, H, W) → features (B, dim).
 
     H and W are multiples of the patch size; for another size than `image_size` (DINO's local crops)
-    the positions are interpolated.
+    the positions are interpolated. keep: (B, depth, 2) from `draw_keep`, for stochastic depth.
     """
 
     def __init__(self, params: ViTParams, image_size: int, mean: Sequence[float], std: Sequence[float]):
@@ -122,8 +137,8 @@ class ViT(nn.Module):
                 nn.init.trunc_normal_(m.weight, std=0.02)
                 nn.init.zeros_(m.bias)
 
-    def forward(self, images: Tensor) -> Tensor:
-        x = self.encode(self.embed(images))
+    def forward(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
+        x = self.encode(self.embed(images), keep)
         return x[:, 0] if self.pool == "token" else x[:, 1:].mean(dim=1)
 
     def embed(self, images: Tensor) -> Tensor:
@@ -131,19 +146,26 @@ class ViT(nn.Module):
         grid = images.shape[-2] // self.patch_size, images.shape[-1] // self.patch_size
         return self.patch_embed(self.normalize(images)) + self.positions(*grid)  # type: ignore[no-any-return]
 
-    def encode(self, tokens: Tensor) -> Tensor:
+    def encode(self, tokens: Tensor, keep: Tensor | None = None) -> Tensor:
         """All or some of an image's patch tokens (B, n, dim) → (B, 1 + n, dim), class token first."""
         cls = (self.cls_token + self.pos_embed[:, :1]).expand(tokens.shape[0], -1, -1)
         x = torch.cat([cls, tokens], dim=1)
-        for block in self.blocks:
-            x = block(x)
+        for i, block in enumerate(self.blocks):
+            x = block(x) if keep is None else block(x, keep[:, i])
         return self.norm(x)  # type: ignore[no-any-return]
 
+    def draw_keep(self, n: int, rate: float, generator: Generator) -> Tensor:
+        """Stochastic depth (Huang et al., 2016, arXiv:1603.09382): what n samples keep of each branch, (n, depth, 2).
+
+        0 with probability p, else 1 / (1 − p); p is linear over depth, from 0 to `rate`, below 1.
+        """
+        p = torch.linspace(0, rate, len(self.blocks))[:, None]
+        return (torch.rand(n, len(self.blocks), 2, generator=generator) >= p) / (1 - p)
+
     def positions(self, rows: int, columns: int) -> Tensor:
-        """Positions of the patch tokens (1, rows·columns, dim), interpolated for another grid than ours."""
+        """Positions of the patch tokens (1, rows·columns, dim), interpolated for another grid than ours.
+
+        As in DINO's official code, with a tenth of a patch more: its weights expect that.
+        """
         table = self.pos_embed[:, 1:]
-        if rows == columns == self.grid:
-            return table
-        square = table.reshape(1, self.grid, self.grid, self.dim).permute(0, 3, 1, 2)
-        square = F.interpolate(square, size=(rows, columns), mode="bicubic")
-        return square.flatten(2).transpose(1, 2)
+        return table if rows == columns == self.grid else interpolate(table, self.grid, rows, columns, more=0.1)

@@ -35,7 +35,10 @@ class PrepareParams:
 
 @dataclass(frozen=True)
 class PretrainParams:
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp64"] = "auto"
+    compile: Literal["auto", True, False] = "auto"  # auto: where the run is long enough to pay for it
+    sharded: bool = False  # over the processes of torchrun: FSDP2, for encoders too large for one GPU
+    shuffle: Literal["global", "shards"] = "global"  # "shards" for images that are more than memory holds
     log_every: int = 10  # steps
     checkpoint_minutes: float = 5.0
 
@@ -188,6 +191,7 @@ def cross_check(config: Config) -> None:
     require(config.simclr.batch_size > 1, "simclr.batch_size", 1, "2 or more: one image has no negatives")
     for name in METHODS:
         check_patches(name, config.method(name), p.size)
+        check_init(name, config.method(name).encoder.init)
 
 
 def check_patches(name: str, params: MethodParams, size: int) -> None:
@@ -201,6 +205,13 @@ def check_patches(name: str, params: MethodParams, size: int) -> None:
         divisors = [str(d) for d in range(1, side + 1) if side % d == 0]
         allowed = f"a divisor of {key} {side}: {', '.join(divisors)}"
         require(side % encoder.patch_size == 0, f"{name}.encoder.patch_size", encoder.patch_size, allowed)
+
+
+def check_init(name: str, init: str | None) -> None:
+    address = r"models:/[^/@]+(/\d+|@[^/@]+)"
+    known = init is None or (bool(init.strip()) and (":/" not in init or bool(re.fullmatch(address, init))))
+    require(known, f"{name}.encoder.init", repr(init), "a file or a folder here, models:/NAME/VERSION or "
+            "models:/NAME@ALIAS; nothing is downloaded from elsewhere")  # fmt: skip
 
 
 def require(holds: bool, key: str, value: Any, allowed: str) -> None:

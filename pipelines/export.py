@@ -65,17 +65,7 @@ def main(name: str) -> None:
 
 def load_registered(uri: str) -> tuple[saved.Spec, Encoder]:
     """The encoder of a `models:/…` address (version or alias), to export, or to train further."""
-    import mlflow  # noqa: PLC0415
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415
-
-    tracking.connect()
-    try:
-        folder = Path(mlflow.artifacts.download_artifacts(uri))
-    except MlflowException as error:
-        raise StageError(
-            f"{uri} is not in MLflow's store ({error.message}); register again: dvc repro -f register"
-        ) from None
-    return saved.load(next(folder.rglob("weights.safetensors")).parent)
+    return saved.load(tracking.download(uri))
 
 
 def export(encoder: Encoder, spec: saved.Spec, described: dict[str, Any], path: Path) -> None:

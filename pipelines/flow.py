@@ -1,4 +1,4 @@
-"""The whole line as a Prefect flow: `python -m pipelines.flow [FOLDER]`.
+"""The whole line as a Prefect flow: `python -m pipelines.flow [FOLDER] [--recipe WORD]`.
 
 The graph and its cache are DVC's; Prefect adds when, what beside what, and the record of it. One task run a stage.
 """
@@ -140,12 +140,9 @@ def adopt(folder: Path, recipe: str) -> None:
     What is there already stays: the copy, and a params.yaml that names the data set, edited or not.
     """
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-.") or "images"
-    source = Path("recipes", f"{recipe}.yaml")
     if not folder.is_dir():
         raise StageError(f"{folder} is not a folder")
-    if not source.exists():
-        known = ", ".join(sorted(p.stem for p in Path("recipes").glob("*.yaml")))
-        raise StageError(f"{recipe} is not a recipe; there are: {known}")
+    text = re.sub(r"^dataset: \S+", f'dataset: "{name}"', read_recipe(recipe), flags=re.MULTILINE)
     target = stage.RAW / name
     if target.exists():
         print(f"{target} is used as it is; to copy {folder} again, remove it and {target}.dvc first")
@@ -154,13 +151,25 @@ def adopt(folder: Path, recipe: str) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise StageError(f"{folder} could not be added to DVC: {done.stderr.strip()}")
-    before = config.PARAMS.read_text()
-    if re.search(rf'^dataset: "?{re.escape(name)}"?( |$)', before, re.MULTILINE):
-        return
-    kept = stage.SCRATCH / "params.before.yaml"
-    kept.write_text(before)
-    config.PARAMS.write_text(re.sub(r"^dataset: \S+", f'dataset: "{name}"', source.read_text(), flags=re.MULTILINE))
-    print(f"params.yaml is now the recipe {recipe} for {name}; the one before is in {kept}")
+    if not re.search(rf'^dataset: "?{re.escape(name)}"?( |$)', config.PARAMS.read_text(), re.MULTILINE):
+        write_params(text, f"the recipe {recipe} for {name}")
+
+
+def read_recipe(word: str) -> str:
+    """The text of recipes/<word>.yaml. Raises StageError with the words that there are."""
+    known = sorted(path.stem for path in Path("recipes").glob("*.yaml"))
+    if word not in known:
+        raise StageError(f"{word} is not a recipe; there are: {', '.join(known)}")
+    return Path("recipes", f"{word}.yaml").read_text()
+
+
+def write_params(text: str, what: str) -> None:
+    """params.yaml anew, the one before kept; nothing where it is the same."""
+    before, kept = config.PARAMS.read_text(), stage.SCRATCH / "params.before.yaml"
+    if text != before:
+        kept.write_text(before)
+        config.PARAMS.write_text(text)
+        print(f"params.yaml is now {what}; the one before is in {kept}")
 
 
 def stop(number: int, _frame: object) -> None:
@@ -175,7 +184,9 @@ def stop(number: int, _frame: object) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipelines.flow", description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, help="a folder of images; without it, what params.yaml names")
-    parser.add_argument("--recipe", default="photos", help="a file of recipes/, for FOLDER (default: photos)")
+    parser.add_argument(
+        "--recipe", metavar="WORD", help="a file of recipes/, for its data set or FOLDER (then: photos)"
+    )
     given = parser.parse_args()
     started = time.monotonic()
     stage.SCRATCH.mkdir(exist_ok=True)
@@ -183,7 +194,9 @@ def main() -> None:
         signal.signal(number, stop)
     try:
         if given.folder:
-            adopt(given.folder, given.recipe)
+            adopt(given.folder, given.recipe or "photos")
+        elif given.recipe:
+            write_params(read_recipe(given.recipe), f"the recipe {given.recipe}")
         c = config.load()
         nodes = graph.read()
         if "prepare" not in {n.name for n in nodes if n.unchanged}:

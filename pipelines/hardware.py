@@ -2,15 +2,28 @@
 
 import fcntl
 import os
+import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import gettempdir
+from typing import cast
 
 import torch
+from torch import Tensor, nn
 
+from models import parallel
+from models.dino import DINOParams, Head
 from models.encoder import Encoder
+from models.methods import Method, MethodParams
 from models.resnet import ResNet
+from models.vit import Block
+from pipelines.config import PretrainParams
+from pipelines.cost import flops
+
+PAYS = {"cpu": 3e13, "cuda": 6e16}  # FLOPs of a run above which compiling, a minute or so, is made up for by its speed
 
 
 @contextmanager
@@ -37,6 +50,53 @@ def taken(descriptor: int) -> bool:
     return True
 
 
+@dataclass(frozen=True)
+class Setting:
+    """How the steps are computed."""
+
+    weights: torch.dtype
+    bf16: bool  # products in bf16, by autocast
+    layout: torch.memory_format
+
+    def shape(self, view: Tensor) -> Tensor:
+        """A view as the encoder takes it fastest; other inputs stay as they are."""
+        return view.to(self.weights, memory_format=self.layout) if view.ndim == 4 else view
+
+
+def settle(
+    how: PretrainParams, method: Method, params: MethodParams, size: int, steps: int, device: torch.device
+) -> Setting:
+    """Choose for this run, move the method to the device, and compile what pays for it."""
+    assert isinstance(method, nn.Module)
+    dtype = precision(how.precision, device, method.encoder, smallest_view(params, size))
+    weights = torch.float64 if dtype == torch.float64 else torch.float32
+    setting = Setting(weights, dtype == torch.bfloat16, layout(method.encoder))
+    pays = flops(method, size) * steps * params.batch_size > PAYS[device.type]
+    method.to(device=device, dtype=weights, memory_format=setting.layout)  # type: ignore[call-overload]
+    parallel.synchronise(method, device)
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+    if pays if how.compile == "auto" else how.compile:
+        compile_parts(method)
+    return setting
+
+
+def compile_parts(method: Method) -> None:
+    """The views, residual networks whole, transformers block by block: one small graph that every block shares."""
+    if shutil.which(os.environ.get("CXX", "g++")) is None:
+        print("no C++ compiler (g++) is here, so nothing is compiled: training runs, only slower", file=sys.stderr)
+        return
+    method.augment = torch.compile(method.augment, dynamic=False)
+    for module in cast(nn.Module, method).modules():
+        if isinstance(module, ResNet | Block | Head):
+            module.compile(dynamic=False)
+
+
+def smallest_view(params: MethodParams, size: int) -> int:
+    """Side of the smallest view, px."""
+    return min(size, params.local_size) if isinstance(params, DINOParams) and params.local_crops else size
+
+
 def precision(wanted: str, device: torch.device, encoder: Encoder, smallest: int) -> torch.dtype:
     """`auto`: bf16 where the hardware multiplies it natively and it pays; elsewhere it would be slower than fp32.
 
@@ -50,7 +110,7 @@ def precision(wanted: str, device: torch.device, encoder: Encoder, smallest: int
         else:
             native = isinstance(encoder, ResNet) and smallest >= encoder.stride and cpu_bf16()
         wanted = "bf16" if native else "fp32"
-    return {"bf16": torch.bfloat16, "fp32": torch.float32}[wanted]
+    return {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}[wanted]
 
 
 def cpu_bf16() -> bool:

@@ -1,11 +1,15 @@
-"""Stage prepare: data/raw/<dataset> → data/prepared."""
+"""Stage prepare: data/raw/<dataset> → data/prepared.
+
+Every worker imports this module again, and must not pay for torch: what needs it is imported in the functions.
+"""
 
 from data.decode import Preprocess
 from data.prepare import prepare
-from pipelines import config, stage
 
 
 def main() -> None:
+    from pipelines import config, stage  # noqa: PLC0415
+
     params = config.load()
     p = params.prepare
     prepare(
@@ -22,4 +26,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    from pipelines import stage
+
     stage.run("prepare", main)

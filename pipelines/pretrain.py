@@ -1,31 +1,35 @@
-"""Stage pretrain@<method>: data/prepared → artifacts/<method>/checkpoint.pt, history.jsonl."""
+"""Stage pretrain@<method>: data/prepared → artifacts/<method>/checkpoint.pt, history.jsonl.
+
+On many GPUs: `torchrun --nproc-per-node 8 -m pipelines.pretrain simclr`; the batch is the same, in as many parts.
+"""
 
 import math
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from data.batches import Batches
 from data.progress import Progress
 from data.shards import Prepared
-from models import methods, optim
-from models.dino import DINOParams
+from models import methods, optim, parallel
 from models.methods import Method, MethodParams
-from pipelines import config, hardware, stage
-from pipelines.checkpoints import Checkpoints, code
-from pipelines.config import PretrainParams
+from pipelines import checkpoints, config, distributed, hardware, init, stage
+from pipelines.checkpoints import Checkpoints
+from pipelines.config import Config, PretrainParams
 from pipelines.durable import write_atomically
+from pipelines.feed import Feed
+from pipelines.live import LiveRun
+from pipelines.meter import Meter, Row
 from pipelines.stage import StageError
-from pipelines.tracking import LiveRun
 
 TRY_AGAIN = 75  # EX_TEMPFAIL: stopped by SIGTERM with a checkpoint; the same command goes on from there
-Row = dict[str, float]
 
 
 def main(name: str) -> None:
@@ -33,152 +37,160 @@ def main(name: str) -> None:
     params = c.method(name)
     prepared = Prepared(stage.PREPARED)
     m = prepared.manifest
-    train = prepared.rows("train")
-    if not 2 <= params.batch_size <= len(train):
-        raise StageError(
-            f"{name}.batch_size is {params.batch_size}, the train split has {len(train)} images; "
-            f"allowed: 2 to {len(train)}"
-        )
-    batches = Batches(prepared, train, params.batch_size, c.seed)
-    identity = {
-        "params": {name: asdict(params), "seed": c.seed, "pretrain": {"precision": c.pretrain.precision}},
-        "data": m.digest,
-        "code": code(name),
+    with distributed.joined() as device:
+        check_batch(name, params, len(prepared.rows("train")))
+        batches = Batches(prepared, prepared.rows("train"), params.batch_size, c.seed, shuffle=c.pretrain.shuffle)
+        method = methods.build(name, params, m.preprocess.size, m.mean, m.std, c.seed)
+        started_from = init.init_digest(params)
+        for said in (batches.advice(), init.apply(method, params, name)):
+            if said and distributed.first():
+                print(f"pretrain@{name}: {said}", file=sys.stderr)
+        saves = live = None
+        if distributed.first():
+            saves = Checkpoints(name, identity(name, c, m.digest, started_from))
+            live = LiveRun(c.dataset, name, saves.run)
+        try:
+            train(name, method, params, c.pretrain, batches, device, saves, live.log if live else lambda row: None)
+            weights = distributed.whole(method.encoder)
+            if not all(v.isfinite().all() for v in weights.values()):
+                raise StageError(f"the encoder is not finite at the end; lower {name}.optim.lr (now {params.optim.lr})")
+        except StageError:
+            if live:
+                live.fail()
+            raise
+    if saves and live:
+        live.close()
+        spec = {
+            "method": name,
+            "dataset": c.dataset,
+            "data_digest": m.digest,
+            "image_size": m.preprocess.size,
+            "preprocess": m.preprocess.to_json(),
+            "encoder": asdict(params.encoder),
+            "init_digest": started_from,
+        }
+        content = {"weights": weights, "spec": spec, "run_id": live.id}
+        write_atomically(stage.artifact(name, "checkpoint.pt"), content)
+        shutil.copyfile(saves.history, stage.artifact(name, "history.jsonl"))
+        saves.clear()
+
+
+def check_batch(name: str, params: MethodParams, images: int) -> None:
+    """Raises StageError where the batch size fits neither the data set nor the number of processes."""
+    b, parts = params.batch_size, parallel.world() * params.accumulate
+    if not 2 <= b <= images:
+        raise StageError(f"{name}.batch_size is {b}, the train split has {images} images; allowed: 2 to {images}")
+    if b % parts:
+        raise StageError(f"{name}.batch_size is {b}; allowed: a multiple of {parts}, processes times accumulate")
+
+
+def identity(name: str, c: Config, data_digest: str, started_from: str | None) -> dict[str, Any]:
+    """All that decides the numbers of a run."""
+    how = {key: getattr(c.pretrain, key) for key in ("precision", "compile", "shuffle")}
+    return {
+        "params": {name: asdict(c.method(name)), "seed": c.seed, "pretrain": how},
+        "data": data_digest,
+        "code": checkpoints.code(name),
         "torch": torch.__version__,
+        "init": started_from,
     }
-    checkpoints = Checkpoints(name, identity)
-    method = methods.build(name, params, m.preprocess.size, m.mean, m.std, c.seed)
-    live = LiveRun(c.dataset, name, checkpoints.run)
-    try:
-        with hardware.device() as device:
-            train_method(name, method, params, c.pretrain, batches, checkpoints, device, live.log)
-        if not all(v.isfinite().all() for v in method.encoder.state_dict().values()):
-            raise StageError(f"the encoder is not finite at the end; lower {name}.optim.lr (now {params.optim.lr})")
-    except StageError:
-        live.fail()
-        raise
-    live.close()
-    write_atomically(
-        stage.artifact(name, "checkpoint.pt"),
-        {
-            "weights": {k: v.cpu().contiguous() for k, v in method.encoder.state_dict().items()},
-            "spec": {
-                "method": name,
-                "dataset": c.dataset,
-                "data_digest": m.digest,
-                "image_size": m.preprocess.size,
-                "preprocess": m.preprocess.to_json(),
-                "encoder": asdict(params.encoder),
-            },
-            "run_id": live.id,
-        },
-    )
-    shutil.copyfile(checkpoints.history, stage.artifact(name, "history.jsonl"))
-    checkpoints.clear()
 
 
-def train_method(
+def train(
     name: str,
     method: Method,
     params: MethodParams,
     how: PretrainParams,
     batches: Batches,
-    checkpoints: Checkpoints,
     device: torch.device,
+    saves: Checkpoints | None,
     log: Callable[[Row], None],
 ) -> None:
     """The loop. Resumes from the last checkpoint, leaves the trained method in place.
 
-    Raises StageError when the loss is not finite; on SIGTERM or Ctrl-C it saves and exits with TRY_AGAIN.
+    saves: rank 0's, None elsewhere. Raises StageError when loss or gradient are not finite; on SIGTERM or Ctrl-C it
+    saves and exits with TRY_AGAIN.
     """
     assert isinstance(method, nn.Module)
-    smallest = smallest_view(params, batches.prepared.manifest.preprocess.size)
-    dtype = hardware.precision(how.precision, device, method.encoder, smallest)
-    layout = hardware.layout(method.encoder)
-    method.to(device=device, memory_format=layout)  # type: ignore[call-overload]
+    stop = Stop()
+    steps = params.epochs * len(batches)
+    feed = Feed(batches, method, device)
+    setting = hardware.settle(how, method, params, feed.size, steps, device)
+    loss_of = distributed.spread(method, how.sharded)
     optimizer = optim.build(params.optim, method)
     trainable = [p for p in method.parameters() if p.requires_grad]
-    generator = torch.Generator().manual_seed(batches.seed)
-    steps = params.epochs * len(batches)
     first = 0
-    if state := checkpoints.load():
-        method.load_state_dict(state["method"])
-        optimizer.load_state_dict(state["optimizer"])
-        generator.set_state(state["generator"])
+    if state := distributed.from_first(saves.load() if saves else None):
+        distributed.restore(method, optimizer, state)
         first = state["step"]
-    stop = catch_signals()
-    saved = logged = time.monotonic()
+
+    def write(row: Row) -> None:
+        for what, figure in (("loss", row["loss"]), ("gradient's norm", row["grad_norm"])):
+            if not math.isfinite(figure):
+                raise StageError(
+                    f"the {what} is {figure} at step {row['step']} of {steps}; "
+                    f"lower {name}.optim.lr (now {params.optim.lr})"
+                )
+        if saves:
+            saves.append(row)
+        log(row)
+        progress.advance(0, loss=f"{row['loss']:.3f}")
+
     method.train()
-    with Progress(steps * params.batch_size, f"pretrain@{name}", "images", first * params.batch_size) as progress:
-        since = first
-        for step, images in enumerate(stream(batches, params.epochs, first), first):
+    shown = sys.stderr if saves else sys.stdout  # which of other ranks is nowhere
+    with Progress(
+        steps * batches.batch_size, f"pretrain@{name}", "images", first * batches.batch_size, shown
+    ) as progress:
+        meter = Meter(device, batches.batch_size, write)
+        saved = time.monotonic()
+        for step, inputs in enumerate(feed.steps(first, steps), first):
+            meter.begin()
             done = step / steps
             lr = optim.set_schedule(optimizer, params.optim, params.batch_size, done)
-            views = method.views(images.to(device, non_blocking=True), generator)
-            views = [v.contiguous(memory_format=layout) if v.ndim == 4 else v for v in views]
-            with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-                loss = method.loss(views, done)
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            norm = nn.utils.clip_grad_norm_(trainable, params.optim.clip or math.inf)
+            loss = torch.zeros((), device=device)
+            for images, draws, complete in inputs.parts(params.accumulate):
+                views = [setting.shape(v) for v in method.views(images, draws)]
+                with torch.autocast(device.type, torch.bfloat16, enabled=setting.bf16):
+                    part = loss_of(views, done, complete) / params.accumulate
+                part.backward()  # type: ignore[no-untyped-call]
+                loss = loss + part.detach()
+            norm = optim.clip(params.optim, trainable)
+            method.before_step(done)
             optimizer.step()
+            optimizer.zero_grad()
             method.after_step(done)
-            progress.advance(len(images))
+            meter.end()
+            progress.advance(batches.batch_size)
+            stop.idle = False
             if (step + 1) % how.log_every == 0 or step + 1 == steps:
-                value, now = loss.item(), time.monotonic()
-                for what, figure in (("loss", value), ("gradient's norm", norm.item())):
-                    if not math.isfinite(figure):
-                        raise StageError(
-                            f"the {what} is {figure} at step {step + 1} of {steps}; "
-                            f"lower {name}.optim.lr (now {params.optim.lr})"
-                        )
-                rate = (step + 1 - since) * params.batch_size / max(1e-9, now - logged)
-                row = {
-                    "step": step + 1,
-                    "epoch": (step + 1) / len(batches),
-                    "loss": value,
-                    "lr": lr,
-                    "grad_norm": norm.item(),
-                    "images_per_second": rate,
-                }
-                checkpoints.append(row)
-                log(row)
-                progress.advance(0, loss=f"{value:.3f}")
-                logged, since = now, step + 1
+                known = {"step": step + 1, "epoch": (step + 1) / len(batches), "lr": lr}
+                meter.row(known, {"loss": parallel.mean(loss), "grad_norm": norm})
             due = time.monotonic() - saved > 60 * how.checkpoint_minutes
-            if due or stop():
-                checkpoints.save(
-                    {
-                        "step": step + 1,
-                        "method": method.state_dict(),
-                        "optimizer": optimizer.state_dict(),
-                        "generator": generator.get_state(),
-                    }
-                )
+            if step + 1 < steps and distributed.agreed(due or stop.asked):
+                meter.settle()
+                state = distributed.state(method, optimizer)
+                if saves:
+                    saves.save({"step": step + 1} | state)
                 saved = time.monotonic()
-            if stop():
-                print(f"pretrain@{name}: stopped at step {step + 1}; run the same command to go on", file=sys.stderr)
-                sys.exit(TRY_AGAIN)
+                if distributed.agreed(stop.asked):
+                    print(f"pretrain@{name}: stopped at step {step + 1}; run the same command to go on", file=shown)
+                    sys.exit(TRY_AGAIN)
+        meter.settle()
 
 
-def smallest_view(params: MethodParams, size: int) -> int:
-    """Side of the smallest view, px."""
-    return min(size, params.local_size) if isinstance(params, DINOParams) and params.local_crops else size
+class Stop:
+    """What SIGTERM and Ctrl-C ask for; before the first step is done there is nothing to save, and they end at once."""
 
+    def __init__(self) -> None:
+        self.asked, self.idle = False, True
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, _frame: self.ask())
 
-def stream(batches: Batches, epochs: int, first: int) -> Iterator[Tensor]:
-    """The batches of all epochs from step `first` on."""
-    for epoch in range(first // len(batches), epochs):
-        yield from batches.epoch(epoch, first % len(batches) if epoch == first // len(batches) else 0)
-
-
-def catch_signals() -> Callable[[], bool]:
-    """After this SIGTERM and Ctrl-C only set what the returned function reports."""
-    received: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _frame: received.append(number))
-    return lambda: bool(received)
+    def ask(self) -> None:
+        self.asked = True
+        if self.idle:
+            sys.exit(TRY_AGAIN)
 
 
 if __name__ == "__main__":
-    stage.run(f"pretrain@{sys.argv[1]}", lambda: main(sys.argv[1]))
+    stage.run(f"pretrain@{sys.argv[1]}", lambda: main(sys.argv[1]), alone=distributed.first())

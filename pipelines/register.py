@@ -20,6 +20,7 @@ from data.shards import Manifest
 from models import saved
 from pipelines import config, stage, tracking
 from pipelines.config import Config
+from pipelines.init import lineage
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -38,11 +39,15 @@ def main(name: str) -> None:
     found = tracking.versions(client, model, "encoder_digest", digest)
     if found:
         version = found[0]
-        tracking.drop_run(client, checkpoint["run_id"], unless=version.run_id)  # the same training, done again
+        again = tracking.find_run(client, c.dataset, name, stage.artifact(name, "history.jsonl"))
+        for run_id in {checkpoint["run_id"], again}:  # the same training, done again, here or elsewhere
+            tracking.drop_run(client, run_id, unless=version.run_id)
     else:
         run_id = log_run(client, c, name, checkpoint["run_id"], metrics)
+        for tag, value in lineage(spec).items():
+            client.set_tag(run_id, tag, value)
         logged = log_encoder(run_id, spec, weights)
-        version = tracking.register(client, model, logged, {"method": name, "encoder_digest": digest})
+        version = tracking.register(client, model, logged, {"method": name, "encoder_digest": digest} | lineage(spec))
     for control in metrics.keys() - {name}:
         ensure_control(client, c.dataset, control, metrics[control])
     receipt = {"model": model, "version": str(version.version), "encoder_digest": digest, "run_id": version.run_id}
@@ -65,8 +70,9 @@ def log_run(client: "MlflowClient", c: Config, name: str, run_id: str, metrics: 
     from mlflow.data.dataset_source_registry import resolve_dataset_source  # noqa: PLC0415
     from mlflow.data.meta_dataset import MetaDataset  # noqa: PLC0415
 
-    run_id = tracking.ensure_run(client, c.dataset, name, run_id)
-    tracking.replay(client, run_id, stage.artifact(name, "history.jsonl"))
+    history = stage.artifact(name, "history.jsonl")
+    run_id = tracking.ensure_run(client, c.dataset, name, run_id, history)
+    tracking.replay(client, run_id, history)
     shown = {
         "method": name,
         "seed": c.seed,

@@ -3,7 +3,7 @@
 import fcntl
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from data import DataError
@@ -26,11 +26,14 @@ def artifact(method: str, name: str) -> Path:
     return Path("artifacts", method, name)
 
 
-def run(name: str, work: Callable[[], None]) -> None:
-    """Do a stage's work alone, die with the parent, and turn what people can mend into a sentence and exit code 1."""
+def run(name: str, work: Callable[[], None], alone: bool = True) -> None:
+    """Do a stage's work alone, die with the parent, and turn what people can mend into a sentence and exit code 1.
+
+    alone: wait while another process is at it; not asked of those that work on it together.
+    """
     die_with_parent()
     try:
-        with locked(name):
+        with locked(name) if alone else nullcontext():
             work()
     except (ConfigError, DataError, CheckpointError, StageError) as error:
         sys.exit(f"{name}: {error}")
@@ -39,14 +42,19 @@ def run(name: str, work: Callable[[], None]) -> None:
 
 
 @contextmanager
-def locked(name: str) -> Iterator[None]:
-    """Hold the lock of this name in the scratch folder; wait, aloud, while another process has it."""
+def locked(name: str, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of this name in the scratch folder; wait, aloud, while another process has it.
+
+    wait=False: raise BlockingIOError instead.
+    """
     path = SCRATCH / "locks" / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if not wait:
+                raise
             print(f"{name}: another process is at it; waiting for it to end", file=sys.stderr)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

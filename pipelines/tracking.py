@@ -1,13 +1,14 @@
-"""All that speaks to MLflow.
+"""All that speaks to MLflow. `python -m pipelines.tracking sync` brings in what was trained without it.
 
 The store is mlflow.db at the root unless MLFLOW_TRACKING_URI says otherwise. `history.jsonl` is the truth of a
 run; MLflow is a sink into which it can be replayed, steps that are there already left out.
 """
 
+import argparse
 import fcntl
+import hashlib
 import json
 import os
-import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +22,8 @@ from pipelines.stage import StageError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-FLUSH_SECONDS = 5.0
+ROWS = 100  # a message; MLflow takes 1,000 figures
+DIGEST = "training_digest"
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # the page opens with curves and figures
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # nobody is watched, nothing waits offline
@@ -69,16 +71,37 @@ def experiment(client: "MlflowClient", dataset: str) -> str:
         return str(found.experiment_id if found else client.create_experiment(dataset, tags=KIND))
 
 
-def ensure_run(client: "MlflowClient", dataset: str, name: str, run_id: str | None) -> str:
-    """The run of this id if the store has it, else a new one of that name."""
+def training_digest(name: str, history: Path) -> str:
+    """What tells a training from every other: its first row, which holds a measured speed. Empty before that row.
+
+    The row is the same in the unfinished and in the finished history, on this machine and on the one that trained.
+    """
+    rows = read_history(history) if history.exists() else []
+    return hashlib.sha256(json.dumps([name, rows[0]], sort_keys=True).encode()).hexdigest() if rows else ""
+
+
+def find_run(client: "MlflowClient", dataset: str, name: str, history: Path) -> str:
+    """The id of the run that has the digest of this training; empty where there is none."""
+    digest, where = training_digest(name, history), experiment(client, dataset)
+    found = client.search_runs([where], f"tags.{DIGEST} = '{digest}'", max_results=1) if digest else []
+    return str(found[0].info.run_id) if found else ""
+
+
+def ensure_run(client: "MlflowClient", dataset: str, name: str, run_id: str | None, history: Path) -> str:
+    """The run of this id if the store has it, else the one of this training, else a new one of that name."""
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
+    run = ""
     if run_id:
-        try:
-            return str(client.get_run(run_id).info.run_id)
-        except MlflowException:
-            pass  # another store than the one the run was written to
-    return str(client.create_run(experiment(client, dataset), run_name=name).info.run_id)
+        with suppress(MlflowException):  # another store than the one the run was written to
+            info = client.get_run(run_id).info
+            run = str(info.run_id) if info.lifecycle_stage == "active" else ""
+    run = run or find_run(client, dataset, name, history)
+    if not run:
+        run = str(client.create_run(experiment(client, dataset), run_name=name, tags={"method": name}).info.run_id)
+    if digest := training_digest(name, history):
+        client.set_tag(run, DIGEST, digest)
+    return run
 
 
 def drop_run(client: "MlflowClient", run_id: str, unless: str) -> None:
@@ -91,20 +114,34 @@ def drop_run(client: "MlflowClient", run_id: str, unless: str) -> None:
 
 
 def log_rows(client: "MlflowClient", run_id: str, rows: Iterable[Row]) -> None:
-    """Rows of a history, each with its `step`, as metrics of the same names."""
+    """Rows of a history, each with its `step`, as metrics of the same names; a row goes whole or not at all."""
     from mlflow.entities import Metric  # noqa: PLC0415
 
     now = int(time.time() * 1000)
-    metrics = [Metric(k, v, now, int(row["step"])) for row in rows for k, v in row.items() if k != "step"]
-    for start in range(0, len(metrics), 1000):
-        client.log_batch(run_id, metrics=metrics[start : start + 1000])
+    metrics = [[Metric(k, v, now, int(row["step"])) for k, v in row.items() if k != "step"] for row in rows]
+    for start in range(0, len(metrics), ROWS):
+        client.log_batch(run_id, metrics=[m for row in metrics[start : start + ROWS] for m in row])
 
 
-def replay(client: "MlflowClient", run_id: str, history: Path) -> None:
-    """Bring the run up to date with history.jsonl."""
-    logged = max((m.step for m in client.get_metric_history(run_id, "loss")), default=0)
-    rows = [json.loads(line) for line in history.read_text().splitlines()]
-    log_rows(client, run_id, (row for row in rows if row["step"] > logged))
+def logged_steps(client: "MlflowClient", run_id: str) -> set[int]:
+    return {m.step for m in client.get_metric_history(run_id, "loss")}
+
+
+def replay(client: "MlflowClient", run_id: str, history: Path) -> int:
+    """Bring the run up to date with history.jsonl; the number of rows that it lacked."""
+    logged = logged_steps(client, run_id)
+    rows = [row for row in read_history(history) if row["step"] not in logged]
+    log_rows(client, run_id, rows)
+    return len(rows)
+
+
+def read_history(path: Path) -> list[Row]:
+    """The rows of a history.jsonl; a last one that was cut, or is just being written, is left out."""
+    lines = path.read_text().splitlines(keepends=True)
+    try:
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+    except ValueError:
+        raise StageError(f"{path} is damaged: not every line is a row; copy it again") from None
 
 
 def register(client: "MlflowClient", model: str, logged: Any, tags: Mapping[str, str]) -> Any:
@@ -121,56 +158,23 @@ def register(client: "MlflowClient", model: str, logged: Any, tags: Mapping[str,
     )
 
 
+def download(address: str) -> Path:
+    """The folder of the encoder at a `models:/…` address (version or alias)."""
+    connect()
+    import mlflow  # noqa: PLC0415
+    from mlflow.exceptions import MlflowException  # noqa: PLC0415
+
+    try:
+        folder = Path(mlflow.artifacts.download_artifacts(address))
+        return next(folder.rglob("weights.safetensors")).parent
+    except (MlflowException, StopIteration) as error:
+        why = getattr(error, "message", "no encoder's folder")
+        raise StageError(f"{address} is not in MLflow's store ({why}); register it: dvc repro -f register") from None
+
+
 def versions(client: "MlflowClient", model: str, tag: str, value: str) -> list[Any]:
     """Versions of a model with this tag; none where the model is unknown."""
     return list(client.search_model_versions(f"name = '{model}' and tags.{tag} = '{value}'"))
-
-
-class LiveRun:
-    """A run that can be watched while it trains. Without MLflow, or when the store fails, training goes on alone."""
-
-    def __init__(self, dataset: str, name: str, remembered: Path):
-        """remembered: the file that keeps the run's id, so that a resumed training goes on in the same run."""
-        self.id = ""
-        self.pending: list[Row] = []
-        self.flushed = time.monotonic()
-        known = remembered.read_text() if remembered.exists() else None
-        try:
-            self.client = connect()
-            self.id = ensure_run(self.client, dataset, name, known)
-            history = self.client.get_metric_history(self.id, "loss")
-            self.logged = max((m.step for m in history), default=0)
-            remembered.write_text(self.id)
-        except ImportError:
-            pass
-        except Exception as error:
-            self.give_up(error)
-
-    def log(self, row: Row) -> None:
-        self.pending.append(row)
-        if time.monotonic() - self.flushed > FLUSH_SECONDS:
-            self.close()
-
-    def close(self) -> None:
-        """Send what is pending."""
-        rows, self.pending = self.pending, []
-        if self.id:
-            try:
-                log_rows(self.client, self.id, (row for row in rows if row["step"] > self.logged))
-            except Exception as error:
-                self.give_up(error)
-        self.flushed = time.monotonic()
-
-    def fail(self) -> None:
-        """Send what is pending and mark the run as failed."""
-        self.close()
-        if self.id:
-            self.client.set_terminated(self.id, "FAILED")
-
-    def give_up(self, error: Exception) -> None:
-        """Whatever the store's failure is, it must not stop a training; registration replays the history."""
-        self.id = ""
-        print(f"MLflow does not take the curves now, training goes on: {error}", file=sys.stderr)
 
 
 def flat(params: Any, prefix: str = "") -> dict[str, str]:
@@ -178,3 +182,16 @@ def flat(params: Any, prefix: str = "") -> dict[str, str]:
     if isinstance(params, Mapping):
         return {k: v for name, value in params.items() for k, v in flat(value, f"{prefix}{name}.").items()}
     return {prefix.rstrip("."): str(params)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m pipelines.tracking", description=__doc__)
+    parser.add_argument("what", choices=["sync"], help="bring trainings that MLflow does not know into it")
+    parser.parse_args()
+    from pipelines import sync  # noqa: PLC0415 - it stands on this module
+
+    stage.run("sync", sync.main)
+
+
+if __name__ == "__main__":
+    main()

@@ -32,6 +32,8 @@ class Handler:
         logging.getLogger().setLevel(logging.WARNING)
 
     def _load(self, folder: Path, config: dict[str, Any]) -> None:
+        import PIL.Image  # noqa: F401, PLC0415 - the decoder takes it late; without it this worker must not start
+
         # decode.py lies beside this file in the archive, not in this package.
         from decode import Preprocess, Unusable  # type: ignore[import-not-found]  # noqa: PLC0415
 

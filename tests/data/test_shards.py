@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,6 +49,19 @@ def test_rows_of_many_shards_come_in_the_order_asked(prepared: Prepared, copy: P
     assert reader.images(rows[:0]).shape == (0, 3, 8, 8)
 
 
+def test_images_are_written_into_the_buffer_given(prepared: Prepared) -> None:
+    rows = np.array([39, 0, 7])
+    around = np.full((5, 3, 8, 8), 77, np.uint8)
+    given = around[1:4]
+    assert prepared.images(rows, given) is given
+    np.testing.assert_array_equal(given, prepared.images(rows))
+    assert (around[[0, 4]] == 77).all()
+    wrongs: list[Any] = [around, given.astype(np.int16), np.empty((3, 8, 8, 3), np.uint8).transpose(0, 3, 1, 2)]
+    for wrong in wrongs:
+        with pytest.raises(ValueError, match="3 images are uint8"):
+            prepared.images(rows, wrong)
+
+
 @pytest.mark.parametrize("row", [-1, 40])
 def test_rows_outside_the_index_are_refused(prepared: Prepared, row: int) -> None:
     with pytest.raises(IndexError, match="rows run from 0 to 39"):
@@ -72,7 +86,7 @@ def test_the_splits_partition_the_rows(prepared: Prepared) -> None:
 def test_tables_keep_every_name(tmp_path: Path) -> None:
     rows = [['a,"b".jpg', "x"], ["line\nbreak.jpg", "é 日本"], ["cr\r.jpg", ""]]
     write_table(tmp_path / "table.csv", ("path", "reason"), rows)
-    assert read_table(tmp_path / "table.csv") == rows
+    assert list(read_table(tmp_path / "table.csv")) == rows
     assert (tmp_path / "table.csv").read_bytes().startswith(b"path,reason\r\n")
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from models.encoder import Encoder, build
+from models.methods import Method
 from models.optim import OptimParams
 from models.resnet import ResNetParams
 from models.vit import ViTParams
@@ -35,6 +36,11 @@ def generator() -> Generator:
 def noise_images(n: int, size: int, seed: int = 0) -> Tensor:
     """uint8 (n, 3, size, size)."""
     return torch.randint(256, (n, 3, size, size), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+
+
+def views_of(method: Method, images: Tensor, generator: Generator) -> list[Tensor]:
+    """Views by what the generator draws."""
+    return method.views(images, method.draw(len(images), images.shape[2], images.shape[3], generator))
 
 
 def small(params: ResNetParams | ViTParams, image_size: int = 16) -> Encoder:

@@ -11,7 +11,7 @@ from torch import Generator, Tensor, nn
 from models.dino import DINO, DINOParams, Head, by_size, distillation
 from models.resnet import ResNetParams
 from models.vit import ViTParams
-from tests.models.conftest import OPTIM, RESNET, VIT, noise_images, small
+from tests.models.conftest import OPTIM, RESNET, VIT, noise_images, small, views_of
 
 
 def dino(encoder: ResNetParams | ViTParams = VIT, **changes: Any) -> DINO:
@@ -63,7 +63,7 @@ def test_teacher_starts_as_the_student_and_gets_no_gradient(generator: Generator
     for s, t in zip(method.student.parameters(), method.teacher.parameters(), strict=True):
         assert torch.equal(s, t)
         assert s is not t
-    method.loss(method.views(noise_images(4, 16), generator), 0.5).backward()  # type: ignore[no-untyped-call]
+    method.loss(views_of(method, noise_images(4, 16), generator), 0.5).backward()  # type: ignore[no-untyped-call]
     assert all(p.grad is None for p in method.teacher.parameters())
     assert all(p.grad is not None for p in method.student.parameters() if p.requires_grad)
     assert method.encoder is method.teacher["encoder"]
@@ -71,13 +71,15 @@ def test_teacher_starts_as_the_student_and_gets_no_gradient(generator: Generator
 
 def test_last_layer_is_frozen_at_first(generator: Generator) -> None:
     method = dino(freeze_last_layer=0.1, norm_last_layer=False)
-    views, head = method.views(noise_images(4, 16), generator), method.student["head"]
+    views, head = views_of(method, noise_images(4, 16), generator), method.student["head"]
     assert isinstance(head, Head)
     method.loss(views, 0.09).backward()  # type: ignore[no-untyped-call]
+    method.before_step(0.09)
     assert head.direction.grad is None
     assert head.length.grad is None
     assert head.get_parameter("mlp.0.weight").grad is not None
     method.loss(views, 0.1).backward()  # type: ignore[no-untyped-call]
+    method.before_step(0.1)
     assert head.direction.grad is not None
     assert head.length.grad is not None
 
@@ -90,6 +92,7 @@ def test_teacher_is_a_moving_average(progress: float, momentum: float) -> None:
             p.add_(torch.randn_like(p))
     before = [p.clone() for p in method.teacher.parameters()]
     buffers = [b.clone() for b in method.teacher.buffers()]
+    method.teacher_means.append(method.center)  # of a batch whose loss was computed
     method.after_step(progress)
     for now, old, student in zip(method.teacher.parameters(), before, method.student.parameters(), strict=True):
         torch.testing.assert_close(now, momentum * old + (1 - momentum) * student, rtol=1e-5, atol=1e-6)
@@ -102,10 +105,11 @@ def test_centre_follows_eq_4(generator: Generator) -> None:
     method = dino(center_momentum=0.9).eval()
     expected = torch.zeros(12)
     for _ in range(2):
-        views = method.views(noise_images(4, 16), generator)
+        views = views_of(method, noise_images(4, 16), generator)
         outputs = method.teacher["head"](method.teacher["encoder"](torch.cat(views[:2])))
         expected = 0.9 * expected + 0.1 * outputs.mean(dim=0)
         method.loss(views, 0.0)
+        method.after_step(0.0)
     torch.testing.assert_close(method.center, expected)
     assert "center" in method.state_dict()  # a resumed run goes on with it
 
@@ -115,9 +119,11 @@ def test_teacher_sees_the_global_views_only(generator: Generator) -> None:
     other.load_state_dict(method.state_dict())
     seen: list[Tensor] = []
     method.teacher["encoder"].register_forward_hook(lambda _module, args, _out: seen.append(args[0]))
-    views = method.views(noise_images(4, 16), generator)
+    views = views_of(method, noise_images(4, 16), generator)
     first = method.loss(views, 0.0)
     second = other.loss(views[:2] + [1 - v for v in views[2:]], 0.0)
+    for each in (method, other):
+        each.after_step(1.0)
     assert len(seen) == 1
     assert torch.equal(seen[0], torch.cat(views[:2]))
     assert torch.equal(method.center, other.center)
@@ -137,7 +143,7 @@ def test_two_global_views_and_the_local_ones(
     encoder: ResNetParams | ViTParams, crops: int, generator: Generator
 ) -> None:
     method = dino(encoder, local_crops=crops)
-    views = method.views(noise_images(4, 20), generator)
+    views = views_of(method, noise_images(4, 20), generator)
     assert [v.shape for v in views] == [(4, 3, 16, 16)] * 2 + [(4, 3, 8, 8)] * crops
     assert all(not torch.equal(a, b) for a, b in pairwise(views))
     passes: list[int] = []
@@ -148,8 +154,10 @@ def test_two_global_views_and_the_local_ones(
 
 def test_one_pass_a_size_is_a_pass_a_view(generator: Generator) -> None:
     method = dino().eval()
-    views = method.views(noise_images(4, 16), generator)
-    together = torch.cat([method.student["head"](method.student["encoder"](x)) for x in by_size(views)])
+    views = views_of(method, noise_images(4, 16), generator)
+    together = torch.cat(
+        [method.student["head"](method.student["encoder"](x)) for (x,) in by_size([(v,) for v in views])]
+    )
     apart = torch.cat([method.student["head"](method.student["encoder"](x)) for x in views])
     torch.testing.assert_close(together, apart)
 
@@ -185,3 +193,26 @@ def test_views_are_those_of_the_paper() -> None:
 def test_impossible_parameters_are_named(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{name} is {value}"):
         dino(VIT, **{name: value})
+
+
+def test_stochastic_depth_is_the_students_and_drawn_a_view(generator: Generator) -> None:
+    method = dino(drop_path=0.5, local_crops=2).eval()
+    plain = dino(local_crops=2).eval()
+    plain.load_state_dict(method.state_dict())
+    views = views_of(method, noise_images(64, 16), generator)
+    assert [tuple(v.shape) for v in views[4:]] == [(64, 4, 2)] * 4
+    last = torch.cat(views[4:])[:, -1]  # of the last block, whose rate is the whole one
+    assert set(last.flatten().tolist()) == {0.0, 2.0}
+    assert (last == 0).float().mean().item() == pytest.approx(0.5, abs=4 * math.sqrt(0.25 / last.numel()))
+    kept = [torch.ones_like(v) for v in views[4:]]
+    torch.testing.assert_close(method.loss(views[:4] + kept, 0.0), plain.loss(views[:4], 0.0))
+    assert method.loss(views, 0.0) != plain.loss(views[:4], 0.0)
+    torch.testing.assert_close(method.teacher_means[0], plain.teacher_means[0])
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.0])
+def test_impossible_stochastic_depth_is_named(rate: float) -> None:
+    with pytest.raises(ValueError, match=f"drop_path is {rate}; allowed"):
+        dino(drop_path=rate)
+    with pytest.raises(ValueError, match=r"drop_path is 0\.1; allowed"):
+        dino(RESNET, drop_path=0.1)

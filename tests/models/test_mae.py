@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models.mae import MAE, MAEParams, patchify, reconstruction, take
 from models.vit import ViT, ViTParams
-from tests.models.conftest import OPTIM, RESNET, VIT, noise_images, small
+from tests.models.conftest import OPTIM, RESNET, VIT, noise_images, small, views_of
 
 
 def mae(encoder: ViTParams = VIT, image_size: int = 16, mask_ratio: float = 0.75, dim: int = 32) -> MAE:
@@ -88,7 +88,7 @@ def test_mask_ratio_is_exact(ratio: float, patches: int, visible: int, generator
 
 def test_masking_is_per_image_and_uniform(generator: Generator) -> None:
     method, n = mae(ViTParams("vit_nano", 2), 8), 4000
-    x, noise = method.views(torch.zeros(n, 3, 8, 8, dtype=torch.uint8), generator)
+    x, noise = views_of(method, torch.zeros(n, 3, 8, 8, dtype=torch.uint8), generator)
     assert x.shape == (n, 3, 8, 8)
     visible, _ = method.split(noise)
     assert len({tuple(sorted(row)) for row in visible.tolist()}) > 1500  # of C(16, 4) = 1820
@@ -120,7 +120,7 @@ def test_masked_pixels_reach_the_target_only(generator: Generator) -> None:
     predictions: list[Tensor] = []
     method.encoder.norm.register_forward_hook(lambda _module, _args, out: latents.append(out))
     method.decoder_pred.register_forward_hook(lambda _module, _args, out: predictions.append(out))
-    x, noise = method.views(noise_images(3, 16), generator)
+    x, noise = views_of(method, noise_images(3, 16), generator)
     visible, _ = method.split(noise)
     masked = torch.ones(3, 16).scatter(1, visible, 0).view(3, 1, 4, 4)
     pixels = masked.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3).bool()

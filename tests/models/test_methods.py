@@ -13,7 +13,7 @@ from models.dino import DINOParams
 from models.mae import MAEParams
 from models.methods import METHODS, Method, MethodParams, build
 from models.simclr import SimCLRParams
-from tests.models.conftest import MEAN, OPTIM, RESNET, STD, VIT, noise_images
+from tests.models.conftest import MEAN, OPTIM, RESNET, STD, VIT, noise_images, views_of
 
 DINO_PARAMS = DINOParams(
     VIT, 1, 16, OPTIM, local_crops=1, local_size=8, head_hidden=32, head_bottleneck=16, head_dim=24,
@@ -49,7 +49,7 @@ def test_a_seed_is_the_weights_and_touches_no_other_randomness(name: str) -> Non
 def test_views_are_of_the_generator_and_of_the_images_size(name: str) -> None:
     made, _ = method(name)
     images = noise_images(4, 20)
-    first, again = (made.views(images, torch.Generator().manual_seed(1)) for _ in range(2))
+    first, again = (views_of(made, images, torch.Generator().manual_seed(1)) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert first[0].shape == (4, 3, 16, 16)
 
@@ -63,7 +63,7 @@ def test_a_step_against_the_gradient_lowers_the_loss(name: str, generator: Gener
     made = build(name, smooth if name == "dino" else PARAMS[name], 16, MEAN, STD, seed=0)
     assert isinstance(made, nn.Module)
     made.double()  # for small steps: the bottleneck is tiny before its normalisation, which makes gradients large
-    views = [v.double() for v in made.views(noise_images(16, 16), generator)]
+    views = [v.double() for v in views_of(made, noise_images(16, 16), generator)]
     sgd = torch.optim.SGD([p for p in made.parameters() if p.requires_grad], lr=1e-7)
     losses = []
     for _ in range(5):
@@ -78,7 +78,7 @@ def test_a_step_against_the_gradient_lowers_the_loss(name: str, generator: Gener
 @ALL
 def test_the_loss_is_full_precision_under_bf16(name: str, generator: Generator) -> None:
     made, _ = method(name)
-    views = made.views(noise_images(8, 16), generator)
+    views = views_of(made, noise_images(8, 16), generator)
     with torch.autocast("cpu", torch.bfloat16):
         loss = made.loss(views, 0.5)
     assert loss.dtype == torch.float32
@@ -88,7 +88,7 @@ def test_the_loss_is_full_precision_under_bf16(name: str, generator: Generator) 
 def train(made: Method, optimizer: torch.optim.Optimizer, generator: Generator, steps: range) -> list[float]:
     losses = []
     for step in steps:
-        loss = made.loss(made.views(noise_images(16, 16), generator), step / 6)
+        loss = made.loss(views_of(made, noise_images(16, 16), generator), step / 6)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

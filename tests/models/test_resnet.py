@@ -113,6 +113,16 @@ def test_convolutions_start_as_he_et_al_say() -> None:
     assert weight.std().item() == pytest.approx(math.sqrt(2 / (64 * 9)), rel=0.03)
 
 
+@pytest.mark.parametrize(("arch", "last"), [("resnet10", "bn2"), ("resnet50", "bn3")])
+def test_a_block_may_start_as_its_shortcut(arch: str, last: str, generator: torch.Generator) -> None:
+    encoder = small(ResNetParams(arch, width=4, zero_init_residual=True))  # type: ignore[arg-type]
+    gains = {name: bool(p.any()) for name, p in encoder.named_parameters() if p.ndim == 1 and name.endswith("weight")}
+    assert {name for name, used in gains.items() if not used} == {name for name in gains if name.split(".")[-2] == last}
+    x = torch.randn(2, encoder.get_parameter("layer1.0.conv1.weight").shape[1], 8, 8, generator=generator)
+    first = encoder.get_submodule("layer1.0")
+    torch.testing.assert_close(first(x), first.get_submodule("downsample")(x).relu())
+
+
 def test_impossible_width_is_named() -> None:
     with pytest.raises(ValueError, match="width is 0"):
         ResNetParams("resnet18", width=0)

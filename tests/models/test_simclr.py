@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from models.simclr import SimCLR, SimCLRParams, nt_xent, projection
-from tests.models.conftest import OPTIM, RESNET, noise_images, small
+from tests.models.conftest import OPTIM, RESNET, noise_images, small, views_of
 
 
 def eq_1(z1: Tensor, z2: Tensor, temperature: float) -> float:
@@ -83,7 +83,7 @@ def test_head_norms_every_layer_and_the_last_norm_has_no_offset(layers: Literal[
 
 def test_two_different_views_in_one_pass(generator: Generator) -> None:
     method = SimCLR(small(RESNET), SimCLRParams(RESNET, 1, 5, OPTIM, head_hidden=16, head_dim=8), 16)
-    views = method.views(noise_images(5, 20), generator)
+    views = views_of(method, noise_images(5, 20), generator)
     assert [v.shape for v in views] == [(5, 3, 16, 16)] * 2
     assert (views[0] - views[1]).abs().amax(dim=(1, 2, 3)).min() > 0.01  # of every image
     seen: list[Tensor] = []

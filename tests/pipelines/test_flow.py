@@ -11,8 +11,9 @@ import yaml
 
 from pipelines.stage import StageError
 from tests.pipelines.conftest import write_digits
-from tests.pipelines.project import Project, make
+from tests.pipelines.project import ROOT, Project, make
 
+RECIPES = ", ".join(sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml")))
 READ = (
     "import json; from pipelines import graph; "
     "print(json.dumps([[n.address, n.name, n.upstream, n.unchanged] for n in graph.read()]))"
@@ -107,7 +108,7 @@ def test_a_folder_may_be_called_by_a_number(
     ("folder", "recipe", "said"),
     [
         ("absent", "photos", "absent is not a folder"),
-        ("models", "imagenet", "imagenet is not a recipe; there are: cifar10, photos"),
+        ("models", "imagenet", f"imagenet is not a recipe; there are: {RECIPES}"),
     ],
 )
 def test_what_cannot_be_adopted_is_one_sentence(

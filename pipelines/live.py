@@ -1,0 +1,56 @@
+"""The curves of a training in MLflow while it trains."""
+
+import sys
+import time
+from pathlib import Path
+
+from pipelines import tracking
+from pipelines.tracking import Row
+
+FLUSH_SECONDS = 5.0
+
+
+class LiveRun:
+    """A run that can be watched while it trains. Without MLflow, or when the store fails, training goes on alone."""
+
+    def __init__(self, dataset: str, name: str, remembered: Path):
+        """remembered: the file that keeps the run's id, so that a resumed training goes on in the same run."""
+        self.id = ""
+        self.pending: list[Row] = []
+        self.flushed = time.monotonic()
+        known = remembered.read_text() if remembered.exists() else None
+        try:
+            self.client = tracking.connect()
+            self.id = tracking.ensure_run(self.client, dataset, name, known, remembered.with_name("history.jsonl"))
+            self.logged = tracking.logged_steps(self.client, self.id)
+            remembered.write_text(self.id)
+        except ImportError:
+            pass
+        except Exception as error:
+            self.give_up(error)
+
+    def log(self, row: Row) -> None:
+        self.pending.append(row)
+        if time.monotonic() - self.flushed > FLUSH_SECONDS:
+            self.close()
+
+    def close(self) -> None:
+        """Send what is pending."""
+        rows, self.pending = self.pending, []
+        if self.id:
+            try:
+                tracking.log_rows(self.client, self.id, (row for row in rows if row["step"] not in self.logged))
+            except Exception as error:
+                self.give_up(error)
+        self.flushed = time.monotonic()
+
+    def fail(self) -> None:
+        """Send what is pending and mark the run as failed."""
+        self.close()
+        if self.id:
+            self.client.set_terminated(self.id, "FAILED")
+
+    def give_up(self, error: Exception) -> None:
+        """Whatever the store's failure is, it must not stop a training; registration replays the history."""
+        self.id = ""
+        print(f"MLflow does not take the curves now, training goes on: {error}", file=sys.stderr)

@@ -1,0 +1,81 @@
+"""Trainings that MLflow does not know come into it, once: `python -m pipelines.tracking sync`.
+
+Finished ones from artifacts/<method>/, unfinished ones from .scratch/pretrain/, wherever they were trained.
+`register` goes on in the same run, and what it has registered is left alone.
+"""
+
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from models.methods import METHODS
+from pipelines import config, register, stage, tracking
+from pipelines.stage import StageError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+def main() -> None:
+    try:
+        client = tracking.connect()
+    except ImportError:
+        raise StageError("MLflow is not installed here; sync where the project is set up (make setup)") from None
+    found = 0
+    for name in METHODS:
+        if stage.artifact(name, "checkpoint.pt").exists() and stage.artifact(name, "history.jsonl").exists():
+            with stage.locked(f"register@{name}"):
+                print(f"{name}: {finished(client, name)}")
+            found += 1
+    for history in sorted(stage.SCRATCH.glob("pretrain/*/history.jsonl")):
+        name = history.parent.name.split("-")[0]
+        if name in METHODS and tracking.read_history(history):
+            try:
+                with stage.locked(f"pretrain@{name}", wait=False):
+                    print(f"{name}, unfinished: {unfinished(client, name, history)}")
+            except BlockingIOError:
+                print(f"{name}, unfinished: it is training now, and is left alone")
+            found += 1
+    if not found:
+        print(
+            "nothing to sync: neither artifacts/<method>/checkpoint.pt with its history.jsonl is here, "
+            f"nor {stage.SCRATCH}/pretrain/<method>/history.jsonl"
+        )
+
+
+def finished(client: "MlflowClient", name: str) -> str:
+    """What was done with the training in artifacts/<name>/."""
+    checkpoint = read(stage.artifact(name, "checkpoint.pt"))
+    spec = checkpoint["spec"]
+    digest = register.encoder_digest(spec, checkpoint["weights"])
+    if versions := tracking.versions(client, f"{spec['dataset']}-encoder", "encoder_digest", digest):
+        return f"registered already, version {versions[0].version}, run {versions[0].run_id}"
+    history = stage.artifact(name, "history.jsonl")
+    run = tracking.ensure_run(client, spec["dataset"], name, checkpoint["run_id"], history)
+    said = replay(client, run, history)
+    if client.get_run(run).info.status != "FINISHED":
+        client.set_terminated(run)
+    return said
+
+
+def unfinished(client: "MlflowClient", name: str, history: Path) -> str:
+    """The same for a training that has not ended; its run is the one that it remembers, if this store has it."""
+    remembered = history.with_name("run_id")
+    known = remembered.read_text() if remembered.exists() else None
+    return replay(client, tracking.ensure_run(client, config.load().dataset, name, known, history), history)
+
+
+def replay(client: "MlflowClient", run: str, history: Path) -> str:
+    return f"{tracking.replay(client, run, history):,} rows added to run {run}"
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A checkpoint, or one sentence when it did not arrive whole."""
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return {key: checkpoint[key] for key in ("spec", "weights", "run_id")}
+    except (OSError, EOFError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise StageError(f"{path} cannot be read ({reason}); copy it again") from None

@@ -1,0 +1,93 @@
+"""Many processes, or many parts, are one batch: the same losses, the same encoder, one voice."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.pipelines.project import METHODS, Project
+
+STEPS = 20
+VIT = {"arch": "vit_nano", "patch_size": 4}
+TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
+
+def train(project: Project, method: str, *launcher: str) -> list[dict[str, float]]:
+    done = project.run(*launcher, "-m", "pipelines.pretrain", method)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in project.artifact(method, "history.jsonl").read_text().splitlines()]
+
+
+def weights(project: Project, method: str) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = torch.load(project.artifact(method, "checkpoint.pt"), weights_only=True)["weights"]
+    return found
+
+
+def assert_same(ours: list[dict[str, float]], theirs: list[dict[str, float]]) -> None:
+    assert len(ours) == len(theirs) >= STEPS
+    for key in ("loss", "grad_norm"):
+        assert [r[key] for r in ours] == pytest.approx([r[key] for r in theirs], rel=1e-5)
+    assert ours[0]["loss"] != ours[-1]["loss"]
+
+
+@pytest.fixture
+def exact(project: Project) -> Project:
+    """Float64, where sums in another order differ by next to nothing; 24 steps of 28 images."""
+    project.set({"pretrain.precision": "fp64"})
+    for method in METHODS:
+        project.set({f"{method}.batch_size": 28, f"{method}.epochs": 3})
+    return project
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_two_ranks_at_half_the_batch_are_one_process(exact: Project, method: str) -> None:
+    alone = train(exact, method)
+    expected = weights(exact, method)
+    together = train(exact, method, *TORCHRUN)
+    assert_same(together, alone)
+    for key, value in weights(exact, method).items():
+        torch.testing.assert_close(value, expected[key], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("method", ["mae", "dino"])
+def test_a_batch_in_parts_is_the_whole_batch(exact: Project, method: str) -> None:
+    if method == "dino":  # batch norm sees the whole batch, a layer norm does not
+        exact.set({"dino.encoder": VIT, "dino.head_batch_norm": False})
+    whole = train(exact, method)
+    exact.set({f"{method}.accumulate": 4})
+    assert_same(train(exact, method), whole)
+    exact.set({f"{method}.accumulate": 2})
+    assert_same(train(exact, method, *TORCHRUN), whole)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"simclr.accumulate": 2}, "simclr.accumulate is 2; allowed: 1"),
+        ({"dino.accumulate": 2}, "dino.accumulate is 2; allowed: 1, since batch norm sees the whole batch"),
+        ({"mae.accumulate": 3}, "mae.batch_size is 28; allowed: a multiple of 3, processes times accumulate"),
+    ],
+)
+def test_a_batch_that_cannot_be_split_is_not(exact: Project, changed: dict[str, Any], said: str) -> None:
+    exact.set(changed)
+    method = next(iter(changed)).split(".")[0]
+    done = exact.run("-m", "pipelines.pretrain", method)
+    assert done.returncode == 1
+    assert said in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize("method", ["mae", "dino"])
+def test_sharded_parameters_give_the_same_numbers(exact: Project, method: str) -> None:
+    exact.set({"dino.encoder": VIT, "dino.head_batch_norm": False, "dino.freeze_last_layer": 0.2})
+    alone = train(exact, method)
+    exact.set({"pretrain.sharded": True})
+    assert_same(train(exact, method, *TORCHRUN), alone)
+
+
+def test_only_the_first_rank_speaks(exact: Project) -> None:
+    done = exact.run(*TORCHRUN, "-m", "pipelines.pretrain", "mae")
+    assert done.returncode == 0
+    assert done.stderr.count("taken") == 1  # the last line of the progress
+    assert not (Path(exact.root) / ".scratch" / "pretrain" / "mae" / "newest").exists()

@@ -1,0 +1,66 @@
+"""What the documents name is there."""
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+HEADING = re.compile(r"^## .*: `models/(\w+)\.py`$")
+
+
+def rows() -> list[tuple[str, str]]:
+    """(file, name) of every name in backticks in the tables of docs/methods.md."""
+    found, file = [], None
+    for line in (ROOT / "docs/methods.md").read_text().splitlines():
+        if line.startswith("## "):
+            heading = HEADING.match(line)
+            file = heading[1] if heading else None
+        elif line.startswith("|"):
+            assert file, f"a table without a file: {line}"
+            found += [(file, name) for name in re.findall(r"`([^`]+)`", line)]
+    return found
+
+
+@cache
+def defined(file: str) -> frozenset[str]:
+    """Functions, classes and constants of models/<file>.py, and what its classes have, as `Class.member`."""
+    found = set()
+    for node in ast.parse((ROOT / f"models/{file}.py").read_text()).body:
+        found |= targets(node)
+        if isinstance(node, ast.ClassDef):
+            members = set().union(*(targets(inner) for inner in node.body))
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.Attribute) and isinstance(inner.ctx, ast.Store):
+                    members.add(inner.attr)  # self.name = …
+            found |= {f"{node.name}.{member}" for member in members}
+    return frozenset(found)
+
+
+def targets(node: ast.stmt) -> set[str]:
+    match node:
+        case ast.FunctionDef(name=name) | ast.ClassDef(name=name):
+            return {name}
+        case ast.AnnAssign(target=ast.Name(id=name)) | ast.Assign(targets=[ast.Name(id=name)]):
+            return {name}
+    return set()
+
+
+def test_the_three_methods_are_mapped() -> None:
+    assert {file for file, _ in rows()} == {"simclr", "mae", "dino"}
+    assert len(rows()) > 60
+
+
+@pytest.mark.parametrize(("file", "name"), sorted(set(rows())))
+def test_a_name_in_the_table_is_in_the_code(file: str, name: str) -> None:
+    first, _, rest = name.partition(".")
+    if (ROOT / f"models/{first}.py").exists() and rest:
+        file, name = first, rest
+    assert name in defined(file), f"models/{file}.py has no {name}"
+
+
+def test_every_recipe_is_in_its_table() -> None:
+    words = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs/recipes.md").read_text(), re.MULTILINE)
+    assert sorted(words) == sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
