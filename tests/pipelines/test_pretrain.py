@@ -56,6 +56,7 @@ def outcome(project: Project, method: str) -> tuple[dict[str, Any], list[dict[st
     history = [json.loads(line) for line in project.artifact(method, "history.jsonl").read_text().splitlines()]
     for row in history:
         assert row.pop("images_per_second") > 0
+        assert 0 <= row.pop("input_wait") <= 100
     return checkpoint, history
 
 

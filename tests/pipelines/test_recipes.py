@@ -74,12 +74,12 @@ def test_schedules_are_the_published_ones(
 
 
 @pytest.mark.parametrize(
-    ("word", "frozen", "warm", "temperatures", "momentum", "crops", "areas", "clip_each", "lr_end"),
+    ("word", "frozen", "warm", "temperatures", "momentum", "crops", "areas", "clip_each", "lr_end", "drop_path"),
     [
-        ("cifar10", 1, 50, (0.04, 0.07), 0.9995, 0, ((0.08, 1), None), None, 0.0),
-        ("imagenet-resnet50", 1, 0, (0.04, 0.04), 0.996, 8, ((0.14, 1), (0.05, 0.14)), 3.0, 1e-6),
-        ("imagenet-vit-small", 1, 30, (0.04, 0.07), 0.996, 8, ((0.4, 1), (0.05, 0.4)), 3.0, 1e-6),
-        ("imagenet-vit-base", 3, 50, (0.04, 0.07), 0.996, 10, ((0.25, 1), (0.05, 0.25)), 0.3, 2e-6),
+        ("cifar10", 1, 50, (0.04, 0.07), 0.9995, 0, ((0.08, 1), None), None, 0.0, 0.0),
+        ("imagenet-resnet50", 1, 0, (0.04, 0.04), 0.996, 8, ((0.14, 1), (0.05, 0.14)), 3.0, 1e-6, 0.0),
+        ("imagenet-vit-small", 1, 30, (0.04, 0.07), 0.996, 8, ((0.4, 1), (0.05, 0.4)), 3.0, 1e-6, 0.1),
+        ("imagenet-vit-base", 3, 50, (0.04, 0.07), 0.996, 10, ((0.25, 1), (0.05, 0.25)), 0.3, 2e-6, 0.1),
     ],
 )
 def test_dino_is_published_as_it_stands(
@@ -92,6 +92,7 @@ def test_dino_is_published_as_it_stands(
     areas: tuple[tuple[float, float], tuple[float, float] | None],
     clip_each: float | None,
     lr_end: float,
+    drop_path: float,
 ) -> None:
     p: DINOParams = config.load(RECIPES[word]).dino
     assert p.freeze_last_layer * p.epochs == pytest.approx(frozen, rel=1e-3)
@@ -99,7 +100,7 @@ def test_dino_is_published_as_it_stands(
     assert (p.warmup_teacher_temperature, p.teacher_temperature) == temperatures
     assert (p.momentum, p.local_crops, p.global_area) == (momentum, crops, areas[0])
     assert not crops or (p.local_area, p.local_size) == (areas[1], 96)
-    assert (p.optim.clip_each, p.optim.lr_end) == (clip_each, lr_end)
+    assert (p.optim.clip_each, p.optim.lr_end, p.drop_path) == (clip_each, lr_end, drop_path)
 
 
 @pytest.fixture(scope="module")
