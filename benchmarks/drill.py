@@ -51,13 +51,17 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20, help="of each method (default: 20)")
     parser.add_argument("--epochs", type=int, default=12, help="of each training (default: 12)")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="of the moments")
+    parser.add_argument("--compile", action="store_true", help="compiled (default: eager)")
     parser.add_argument("--json", type=Path, help="write the figures there as well")
     given = parser.parse_args()
     draw = random.Random(given.seed)
     rows = []
     with workspace() as folder:
-        frequent = {"pretrain.checkpoint_minutes": 0.001, "pretrain.log_every": 1}
-        configure(folder, frequent | {f"{name}.epochs": given.epochs for name in given.methods})
+        how = {"checkpoint_minutes": 0.001, "log_every": 1, "compile": given.compile}
+        configure(
+            folder,
+            {f"pretrain.{k}": v for k, v in how.items()} | {f"{name}.epochs": given.epochs for name in given.methods},
+        )
         for name in given.methods:
             rows.append(drill(folder, name, given.kills, draw))
             print(f"{name}: {rows[-1]}", flush=True)
