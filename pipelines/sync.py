@@ -61,8 +61,10 @@ def finished(client: "MlflowClient", name: str) -> str:
 
 
 def unfinished(client: "MlflowClient", name: str, history: Path) -> str:
-    """The same for a training that has not ended."""
-    return replay(client, tracking.ensure_run(client, config.load().dataset, name, None, history), history)
+    """The same for a training that has not ended; its run is the one that it remembers, if this store has it."""
+    remembered = sorted(history.parent.glob("run-*"), key=lambda path: path.stat().st_mtime)
+    known = remembered[-1].read_text() if remembered else None
+    return replay(client, tracking.ensure_run(client, config.load().dataset, name, known, history), history)
 
 
 def replay(client: "MlflowClient", run: str, history: Path) -> str:
