@@ -136,7 +136,7 @@ def photos(n: int, size: int) -> Tensor:
 
 def table(rows: list[dict[str, str | float]]) -> str:
     columns = list(rows[0])
-    cells = [columns, *([text(row[column]) for column in columns] for row in rows)]
+    cells = [columns, *([text(row.get(column, "")) for column in columns] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
     return "\n".join([lines[0], "─" * len(lines[0]), *lines[1:]])
