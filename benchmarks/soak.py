@@ -18,8 +18,8 @@ import psutil
 import torch
 
 from benchmarks.workspace import configure, start, workspace
-from pipelines.pretrain import TRY_AGAIN
 from pipelines.report import METHODS, text
+from pipelines.stage import TRY_AGAIN
 
 EVERY = 2.0  # s
 WARM_UP = 0.2

@@ -23,6 +23,7 @@ from models.resnet import ResNet
 from models.vit import Block
 from pipelines.config import PretrainParams
 from pipelines.cost import flops
+from pipelines.stage import StageError
 
 PAYS = {"cpu": 3e13, "cuda": 6e16}  # FLOPs of a run above which compiling, a minute or so, is made up for by its speed
 
@@ -34,13 +35,28 @@ def device() -> Iterator[torch.device]:
         yield torch.device("cpu")
         return
     with ExitStack() as stack:
-        paths = [Path(gettempdir(), f"encoder-foundry-gpu-{i}.lock") for i in range(torch.cuda.device_count())]
-        locks = [stack.enter_context(path.open("w")).fileno() for path in paths]
+        locks = [stack.enter_context(gpu_lock(i).open("w")).fileno() for i in range(torch.cuda.device_count())]
         chosen = next((i for i, lock in enumerate(locks) if taken(lock)), None)
         if chosen is None:
             chosen = 0
             fcntl.flock(locks[0], fcntl.LOCK_EX)
         yield torch.device("cuda", chosen)
+
+
+@contextmanager
+def gpus(n: int) -> Iterator[None]:
+    """The first n GPUs to ourselves, where there are any. Raises StageError when there are fewer."""
+    found = torch.cuda.device_count()
+    if 0 < found < n:
+        raise StageError(f"pretrain.processes is {n}; allowed: 1 to {found}, the GPUs of this machine")
+    with ExitStack() as stack:
+        for i in range(min(n, found)):
+            fcntl.flock(stack.enter_context(gpu_lock(i).open("w")), fcntl.LOCK_EX)
+        yield
+
+
+def gpu_lock(i: int) -> Path:
+    return Path(gettempdir(), f"encoder-foundry-gpu-{i}.lock")
 
 
 def taken(descriptor: int) -> bool:
@@ -100,7 +116,7 @@ def compile_parts(method: Method, device: torch.device) -> None:
 
 
 def keep_freed_memory() -> None:
-    """glibc hands large blocks back to the system, and every step faults them in anew: 50,000 times a ResNet-18 step."""
+    """glibc gives large blocks back, and each step faults them in anew: 50,000 times in one of a ResNet-18."""
     with suppress(OSError, AttributeError):  # elsewhere than on glibc
         libc = ctypes.CDLL(None)
         libc.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
