@@ -116,7 +116,7 @@ def precision(wanted: str, device: torch.device, encoder: Encoder, smallest: int
 def cpu_bf16() -> bool:
     """Whether the CPU has bf16 matrix units."""
     try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text()
+        return "bf16" in Path("/proc/cpuinfo").read_text()
     except OSError:
         return False
 
