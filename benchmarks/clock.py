@@ -33,7 +33,7 @@ def seconds(work: Callable[[], object], device: torch.device, least: float = 0.0
 
 
 def in_turn(
-    contenders: Mapping[str, Callable[[], object]], device: torch.device, rounds: int = ROUNDS, least: float = 0.3
+    contenders: Mapping[str, Callable[[], object]], device: torch.device, rounds: int = ROUNDS, least: float = 0.1
 ) -> dict[str, float]:
     """Median seconds of each, after one round of warming up."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
@@ -45,9 +45,10 @@ def in_turn(
     return {name: median(each) for name, each in times.items()}
 
 
-def peak(dtype: torch.dtype, device: torch.device) -> float:
-    """FLOP/s that the hardware was seen to do: the best of a product of large matrices and a 3 × 3 convolution."""
-    n, images = (8192, 512) if device.type == "cuda" else (1536, 16)
+def peak(dtype: torch.dtype, device: torch.device, n: int | None = None) -> float:
+    """FLOP/s that the hardware was seen to do: the best of a product of n × n matrices and a 3 × 3 convolution."""
+    n = n or (8192 if device.type == "cuda" else 1536)
+    images = max(1, n // 64)
     a = torch.randn(n, n, device=device, dtype=dtype)
     x = torch.randn(images, 256, 16, 16, device=device, dtype=dtype).to(memory_format=torch.channels_last)
     conv = nn.Conv2d(256, 256, 3, padding=1, bias=False, device=device, dtype=dtype)
@@ -57,9 +58,8 @@ def peak(dtype: torch.dtype, device: torch.device) -> float:
         2.0 * images * 256 * 16 * 16 * 256 * 9: lambda: conv(x),
     }
     with torch.inference_mode():
-        for repeat in work.values():
-            seconds(repeat, device, 0.3)
-        return max(flops / min(seconds(each, device, 0.2) for _ in range(5)) for flops, each in work.items())
+        spent = {flops: [seconds(each, device, n / 1e4) for _ in range(ROUNDS + 1)] for flops, each in work.items()}
+    return max(flops / median(each[1:]) for flops, each in spent.items())
 
 
 def machine(device: torch.device) -> str:

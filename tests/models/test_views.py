@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 
 from models.blur import gaussian_blur
 from models.colour import brightness, contrast, grey, hue, saturation
-from models.resample import Filter, resized_crop, rotate
+from models.resample import Filter, interpolation, products, resized_crop, rotate
 from models.views import Draws, ViewParams, draw, random_boxes, view
 from tests.models.conftest import noise_images
 
@@ -39,6 +39,17 @@ def tensor(image: Image.Image) -> Tensor:
 def crop(image: Tensor, box: tuple[int, int, int, int], size: int, kernel: Filter) -> Tensor:
     """Float (3, H, W) → (3, size, size)."""
     return resized_crop(image[None], torch.tensor([box]).float(), torch.tensor([False]), size, kernel)[0]
+
+
+@pytest.mark.parametrize("size", [32, 224])
+def test_half_precision_is_less_than_half_a_grey_level_off(size: int) -> None:
+    """What a GPU does for its speed, done here: crops of noise, whose contrasts are the strongest there are."""
+    law, generator = ViewParams(area=(0.08, 1.0)), Generator().manual_seed(0)
+    x = torch.rand(32, 3, size, size, generator=generator).round()
+    top, left, height, width = draw(32, size, size, law, generator)[:, :4].unbind(1)
+    rows, columns = (interpolation(a, n, size, size, law.filter) for a, n in ((top, height), (left, width)))
+    off = products(x.half(), rows.half(), columns.half()).float() - products(x, rows, columns)
+    assert off.abs().max() < 0.5 / 255
 
 
 @pytest.mark.parametrize("size", [7, 16, 40])
