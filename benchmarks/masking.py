@@ -95,7 +95,7 @@ def measure(params: MAEParams, size: int, device: torch.device, rounds: int, com
 def run(device: torch.device, rounds: int, large: bool = True, compiled: bool = False) -> list[dict[str, Any]]:
     """Small size, and ViT-B/16 and ViT-L/16 at 224 px with the paper's decoder, few images a step on a CPU."""
     found = [measure(config.load(Path("recipes/cifar10-small.yaml")).mae, 32, device, rounds, compiled)]
-    for word, images in (("base", 8), ("large", 2)):
+    for word, images in (("base", 8), ("large", 4)):
         if large:
             batch = images if device.type == "cpu" else 16 * images
             paper = replace(config.load(Path(f"recipes/imagenet-vit-{word}.yaml")).mae, batch_size=batch)
