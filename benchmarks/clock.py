@@ -18,18 +18,19 @@ def seconds(work: Callable[[], object], device: torch.device, least: float = 0.0
 
     On a CPU with one thread this process's own time, which other processes do not lengthen.
     """
-    gpu = device.type == "cuda"
-    now = process_time if not gpu and torch.get_num_threads() == 1 else perf_counter
-    if gpu:
-        torch.cuda.synchronize()
-    begin, calls = now(), 0
-    while True:
-        work()
-        calls += 1
-        if gpu:
+    now = process_time if device.type == "cpu" and torch.get_num_threads() == 1 else perf_counter
+
+    def spent(calls: int) -> float:
+        begin = now()
+        for _ in range(calls):
+            work()
+        if device.type == "cuda":
             torch.cuda.synchronize()
-        if (spent := now() - begin) >= least:
-            return spent / calls
+        return now() - begin
+
+    once = spent(1)
+    calls = int(least / once)  # the device is waited for after the last of them only, as in training
+    return once if calls <= 1 else spent(calls) / calls
 
 
 def in_turn(

@@ -66,6 +66,7 @@ def encoder_flops(mae: MAE, visible: int) -> int:
 
 def measure(params: MAEParams, size: int, device: torch.device, rounds: int, compiled: bool) -> dict[str, Any]:
     """FLOPs and seconds of a step, of MAE and of the variant, and their ratios."""
+    torch._dynamo.reset()  # sizes before this one count towards a limit
     sparse = methods.build("mae", params, size, (0.5,) * 3, (0.25,) * 3, 0)
     assert isinstance(sparse, MAE)
     dense: Method = MaskTokensInEncoder.of(sparse)
