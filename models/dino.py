@@ -206,6 +206,7 @@ def distillation(
     with full_precision(student):
         p_t = F.softmax((teacher - center) / teacher_temperature, dim=2)  # centring and sharpening
         log_p_s = F.log_softmax(student / student_temperature, dim=2)
-        pairs = -torch.einsum("gbk,vbk->gv", p_t, log_p_s) / student.shape[1]  # (2, V)
+        # Image by image, (B, 2, V): over B and K at once a GPU would have one product of two thin matrices.
+        pairs = -torch.einsum("gbk,vbk->bgv", p_t, log_p_s).mean(dim=0)  # (2, V)
     same = torch.eye(*pairs.shape, dtype=torch.bool, device=pairs.device)
     return pairs.masked_fill(same, 0.0).sum() / (pairs.numel() - pairs.shape[0])

@@ -5,6 +5,7 @@ import fcntl
 import os
 import shutil
 import sys
+import sysconfig
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -25,7 +26,9 @@ from pipelines.config import PretrainParams
 from pipelines.cost import flops
 from pipelines.stage import StageError
 
-PAYS = {"cpu": 3e13, "cuda": 6e16}  # FLOPs of a run above which compiling, a minute or so, is made up for by its speed
+# FLOPs of a run above which compiling is made up for by its speed: on a CPU 20 to 60 s buy 4 to 14 %.
+PAYS = {"cpu": 1e14, "cuda": 6e16}
+WIDE = 192  # dimensions of a ViT, from where on a CPU bf16 pays
 
 
 @contextmanager
@@ -40,6 +43,7 @@ def device() -> Iterator[torch.device]:
         if chosen is None:
             chosen = 0
             fcntl.flock(locks[0], fcntl.LOCK_EX)
+        torch.cuda.set_device(chosen)  # events and kernels go where the process is
         yield torch.device("cuda", chosen)
 
 
@@ -96,20 +100,24 @@ def settle(
     else:
         keep_freed_memory()
     if pays if how.compile == "auto" else how.compile:
-        compile_parts(method, device)
+        compile_parts(method, views=device.type == "cuda")
     return setting
 
 
-def compile_parts(method: Method, device: torch.device) -> None:
+def compile_parts(method: Method, views: bool) -> None:
     """Residual networks whole, transformers block by block: one small graph that every block shares.
 
-    On a GPU the views as well; on a CPU they are faster as they are, piece by piece in its cache.
+    views: those as well, which pays on a GPU; on a CPU they are faster as they are, piece by piece in its cache.
     """
-    if shutil.which(os.environ.get("CXX", "g++")) is None:
-        print("no C++ compiler (g++) is here, so nothing is compiled: training runs, only slower", file=sys.stderr)
+    needed = {
+        "a C++ compiler (g++)": shutil.which(os.environ.get("CXX", "g++")),
+        "Python's headers (python3-dev)": Path(sysconfig.get_path("include"), "Python.h").exists(),
+    }
+    if missing := [what for what, there in needed.items() if not there]:
+        print(f"{missing[0]}: not here, so nothing is compiled: training runs, only slower", file=sys.stderr)
         return
-    if device.type == "cuda":
-        method.augment = torch.compile(method.augment)
+    if views:
+        method.augment = torch.compile(method.augment, dynamic=False)
     for module in cast(nn.Module, method).modules():
         if isinstance(module, ResNet | Block | Head):
             module.compile(dynamic=False)
@@ -131,23 +139,26 @@ def smallest_view(params: MethodParams, size: int) -> int:
 def precision(wanted: str, device: torch.device, encoder: Encoder, smallest: int) -> torch.dtype:
     """`auto`: bf16 where the hardware multiplies it natively and it pays; elsewhere it would be slower than fp32.
 
-    On a CPU with bf16 matrix units, one thread, batch 64 to 128: ResNet steps 1.4 to 1.7 times as fast as fp32,
-    steps of small ViTs 0.6 to 0.7 times, since the casts cost more than the products save. There the smallest view
-    must cover the stride: torch 2.13's bf16 gradient of a strided convolution of a 1 × 1 map is garbage.
+    On a CPU, one thread, batch 64 to 128, steps as fast as fp32's: with matrix units (AMX) ResNets 1.4 to 1.7 times,
+    ViTs 96 wide 0.6 to 0.7 times, since the casts cost more than the products save; with AVX-512's bf16 products
+    ResNets 1.5 to 2 times (1.07 at the digits' size), ViTs 64 or 96 wide 0.8 to 0.9, 192 wide 1.3, 384 and 768 wide
+    1.6 times. For ResNets the smallest view must cover the stride: torch 2.13's bf16 gradient of a strided
+    convolution of a 1 × 1 map is garbage.
     """
     if wanted == "auto":
         if device.type == "cuda":
             native = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
-            native = isinstance(encoder, ResNet) and smallest >= encoder.stride and cpu_bf16()
+            pays = smallest >= encoder.stride if isinstance(encoder, ResNet) else encoder.dim >= WIDE
+            native = pays and cpu_bf16()
         wanted = "bf16" if native else "fp32"
     return {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}[wanted]
 
 
 def cpu_bf16() -> bool:
-    """Whether the CPU has bf16 matrix units."""
+    """Whether the CPU multiplies bf16: matrix units (amx_bf16) or vectors (avx512_bf16)."""
     try:
-        return "amx_bf16" in Path("/proc/cpuinfo").read_text()
+        return "_bf16" in Path("/proc/cpuinfo").read_text()
     except OSError:
         return False
 

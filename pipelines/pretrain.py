@@ -15,7 +15,7 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from data.batches import Batches
 from data.progress import Progress
@@ -26,7 +26,7 @@ from pipelines import checkpoints, config, distributed, hardware, init, stage
 from pipelines.checkpoints import Checkpoints
 from pipelines.config import Config, PretrainParams
 from pipelines.durable import write_atomically
-from pipelines.feed import Feed
+from pipelines.feed import Feed, Inputs
 from pipelines.live import LiveRun
 from pipelines.meter import Meter, Row
 from pipelines.stage import TRY_AGAIN, StageError
@@ -123,13 +123,10 @@ def train(
     stop = Stop()
     steps = params.epochs * len(batches)
     feed = Feed(batches, method, device)
-    setting = hardware.settle(how, method, params, feed.size, steps, device)
-    loss_of = distributed.spread(method, how.sharded)
-    optimizer = optim.build(params.optim, method)
-    trainable = [p for p in method.parameters() if p.requires_grad]
+    training = Training(method, params, how, feed.size, steps, device)
     first = 0
     if state := distributed.from_first(saves.load() if saves else None):
-        distributed.restore(method, optimizer, state)
+        distributed.restore(method, training.optimizer, state)
         first = state["step"]
 
     def write(row: Row) -> None:
@@ -153,20 +150,7 @@ def train(
         saved = time.monotonic()
         for step, inputs in enumerate(feed.steps(first, steps), first):
             meter.begin()
-            done = step / steps
-            lr = optim.set_schedule(optimizer, params.optim, params.batch_size, done)
-            loss = torch.zeros((), device=device)
-            for images, draws, complete in inputs.parts(params.accumulate):
-                views = [setting.shape(v) for v in method.views(images, draws)]
-                with torch.autocast(device.type, torch.bfloat16, enabled=setting.bf16):
-                    part = loss_of(views, done, complete) / params.accumulate
-                part.backward()  # type: ignore[no-untyped-call]
-                loss = loss + part.detach()
-            norm = optim.clip(params.optim, trainable)
-            method.before_step(done)
-            optimizer.step()
-            optimizer.zero_grad()
-            method.after_step(done)
+            lr, loss, norm = training.step(inputs, step / steps)
             meter.end()
             progress.advance(batches.batch_size)
             stop.idle = False
@@ -176,7 +160,7 @@ def train(
             due = time.monotonic() - saved > 60 * how.checkpoint_minutes
             if step + 1 < steps and distributed.agreed(due or stop.asked):
                 meter.settle()
-                state = distributed.state(method, optimizer)
+                state = distributed.state(method, training.optimizer)
                 if saves:
                     saves.save({"step": step + 1} | state)
                 saved = time.monotonic()
@@ -184,6 +168,38 @@ def train(
                     print(f"pretrain@{name}: stopped at step {step + 1}; run the same command to go on", file=shown)
                     sys.exit(TRY_AGAIN)
         meter.settle()
+
+
+class Training:
+    """A method as this machine trains it fastest, its optimiser, and what a step does with them."""
+
+    def __init__(
+        self, method: Method, params: MethodParams, how: PretrainParams, size: int, steps: int, device: torch.device
+    ):
+        assert isinstance(method, nn.Module)
+        self.method, self.params, self.device = method, params, device
+        self.setting = hardware.settle(how, method, params, size, steps, device)
+        self.loss_of = distributed.spread(method, how.sharded)
+        self.optimizer = optim.build(params.optim, method)
+        self.trainable = [p for p in method.parameters() if p.requires_grad]
+
+    def step(self, inputs: Inputs, done: float) -> tuple[float, Tensor, Tensor]:
+        """At progress `done` in [0, 1]: learning rate, loss and the gradient's norm; the host waits for nothing."""
+        p, optimizer = self.params, self.optimizer
+        lr = optim.set_schedule(optimizer, p.optim, p.batch_size, done)
+        loss = torch.zeros((), device=self.device)
+        for images, draws, complete in inputs.parts(p.accumulate):
+            views = [self.setting.shape(v) for v in self.method.views(images, draws)]
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.setting.bf16):
+                part = self.loss_of(views, done, complete) / p.accumulate
+            part.backward()  # type: ignore[no-untyped-call]
+            loss = loss + part.detach()
+        norm = optim.clip(p.optim, self.trainable)
+        self.method.before_step(done)
+        optimizer.step()
+        optimizer.zero_grad()
+        self.method.after_step(done)
+        return lr, loss, norm
 
 
 class Stop:

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Generator, Tensor
 
-from models.resample import Filter, resized_crop, resized_crop_bytes, rotate
+from models.resample import Filter, interpolation, products, resized_crop, resized_crop_bytes, rotate
+from models.views import ViewParams, draw
 from tests.models.conftest import noise_images, pillow, tensor
 
 RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -80,3 +81,14 @@ def test_rotation_is_counter_clockwise() -> None:
     slanted = rotate(torch.ones(1, 3, 16, 16), torch.tensor([45.0]))[0, 0]
     assert slanted[0, 0] == 0
     assert slanted[8, 8] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("size", [32, 224])
+def test_half_precision_is_less_than_half_a_grey_level_off(size: int) -> None:
+    """What a GPU does for its speed, done here: crops of noise, whose contrasts are the strongest there are."""
+    law, generator = ViewParams(area=(0.08, 1.0)), Generator().manual_seed(0)
+    x = torch.rand(32, 3, size, size, generator=generator).round()
+    top, left, height, width = draw(32, size, size, law, generator)[:, :4].unbind(1)
+    rows, columns = (interpolation(a, n / size, size, size, law.filter) for a, n in ((top, height), (left, width)))
+    off = products(x.half(), rows.half(), columns.half()).float() - products(x, rows, columns)
+    assert off.abs().max() < 0.5 / 255
