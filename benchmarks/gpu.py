@@ -29,8 +29,8 @@ from models import methods, probe
 from models.saved import restore
 from pipelines import config, hardware
 from pipelines.cost import flops
-from pipelines.pretrain import TRY_AGAIN
 from pipelines.probe import accuracy, images
+from pipelines.stage import TRY_AGAIN
 
 Figures = dict[str, Any]
 LEFT = 30.0  # s of the time that a part needs to save and to write

@@ -20,7 +20,7 @@ import yaml
 
 from data.decode import Preprocess
 from data.shards import INDEX, Manifest, ShardWriter, write_table
-from pipelines.pretrain import TRY_AGAIN
+from pipelines.stage import TRY_AGAIN
 
 ROOT = Path(__file__).resolve().parents[1]
 # As on a machine without MLflow; what the process took at the most is written when it ends.

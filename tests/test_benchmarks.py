@@ -14,7 +14,7 @@ from models.mae import MAE, MAEParams
 from models.optim import OptimParams
 from models.vit import ViTParams
 from pipelines.feed import generator
-from pipelines.pretrain import TRY_AGAIN
+from pipelines.stage import TRY_AGAIN
 
 ROOT = Path(__file__).resolve().parents[1]
 
