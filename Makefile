@@ -34,8 +34,14 @@ serve: .venv/installed ## the promoted encoders on http://127.0.0.1:8080, until 
 ui: .venv/installed ## MLflow on http://127.0.0.1:5000 and Prefect on http://127.0.0.1:4200, until Ctrl-C
 	@$(BIN)/python -m pipelines.ui
 
-bench: .venv/installed ## images a second, beside plain torch, other libraries and the hardware's peak
+bench: .venv/installed .scratch/peers/installed ## images a second, beside plain torch, other libraries and the hardware's peak
 	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks.views
+
+.scratch/peers/installed: benchmarks/peers/requirements.txt
+	$(PYTHON) -m venv --clear .scratch/peers
+	.scratch/peers/bin/pip install --quiet --no-deps --requirement $<
+	@touch $@
 
 drill-resume: .venv/installed ## kill every training 20 times; does it end in the same bits?
 	@$(BIN)/python -m benchmarks.drill

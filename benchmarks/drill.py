@@ -1,7 +1,8 @@
 """`make drill-resume`: trainings killed with -9 at random moments and started again until they end.
 
-Each is compared, bit by bit, to an undisturbed one: the encoder, the history, the whole state of the method (teacher,
-centre) and of the optimiser. About half of the kills fall into the start, where the checkpoint is read.
+Each is compared, bit by bit, to an undisturbed one: the encoder, the history, the method's whole state (teacher and
+centre too) and the optimiser's. Half of the kills are timed from the start of the process, while it imports and reads
+the checkpoint; half from its first new row, while it trains and saves.
 """
 
 import argparse
@@ -13,7 +14,7 @@ import time
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from subprocess import TimeoutExpired
+from subprocess import Popen, TimeoutExpired
 from typing import Any
 
 import torch
@@ -50,13 +51,17 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20, help="of each method (default: 20)")
     parser.add_argument("--epochs", type=int, default=12, help="of each training (default: 12)")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="of the moments")
+    parser.add_argument("--compile", action="store_true", help="compiled (default: eager)")
     parser.add_argument("--json", type=Path, help="write the figures there as well")
     given = parser.parse_args()
     draw = random.Random(given.seed)
     rows = []
     with workspace() as folder:
-        frequent = {"pretrain.checkpoint_minutes": 0.001, "pretrain.log_every": 1}
-        configure(folder, frequent | {f"{name}.epochs": given.epochs for name in given.methods})
+        how = {"checkpoint_minutes": 0.001, "log_every": 1, "compile": given.compile}
+        configure(
+            folder,
+            {f"pretrain.{k}": v for k, v in how.items()} | {f"{name}.epochs": given.epochs for name in given.methods},
+        )
         for name in given.methods:
             rows.append(drill(folder, name, given.kills, draw))
             print(f"{name}: {rows[-1]}", flush=True)
@@ -76,14 +81,12 @@ PARTS = ("encoder", "history", "state", "optimiser")
 def drill(folder: Path, name: str, kills: int, draw: random.Random) -> dict[str, str]:
     """Kill `kills` times, over as many trainings as that takes; what was hit, and which parts end the same."""
     log, scratch = folder / f"{name}.log", folder / ".scratch" / "pretrain" / name
-    history = scratch / "history.jsonl"
     begin = time.monotonic()
     process = start(folder, PROGRAM, name, log=log)
-    while not history.exists() and process.poll() is None:
-        with suppress(TimeoutExpired):
-            process.wait(0.02)
+    wait_for_a_row(process, scratch, (0, 0))
     startup = time.monotonic() - begin
     ended(process.wait(), log)
+    training = time.monotonic() - begin - startup
     expected = outcome(folder, name)
     hit, trainings, done = Counter[str](), 0, 0
     same = dict.fromkeys(PARTS, True)
@@ -94,8 +97,10 @@ def drill(folder: Path, name: str, kills: int, draw: random.Random) -> dict[str,
             before = position(scratch)
             process = start(folder, PROGRAM, name, log=log)
             if done < kills:
+                if late := draw.random() < 0.5:
+                    wait_for_a_row(process, scratch, before)
                 with suppress(TimeoutExpired):
-                    process.wait(draw.uniform(0, 2 * startup))
+                    process.wait(draw.uniform(0, training / 5 if late else startup))
                 process.kill()
             if process.wait() != -9:
                 ended(process.returncode, log)
@@ -117,11 +122,19 @@ def ended(code: int, log: Path) -> None:
         sys.exit(f"the training ended with {code}:\n" + "\n".join(log.read_text().splitlines()[-20:]))
 
 
+def wait_for_a_row(process: "Popen[bytes]", scratch: Path, before: tuple[int, int]) -> None:
+    while position(scratch) <= before and process.poll() is None:
+        with suppress(TimeoutExpired):
+            process.wait(0.02)
+
+
 def position(scratch: Path) -> tuple[int, int]:
     """How far an unfinished training has come: its newest checkpoint and its rows."""
-    history = scratch / "history.jsonl"
     newest = max((int(path.name[5:]) for path in scratch.glob("step-*")), default=0)
-    return newest, len(history.read_text().splitlines()) if history.exists() else 0
+    try:
+        return newest, len((scratch / "history.jsonl").read_text().splitlines())
+    except FileNotFoundError:  # not begun, or just ended
+        return newest, 0
 
 
 def outcome(folder: Path, name: str) -> dict[str, Any]:
@@ -138,13 +151,13 @@ def outcome(folder: Path, name: str) -> dict[str, Any]:
 
 
 def equal(a: Any, b: Any) -> bool:
-    """Nested lists and mappings with the same keys, values and bits."""
+    """Nested mappings and sequences with the same keys, values and bits; a tuple may come back as a list."""
     if isinstance(a, Tensor):
         return isinstance(b, Tensor) and a.dtype == b.dtype and torch.equal(a, b)
     if isinstance(a, dict):
         return isinstance(b, dict) and a.keys() == b.keys() and all(equal(a[k], b[k]) for k in a)
     if isinstance(a, list | tuple):
-        return type(a) is type(b) and len(a) == len(b) and all(map(equal, a, b))
+        return isinstance(b, list | tuple) and len(a) == len(b) and all(map(equal, a, b))
     return bool(a == b)
 
 

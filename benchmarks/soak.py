@@ -18,8 +18,8 @@ import psutil
 import torch
 
 from benchmarks.workspace import configure, start, workspace
-from pipelines.pretrain import TRY_AGAIN
 from pipelines.report import METHODS, text
+from pipelines.stage import TRY_AGAIN
 
 EVERY = 2.0  # s
 WARM_UP = 0.2
@@ -34,16 +34,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
     parser.add_argument("methods", nargs="*", default=METHODS)
     parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--compile", action="store_true", help="compiled (default: eager)")
     parser.add_argument("--json", type=Path, default=Path(".scratch/soak.json"), help="default: .scratch/soak.json")
     given = parser.parse_args()
     with workspace() as folder:
         endless = {f"{name}.epochs": 10**6 for name in given.methods}
-        configure(folder, {"pretrain.checkpoint_minutes": 0.1} | endless)
+        configure(folder, {"pretrain.checkpoint_minutes": 0.1, "pretrain.compile": given.compile} | endless)
         samples = soak(folder, given.methods, 60 * given.minutes)
         steps = {name: last_step(folder, name) for name in given.methods}
     found = {name: figures(np.array(samples[name])) | {"steps": steps[name]} for name in given.methods}
     rows = [
-        {"method": name} | {k: f"{v:,.1f}" for k, v in f.items()} | {"flat": verdict(f)} for name, f in found.items()
+        {"method": name} | {k: f"{v:,.{0 if k == 'steps' else 1}f}" for k, v in f.items()} | {"flat": verdict(f)}
+        for name, f in found.items()
     ]
     print(
         f"\n{given.minutes:g} minutes, torch {torch.__version__}; flat: a fitted growth of at most {FLAT:.0%}\n"
@@ -73,8 +75,10 @@ def soak(folder: Path, methods: list[str], seconds: float) -> dict[str, list[tup
 
 
 def last_step(folder: Path, name: str) -> int:
-    last = (folder / ".scratch" / "pretrain" / name / "history.jsonl").read_text().splitlines()[-1]
-    return int(json.loads(last)["step"])
+    history = folder / ".scratch" / "pretrain" / name / "history.jsonl"
+    if not history.exists():
+        sys.exit(f"{name} did not come to its first row; give it more minutes")
+    return int(json.loads(history.read_text().splitlines()[-1])["step"])
 
 
 def figures(samples: "np.ndarray[tuple[int, int], np.dtype[np.float64]]") -> dict[str, float]:

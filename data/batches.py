@@ -119,6 +119,7 @@ class Batches:
     def _window(self, epoch: int, number: int, shards: NDArray[np.int64]) -> Places:
         """The places of a window's shards, shuffled; the last one is kept, for the next batch."""
         if self._kept is None or self._kept[0] != (epoch, number):
+            self._kept = None  # or two of them would be in memory
             if self.shuffle == "global":
                 places = _random(self.seed, epoch).permutation(len(self.rows))
             else:

@@ -1,49 +1,81 @@
-"""Gaussian blur by the two laws of the official codes, each as a matrix along an axis.
+"""Gaussian blur by the laws of the official codes, as a banded matrix along each axis.
 
-"tenth" is SimCLR's (TensorFlow): a Gaussian cut at a tenth of the side, zeros beyond the border, which it darkens.
-"pillow" is DINO's: Pillow's GaussianBlur, not cut, the border's pixels repeated.
+"tenth" is SimCLR's (TensorFlow): a Gaussian whose kernel is a tenth of the side, zeros beyond the border, which darkens
+it. "pillow" is DINO's: Pillow's GaussianBlur, not cut, the border's pixels repeated.
 """
 
+import math
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from models.resample import separable
-
 BlurKernel = Literal["tenth", "pillow"]
+BLOCK = 32  # rows of a banded matrix that are multiplied at once
 
 
-def gaussian_blur(x: Tensor, sigma: Tensor, kernel: BlurKernel) -> Tensor:
-    """Blur each square image (B, C, S, S) with its own sigma (B,) in pixels."""
-    matrix = (tenth if kernel == "tenth" else pillow)(sigma, x.shape[-1])
-    return separable(x, matrix, matrix)
+def gaussian_blur(x: Tensor, sigma: Tensor, kernel: BlurKernel, most: float = 2.0) -> Tensor:
+    """Blur each square image (B, C, S, S) with its own sigma (B,), which is above 0 and at most `most`, in pixels."""
+    size = x.shape[-1]
+    if kernel == "tenth":
+        matrix, reach = tenth(sigma, size), max(1, size // 20)
+    else:
+        matrix, reach = pillow(sigma, size, most), 3 * box_reach(most)
+    return banded(matrix, banded(matrix, x, reach), reach, columns=True)
 
 
 def tenth(sigma: Tensor, size: int) -> Tensor:
-    """(B,) → (B, size, size). exp(−d² / 2σ²) up to d = size / 20, at least 1; its sum inside the image is 1."""
-    d = torch.arange(size, device=sigma.device)
-    weights = (-0.5 * (d / sigma[:, None]) ** 2).exp()  # (B, size)
-    weights = torch.where(d <= max(1, size // 20), weights, 0.0)
-    weights = weights / (2 * weights.sum(dim=1, keepdim=True) - weights[:, :1])  # both sides, the middle once
-    return weights[:, (d[:, None] - d).abs()]
+    """(B,) → (B, S, S): exp(−d² / 2σ²) up to d = S / 20, at least 1; its sum inside the image is 1."""
+    d = distances(sigma, size)
+    weights = (-0.5 * (d / sigma[:, None]) ** 2).exp() * (d <= max(1, size // 20))
+    return toeplitz(weights / weights.sum(dim=1, keepdim=True))
 
 
-def pillow(sigma: Tensor, size: int) -> Tensor:
-    """(B,) → (B, size, size). Three box filters, whose ends have a fraction of the weight so that the variance is σ².
+def pillow(sigma: Tensor, size: int, most: float) -> Tensor:
+    """(B,) → (B, S, S): three box filters, whose last pixels have a part of the weight so that the variance is σ².
 
     Gwosdek et al., Theoretical foundations of Gaussian convolution by extended box filtering, 2011. Each of the three
-    repeats the border's pixels anew, as Pillow does, so that near it this is no convolution.
+    repeats the border's pixels anew, as Pillow's do, so that near it this is no convolution.
     """
-    variance = (sigma**2 / 3)[:, None, None]
-    whole = (((12 * variance + 1).sqrt() - 1) / 2).floor()  # l, the radius
+    variance = sigma[:, None] ** 2 / 3
+    whole = (((12 * variance + 1).sqrt() - 1) / 2).floor()  # l, the radius of pixels with all their weight (B, 1)
     part = (2 * whole + 1) * (whole * (whole + 1) - 3 * variance)
-    part = part / (6 * (variance - (whole + 1) ** 2))  # α, the weight of the pixels at l + 1
+    part = part / (6 * (variance - (whole + 1) ** 2))  # α, the weight of those at l + 1
+    total = 2 * (whole + part) + 1
+    d = distances(sigma, size)
+    box = toeplitz(((d <= whole) + part * (d == whole + 1)) / total)
     i = torch.arange(size, device=sigma.device)
-    d = (i[:, None] - i).abs()
-    box = torch.where(d <= whole, 1.0, torch.where(d == whole + 1, part, 0.0))
-    outside = (whole - i[:, None] + part) * (i[:, None] <= whole)  # weight beyond the first pixel, (B, size, 1)
-    last = torch.zeros_like(d[:1]).index_fill(1, i[-1:], 1)  # (1, size)
-    box = box + outside * last.flip(1) + outside.flip(1) * last
-    box = box / (2 * (whole + part) + 1)
-    return box @ box @ box
+    outside = (whole - i + part) * (i <= whole) / total  # weight beyond the first pixel (B, S)
+    box = torch.cat([box[..., :1] + outside[..., None], box[..., 1:]], dim=2)
+    box = torch.cat([box[..., :-1], box[..., -1:] + outside.flip(1)[..., None]], dim=2)
+    box = box[:, None]
+    return banded(box[:, 0], banded(box[:, 0], box, box_reach(most)), box_reach(most))[:, 0]
+
+
+def box_reach(sigma: float) -> int:
+    """l + 1 of one box."""
+    return math.floor((math.sqrt(4 * sigma**2 + 1) - 1) / 2) + 1
+
+
+def distances(sigma: Tensor, size: int) -> Tensor:
+    """(2S − 1,): S − 1 … 0 … S − 1."""
+    return torch.arange(1 - size, size, device=sigma.device).abs().to(sigma.dtype)
+
+
+def toeplitz(weights: Tensor) -> Tensor:
+    """Weights of distances −(S − 1) … S − 1 (B, 2S − 1), symmetric → matrices (B, S, S)."""
+    return weights.unfold(1, (weights.shape[1] + 1) // 2, 1).flip(1)
+
+
+def banded(matrix: Tensor, x: Tensor, reach: int, columns: bool = False) -> Tensor:
+    """Matrices (B, S, S), zero farther than `reach` from the diagonal, applied along rows or columns of (B, C, S, S).
+
+    Block by block, so that little that is zero is multiplied.
+    """
+    size = x.shape[-1]
+    parts = []
+    for start in range(0, size, BLOCK):
+        inside = slice(max(0, start - reach), min(size, start + BLOCK + reach))
+        block = matrix[:, None, start : start + BLOCK, inside]
+        parts.append(x[..., inside] @ block.mT if columns else block @ x[..., inside, :])
+    return torch.cat(parts, dim=3 if columns else 2)

@@ -10,21 +10,25 @@ from torch import Tensor
 Filter = Literal["bilinear", "bicubic"]
 
 
-def interpolation(start: Tensor, length: Tensor, source: int, size: int, kernel: Filter) -> Tensor:
-    """Matrices (B, size, source) that resample [start, start + length), antialiased as in Pillow."""
-    pixels = torch.arange(source, device=start.device)
-    scale = (length / size)[:, None, None]
-    centre = start[:, None, None] + (torch.arange(size, device=start.device)[:, None] + 0.5) * scale
-    d = ((pixels + 0.5 - centre) / scale.clamp(min=1)).abs()
+def interpolation(start: Tensor, step: Tensor, source: int, size: int, kernel: Filter) -> Tensor:
+    """Matrices (B, size, source) that resample `size` steps from `start` on, antialiased as in Pillow.
+
+    A step below 0 goes backwards, from the far end: a mirror image.
+    """
+    pixels = torch.arange(source, dtype=start.dtype, device=start.device)
+    centre = start[:, None] + (torch.arange(size, device=start.device) + 0.5) * step[:, None]  # (B, size)
+    wide = step.abs().clamp(min=1)[:, None]
+    d = ((pixels + 0.5) / wide[..., None] - (centre / wide)[..., None]).abs_()
     if kernel == "bilinear":
-        weights = (1 - d).clamp(min=0)
-    else:  # Keys' cubic with a = -0.5
-        inner = (1.5 * d - 2.5) * d * d + 1
-        outer = ((-0.5 * d + 2.5) * d - 4) * d + 2
-        weights = torch.where(d < 1, inner, torch.where(d < 2, outer, 0.0))
-    inside = (pixels >= start[:, None]) & (pixels < (start + length)[:, None])
-    weights = weights * inside[:, None]
-    return weights / weights.sum(dim=2, keepdim=True)
+        weights = (1 - d).clamp_(min=0)
+    else:  # Keys' cubic with a = −½, twice: u² (u − 1) + 2 v² (1 − 2v), u and v what is left of d to 2 and to 1
+        u = (2 - d).clamp_(min=0)
+        v = (1 - d).clamp_(min=0)
+        weights = u.square().mul_(u.sub_(1)).add_(torch.rsub(v, 1, alpha=2).mul_(v.square_()), alpha=2)
+    first, last = start.minimum(end := start + size * step), start.maximum(end)
+    inside = (pixels + 0.5 > first[:, None]) & (pixels + 0.5 < last[:, None])
+    weights.mul_(inside[:, None].to(weights.dtype))
+    return weights.div_(weights.sum(dim=2, keepdim=True))
 
 
 def separable(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
@@ -46,10 +50,10 @@ def products(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 def resized_crop(x: Tensor, boxes: Tensor, flips: Tensor, size: int, kernel: Filter) -> Tensor:
     """Crop by boxes (B, 4), mirror where `flips`, and resize floats to (B, 3, size, size): two products of matrices."""
     top, left, height, width = boxes.unbind(1)
-    rows = interpolation(top, height, x.shape[2], size, kernel)
-    columns = interpolation(left, width, x.shape[3], size, kernel)
-    columns = torch.where(flips[:, None, None], columns.flip(1), columns)
-    return separable(x, rows, columns).clamp(0, 1)
+    left, width = torch.where(flips, left + width, left), torch.where(flips, -width, width)
+    rows = interpolation(top, height / size, x.shape[2], size, kernel)
+    columns = interpolation(left, width / size, x.shape[3], size, kernel)
+    return separable(x, rows, columns).clamp_(0, 1)
 
 
 def resized_crop_bytes(images: Tensor, boxes: Tensor, flips: Tensor, size: int, kernel: Filter) -> Tensor:

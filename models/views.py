@@ -17,10 +17,11 @@ from models import colour
 from models.blur import BlurKernel, gaussian_blur
 from models.resample import Filter, resized_crop, resized_crop_bytes, rotate
 
-JITTER = (colour.brightness, colour.contrast, colour.saturation, colour.hue)
-ORDERS = torch.tensor(list(permutations(range(4))), dtype=torch.float32)  # (24, 4)
-CACHE = 3 * 224 * 224  # values that are augmented at once on a CPU: with what is made of them they fit its cache
-LARGE = 64  # px, from where on a CPU resizes bytes
+BLENDS = (colour.brightness, colour.contrast, colour.saturation)
+CONTRAST, SATURATION = 1, 2  # their places there
+ORDERS = torch.tensor(list(permutations(range(3))))  # (6, 3)
+CACHE = 128 * 3 * 32 * 32  # values of the views that a CPU makes at once, so that they stay in its cache
+LARGE = 64  # px, from where a CPU goes image by image
 
 
 @dataclass(frozen=True)
@@ -62,60 +63,98 @@ def check_area(name: str, area: tuple[float, float]) -> None:
 
 
 class Draws(NamedTuple):
-    """The columns of what is drawn, each (n,). What is not to happen is drawn as what changes nothing."""
+    """What is drawn for n images. What is not to happen to one is drawn as what changes nothing."""
 
-    top: Tensor  # px
-    left: Tensor
-    height: Tensor
-    width: Tensor
-    flip: Tensor  # 0 or 1
-    angle: Tensor  # degrees
-    brightness: Tensor  # factors, 1 where there is no jitter
-    contrast: Tensor
-    saturation: Tensor
-    hue: Tensor  # share of the circle, 0 where there is no jitter
-    first: Tensor  # which of brightness 0, contrast 1, saturation 2, hue 3 comes first
-    second: Tensor
-    third: Tensor
-    fourth: Tensor
-    grey: Tensor  # 0 or 1
-    sigma: Tensor  # px, 0 where there is no blur
-    solarize: Tensor  # 0 or 1
+    box: Tensor  # top, left, height, width in px (n, 4)
+    flip: Tensor  # 0 or 1 (n,)
+    angle: Tensor  # degrees (n,)
+    factors: Tensor  # of brightness 0, contrast 1, saturation 2 (n, 3); 1 where there is no jitter
+    order: Tensor  # which of these comes first, second, third (n, 3)
+    hue: Tensor  # share of the circle, 0 where there is no jitter (n,)
+    turn: Tensor  # after how many of the three the hue is turned (n,)
+    grey: Tensor  # 0 or 1 (n,)
+    sigma: Tensor  # px, 0 where there is no blur (n,)
+    solarize: Tensor  # 0 or 1 (n,)
+
+    @classmethod
+    def of(cls, rows: Tensor) -> "Draws":
+        """From what `draw` made, (n, 17)."""
+        box, flip, angle, factors, order, *single = torch.split(rows, [4, 1, 1, 3, 3, 1, 1, 1, 1, 1], dim=1)
+        return cls(box, flip[:, 0], angle[:, 0], factors, order, *(column[:, 0] for column in single))
 
 
 def draw(n: int, height: int, width: int, p: ViewParams, generator: Generator) -> Tensor:
-    """float32 (n, 17): what is done to each of n images of this size, in the columns of `Draws`."""
-    top, left, crop_height, crop_width = random_boxes(n, height, width, p.area, p.aspect, generator).unbind(1)
-    flip = bernoulli(n, p.flip, generator)
-    angle = uniform(n, -p.rotation, p.rotation, generator)
+    """float32 (n, 17): what is done to each of n images of this size, a row each, in the columns of `Draws`."""
     jittered = bernoulli(n, p.jitter, generator)
-    factors = [uniform(n, max(0.0, 1 - s), 1 + s, generator) for s in p.strengths[:3]]
-    brightness, contrast, saturation = (torch.where(jittered, factor, 1.0) for factor in factors)
-    hue = uniform(n, -p.strengths[3], p.strengths[3], generator) * jittered
-    first, second, third, fourth = ORDERS[torch.randint(24, (n,), generator=generator)].unbind(1)
-    grey = bernoulli(n, p.grey, generator)
-    sigma = uniform(n, *p.sigma, generator) * bernoulli(n, p.blur, generator)
-    solarize = bernoulli(n, p.solarize, generator)
-    columns = Draws(
-        top, left, crop_height, crop_width, flip, angle, brightness, contrast, saturation, hue,
-        first, second, third, fourth, grey, sigma, solarize,
-    )  # fmt: skip
-    return torch.stack([column.float() for column in columns], dim=1)
+    factors = [uniform(n, max(0.0, 1 - strength), 1 + strength, generator) for strength in p.strengths[:3]]
+    drawn = Draws(
+        box=random_boxes(n, height, width, p.area, p.aspect, generator),
+        flip=bernoulli(n, p.flip, generator),
+        angle=uniform(n, -p.rotation, p.rotation, generator),
+        factors=torch.where(jittered[:, None], torch.stack(factors, dim=1), 1.0),
+        order=ORDERS[torch.randint(6, (n,), generator=generator)],
+        hue=uniform(n, -p.strengths[3], p.strengths[3], generator) * jittered,
+        turn=torch.randint(4, (n,), generator=generator),
+        grey=bernoulli(n, p.grey, generator),
+        sigma=uniform(n, *p.sigma, generator) * bernoulli(n, p.blur, generator),
+        solarize=bernoulli(n, p.solarize, generator),
+    )
+    return torch.column_stack(drawn).float()
+
+
+def augment_batch(images: Tensor, draws: Tensor, size: int, p: ViewParams) -> Tensor:
+    """All images at once: two products of matrices, the rest element by element."""
+    d = Draws.of(draws)
+    x = resized_crop(images.to(draws.dtype).div_(255), d.box, d.flip > 0, size, p.filter)
+    if p.rotation:
+        x = rotate(x, d.angle)
+    if p.jitter:
+        x = only((d.factors != 1).any(dim=1) | (d.hue != 0), jitter, x, d.factors, d.order, d.hue, d.turn)
+    if p.grey:
+        x = only(d.grey > 0, colour.greyed, x)
+    if p.blur:
+        x = only(d.sigma > 0, lambda x, sigma: gaussian_blur(x, sigma, p.blur_kernel, p.sigma[1]), x, d.sigma)
+    if p.solarize:
+        x = only(d.solarize > 0, colour.solarize, x)
+    return x
+
+
+def augment_image(image: Tensor, draws: Tensor, size: int, p: ViewParams) -> Tensor:
+    """One image (1, 3, H, W), resized as bytes, then step by step what was drawn (1, 17)."""
+    d = Draws.of(draws)
+    x = resized_crop_bytes(image, d.box, d.flip > 0, size, p.filter).to(draws.dtype).div_(255)
+    if p.rotation:
+        x = rotate(x, d.angle)
+    factors, order = d.factors[0].tolist(), d.order[0].tolist()
+    hue, turn, grey, sigma, solarize = (column.item() for column in (d.hue, d.turn, d.grey, d.sigma, d.solarize))
+    for place in range(4):
+        if place == turn and hue:
+            x = colour.hue(x, hue)
+        if place < 3 and (factor := factors[i := int(order[place])]) != 1:
+            x = BLENDS[i](x, factor)
+    if grey:
+        x = colour.greyed(x)
+    if sigma:
+        x = gaussian_blur(x, d.sigma, p.blur_kernel, p.sigma[1])
+    return colour.solarize(x) if solarize else x
 
 
 def augment(images: Tensor, draws: Tensor, size: int, p: ViewParams) -> Tensor:
     """uint8 (B, 3, H, W) and draws (B, 17) → views (B, 3, size, size) in [0, 1], in the type of the draws.
 
-    Compiled, or on a GPU, it is one graph over the whole batch, without a wait for the host: each operation is done to
-    all images and kept for those that it was drawn for. On a CPU it goes through pieces of the batch that stay in
-    cache, does an operation only to the images that it was drawn for and, where images are large and float32 is asked
-    for, resizes bytes (a grey level's rounding apart). What is fastest was measured by `benchmarks/views.py`.
+    Compiled, or on a GPU, the whole batch is one graph without a wait for the host: an operation is done to every image
+    and kept where it was drawn. Else, on a CPU, it is done only there, and what is at hand stays in cache: small images
+    go piece by piece, large ones one by one, resized as bytes, which rounds to grey levels (not in float64).
     """
     if whole(images):
-        return pieces(images, draws, size, p)
+        return augment_batch(images, draws, size, p)
+    if max(size, *images.shape[2:]) >= LARGE and draws.dtype == torch.float32:
+        return torch.cat(
+            [augment_image(i, d, size, p) for i, d in zip(torch.split(images, 1), torch.split(draws, 1), strict=True)]
+        )
     n = max(1, CACHE // (3 * size * size))
     return torch.cat(
-        [pieces(i, d, size, p) for i, d in zip(torch.split(images, n), torch.split(draws, n), strict=True)]
+        [augment_batch(i, d, size, p) for i, d in zip(torch.split(images, n), torch.split(draws, n), strict=True)]
     )
 
 
@@ -123,47 +162,32 @@ def whole(x: Tensor) -> bool:
     return torch.compiler.is_compiling() or x.device.type != "cpu"
 
 
-def pieces(images: Tensor, draws: Tensor, size: int, p: ViewParams) -> Tensor:
-    d = Draws(*draws.unbind(1))
-    boxes, flips = draws[:, :4], d.flip > 0
-    if not whole(images) and draws.dtype == torch.float32 and max(size, *images.shape[2:]) >= LARGE:
-        x = resized_crop_bytes(images, boxes, flips, size, p.filter).to(draws.dtype) / 255
-    else:
-        x = resized_crop(images.to(draws.dtype) / 255, boxes, flips, size, p.filter)
-    if p.rotation:
-        x = rotate(x, d.angle)
-    if p.jitter:
-        x = jitter(x, d, p)
-    if p.grey:
-        x = only(d.grey > 0, lambda x: colour.grey(x).expand(-1, 3, -1, -1), x)
-    if p.blur:
-        x = only(d.sigma > 0, lambda x, sigma: gaussian_blur(x, sigma, p.blur_kernel), x, d.sigma)
-    if p.solarize:
-        x = only(d.solarize > 0, colour.solarize, x)
-    return x
-
-
 def only(chosen: Tensor, operation: Callable[..., Tensor], x: Tensor, *parameters: Tensor) -> Tensor:
     """`operation(x, *parameters)` where `chosen` (B,), x elsewhere."""
     if whole(x):
-        return torch.where(chosen[:, None, None, None], operation(x, *parameters), x)
+        return torch.where(image_wise(chosen), operation(x, *parameters), x)
     index = chosen.nonzero()[:, 0]
     if len(index) == 0:
         return x
-    if len(index) == len(x):
-        return operation(x, *parameters)
-    return x.index_copy(0, index, operation(x[index], *(parameter[index] for parameter in parameters)))
+    some = operation(x.index_select(0, index), *(parameter.index_select(0, index) for parameter in parameters))
+    return x.index_copy_(0, index, some)
 
 
-def jitter(x: Tensor, d: Draws, p: ViewParams) -> Tensor:
-    """Brightness, contrast, saturation and hue, in each image's own order."""
-    factors = (d.brightness, d.contrast, d.saturation, d.hue)
-    for place in (d.first, d.second, d.third, d.fourth):
-        for i, (operation, factor) in enumerate(zip(JITTER, factors, strict=True)):
-            if p.strengths[i]:
-                chosen = (place == i) & (factor != (0.0 if i == 3 else 1.0))
-                x = only(chosen, operation, x, factor[:, None, None, None])
+def jitter(x: Tensor, factors: Tensor, order: Tensor, shift: Tensor, turn: Tensor) -> Tensor:
+    """Brightness, contrast and saturation by their factors (B, 3) in each image's own order (B, 3), and the hue by its
+    shift (B,) when `turn` (B,) of them are done."""
+    own = factors.gather(1, order.long())
+    pixel, mean = (1 - own) * (order == SATURATION), (1 - own) * (order == CONTRAST)
+    for place in range(4):
+        x = only(turn == place, colour.hue, x, image_wise(shift))
+        if place < 3:
+            x = colour.blend(x, *(image_wise(share[:, place]) for share in (own, pixel, mean)))
     return x
+
+
+def image_wise(values: Tensor) -> Tensor:
+    """(B,) → (B, 1, 1, 1)."""
+    return values[:, None, None, None]
 
 
 def view(images: Tensor, size: int, p: ViewParams, generator: Generator) -> Tensor:

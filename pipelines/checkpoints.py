@@ -43,7 +43,8 @@ class Checkpoints:
     """The scratch folder of one method's training. One process has it at a time (the stage's lock).
 
     identity: all that decides the numbers, by part: {"params": {…}, "data": digest, "code": {file: digest}, …}, as
-    JSON knows it. Call `load` once, before anything else.
+    JSON knows it. Once this is made, what the folder holds is whole and of this identity, the history as it was at the
+    newest checkpoint; what was not is set aside, and stderr says why. Raises StageError when the disk does not let it.
     """
 
     def __init__(self, name: str, identity: Mapping[str, Any]):
@@ -53,9 +54,13 @@ class Checkpoints:
         self.history = self.folder / "history.jsonl"
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         self.run = self.folder / f"run-{digest[:16]}"  # for the tracker: which of its runs is of this identity
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for place in (self.folder, *self.folder.parents):
-            sync(place)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for place in (self.folder, *self.folder.parents):
+                sync(place)
+            self.newest = self.settle()
+        except OSError as error:
+            raise StageError(f"{self.folder} cannot be read and written: {error.strerror}") from None
 
     def append(self, row: Mapping[str, float]) -> None:
         """A row of the history, on the disk when this returns. Raises StageError when the disk does not take it."""
@@ -93,6 +98,7 @@ class Checkpoints:
             temporary.rename(self.folder / name)
             sync(self.folder)
             self.point_to(name)
+            self.newest = name
             for old in self.steps()[:-KEPT]:
                 self.remove(self.folder / old)
         except OSError as error:
@@ -103,16 +109,22 @@ class Checkpoints:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def load(self) -> dict[str, Any] | None:
-        """The newest state that is whole and of this run, on the CPU, the history as it was then; None: from step 0.
+        """The state to go on from, on the CPU; None: from step 0."""
+        if not self.newest:
+            return None
+        self.say(f"going on from the checkpoint of step {number(self.newest)}")
+        file = self.folder / self.newest / "state.pt"
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+        return state
 
-        What cannot be used is set aside, and stderr says why.
-        """
+    def settle(self) -> str | None:
+        """The name of the newest usable checkpoint, and the folder as it was when that one was saved."""
         for leftover in self.folder.glob(".*"):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         before, newest = self.steps(), self.folder / "newest"
         if newest.exists() and (named := newest.read_text(errors="replace").strip()) not in before:
             self.say(f"the newest checkpoint should be {named!r}, which is not there")
-        name = self.usable() or (self.bring_back() and self.usable())
+        name = self.usable() or (self.usable() if self.bring_back() else None)
         for old in self.aside()[:-ASIDE]:
             self.remove(old)
         if not name:
@@ -122,12 +134,9 @@ class Checkpoints:
             if before:
                 self.say("no checkpoint is left; training starts from the beginning")
             return None
-        folder = self.folder / name
-        replace(self.history, lambda file: file.write((folder / "history.jsonl").read_bytes()))
+        replace(self.history, lambda file: file.write((self.folder / name / "history.jsonl").read_bytes()))
         self.point_to(name)
-        self.say(f"going on from the checkpoint of step {number(name)}")
-        state: dict[str, Any] = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
-        return state
+        return name
 
     def clear(self) -> None:
         """Remove what was of use to an unfinished run; what was set aside may be of one to go back to."""

@@ -37,7 +37,8 @@ class PrepareParams:
 class PretrainParams:
     precision: Literal["auto", "fp32", "bf16", "fp64"] = "auto"
     compile: Literal["auto", True, False] = "auto"  # auto: where the run is long enough to pay for it
-    sharded: bool = False  # over the processes of torchrun: FSDP2, for encoders too large for one GPU
+    processes: int = 1  # that share a batch, one a GPU of this machine; over many machines: torchrun
+    sharded: bool = False  # parameters over the processes (FSDP2), for encoders too large for one GPU
     shuffle: Literal["global", "shards"] = "global"  # "shards" for images that are more than memory holds
     log_every: int = 10  # steps
     checkpoint_minutes: float = 5.0
@@ -168,6 +169,7 @@ def cross_check(config: Config) -> None:
     positive = {
         "prepare.size": p.size,
         "pretrain.log_every": config.pretrain.log_every,
+        "pretrain.processes": config.pretrain.processes,
         "probe.draws": q.draws,
         "probe.C": q.C,
         "probe.neighbours": q.neighbours,

@@ -1,12 +1,19 @@
-"""One training in many processes, as torchrun starts them: `torchrun --nproc-per-node 8 -m pipelines.pretrain simclr`.
+"""One training in many processes: those of `pretrain.processes`, or torchrun's, over many machines.
 
-Alone, without torchrun, the same functions do the same for one process.
+In one process the same functions do the same.
 """
 
+import math
 import os
+import signal
+import socket
+import subprocess
 import sys
+import time
+import traceback
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, cast
 
 import torch
@@ -25,14 +32,77 @@ from models import parallel
 from models.methods import Method
 from models.vit import Block
 from pipelines import hardware
+from pipelines.stage import TRY_AGAIN
 
+GRACE = 30.0  # s that the other ranks have when one has failed
 State = dict[str, Any]
 Loss = Callable[[list[Tensor], float, bool], Tensor]  # views, progress, and whether the gradient is complete after it
 
 
+def launch(processes: int) -> int:
+    """This command again, once a rank, on this machine: what torchrun does, but SIGTERM's exit code comes through.
+
+    Ends when all have ended, or one has failed: its exit code.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(processes)}
+    command = [sys.executable, *sys.orig_argv[1:]]
+    with hardware.gpus(processes):
+        ranks = [
+            subprocess.Popen(command, env=os.environ | meeting | {"RANK": str(i), "LOCAL_RANK": str(i)})
+            for i in range(processes)
+        ]
+
+        def pass_on(*_: object) -> None:
+            for rank in ranks:
+                rank.terminate()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, pass_on)
+        ending = math.inf
+        while running := [rank for rank in ranks if rank.poll() is None]:
+            if any(rank.returncode not in (None, 0, TRY_AGAIN) for rank in ranks):
+                ending = min(ending, time.monotonic() + GRACE)
+                for rank in running:
+                    rank.terminate() if time.monotonic() < ending else rank.kill()
+            with suppress(subprocess.TimeoutExpired):
+                running[0].wait(1)
+    return next((rank.returncode for rank in ranks if rank.returncode), 0)
+
+
+def to_the_end(work: Callable[[], None]) -> None:
+    """Do the work of a process, and as one of several leave at once when it is done.
+
+    At the interpreter's own end gloo's threads wait for its lock, and it for them: for ever, if luck is bad.
+    """
+    if not started():
+        return work()
+    code: Any = 1
+    try:
+        work()
+        code = 0
+    except SystemExit as error:
+        code = error.code
+    except BaseException:
+        traceback.print_exc()
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code or 0)
+
+
+def size(processes: int) -> int:
+    """Processes that share a batch: `pretrain.processes`, unless torchrun says how many."""
+    return int(os.environ["WORLD_SIZE"]) if started() else processes
+
+
 def started() -> bool:
-    """Whether torchrun started this process."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
+    """Whether this process is one of several, or of one that torchrun started."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def first() -> bool:
@@ -86,7 +156,8 @@ def spread(method: Method, sharded: bool) -> Loss:
             return method.loss(views, progress)
 
         return loss_of_shards
-    replica = DistributedDataParallel(_Loss(method), broadcast_buffers=False)
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # the new name is not in torch 2.11
+        replica = DistributedDataParallel(_Loss(method), broadcast_buffers=False)
 
     def loss_of_replica(views: list[Tensor], progress: float, complete: bool) -> Tensor:
         replica.require_backward_grad_sync = complete

@@ -1,12 +1,13 @@
 """What the machine has: the device, the precision and the memory layout that suit it."""
 
+import ctypes
 import fcntl
 import os
 import shutil
 import sys
 import sysconfig
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import gettempdir
@@ -23,10 +24,10 @@ from models.resnet import ResNet
 from models.vit import Block
 from pipelines.config import PretrainParams
 from pipelines.cost import flops
+from pipelines.stage import StageError
 
 # FLOPs of a run above which compiling is made up for by its speed: on a CPU 20 to 60 s buy 4 to 14 %.
 PAYS = {"cpu": 1e14, "cuda": 6e16}
-SMALL = 96  # px, up to where on a CPU compiling the views pays: 2.3 times as fast at 32 px, 1.1 at 96, 0.6 at 224
 WIDE = 192  # dimensions of a ViT, from where on a CPU bf16 pays
 
 
@@ -37,14 +38,29 @@ def device() -> Iterator[torch.device]:
         yield torch.device("cpu")
         return
     with ExitStack() as stack:
-        paths = [Path(gettempdir(), f"encoder-foundry-gpu-{i}.lock") for i in range(torch.cuda.device_count())]
-        locks = [stack.enter_context(path.open("w")).fileno() for path in paths]
+        locks = [stack.enter_context(gpu_lock(i).open("w")).fileno() for i in range(torch.cuda.device_count())]
         chosen = next((i for i, lock in enumerate(locks) if taken(lock)), None)
         if chosen is None:
             chosen = 0
             fcntl.flock(locks[0], fcntl.LOCK_EX)
         torch.cuda.set_device(chosen)  # events and kernels go where the process is
         yield torch.device("cuda", chosen)
+
+
+@contextmanager
+def gpus(n: int) -> Iterator[None]:
+    """The first n GPUs to ourselves, where there are any. Raises StageError when there are fewer."""
+    found = torch.cuda.device_count()
+    if 0 < found < n:
+        raise StageError(f"pretrain.processes is {n}; allowed: 1 to {found}, the GPUs of this machine")
+    with ExitStack() as stack:
+        for i in range(min(n, found)):
+            fcntl.flock(stack.enter_context(gpu_lock(i).open("w")), fcntl.LOCK_EX)
+        yield
+
+
+def gpu_lock(i: int) -> Path:
+    return Path(gettempdir(), f"encoder-foundry-gpu-{i}.lock")
 
 
 def taken(descriptor: int) -> bool:
@@ -81,13 +97,18 @@ def settle(
     parallel.synchronise(method, device)
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
+    else:
+        keep_freed_memory()
     if pays if how.compile == "auto" else how.compile:
-        compile_parts(method, views=device.type == "cuda" or size <= SMALL)
+        compile_parts(method, views=device.type == "cuda")
     return setting
 
 
 def compile_parts(method: Method, views: bool) -> None:
-    """The views, residual networks whole, transformers block by block: one small graph that every block shares."""
+    """Residual networks whole, transformers block by block: one small graph that every block shares.
+
+    views: those as well, which pays on a GPU; on a CPU they are faster as they are, piece by piece in its cache.
+    """
     needed = {
         "a C++ compiler (g++)": shutil.which(os.environ.get("CXX", "g++")),
         "Python's headers (python3-dev)": Path(sysconfig.get_path("include"), "Python.h").exists(),
@@ -100,6 +121,14 @@ def compile_parts(method: Method, views: bool) -> None:
     for module in cast(nn.Module, method).modules():
         if isinstance(module, ResNet | Block | Head):
             module.compile(dynamic=False)
+
+
+def keep_freed_memory() -> None:
+    """glibc gives large blocks back, and each step faults them in anew: 50,000 times in one of a ResNet-18."""
+    with suppress(OSError, AttributeError):  # elsewhere than on glibc
+        libc = ctypes.CDLL(None)
+        libc.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
 def smallest_view(params: MethodParams, size: int) -> int:

@@ -14,14 +14,18 @@ class LiveRun:
     """A run that can be watched while it trains. Without MLflow, or when the store fails, training goes on alone."""
 
     def __init__(self, dataset: str, name: str, remembered: Path):
-        """remembered: the file that keeps the run's id, so that a resumed training goes on in the same run."""
-        self.id = ""
+        """remembered: the file that keeps the run's id, so that a resumed training goes on in the same run.
+
+        The rows are those that the training appends to history.jsonl beside it; before the first one, that file may
+        be another training's.
+        """
+        self.id, self.name, self.history = "", name, remembered.with_name("history.jsonl")
         self.pending: list[Row] = []
         self.flushed = time.monotonic()
         known = remembered.read_text() if remembered.exists() else None
         try:
             self.client = tracking.connect()
-            self.id = tracking.ensure_run(self.client, dataset, name, known, remembered.with_name("history.jsonl"))
+            self.id = tracking.ensure_run(self.client, dataset, name, known)
             self.logged = tracking.logged_steps(self.client, self.id)
             remembered.write_text(self.id)
         except ImportError:
@@ -37,8 +41,10 @@ class LiveRun:
     def close(self) -> None:
         """Send what is pending."""
         rows, self.pending = self.pending, []
-        if self.id:
+        if self.id and rows:
             try:
+                digest = tracking.training_digest(self.name, self.history)
+                self.client.set_tag(self.id, tracking.DIGEST, digest)
                 tracking.log_rows(self.client, self.id, (row for row in rows if row["step"] not in self.logged))
             except Exception as error:
                 self.give_up(error)

@@ -1,6 +1,7 @@
 """Stage pretrain@<method>: data/prepared → artifacts/<method>/checkpoint.pt, history.jsonl.
 
-On many GPUs: `torchrun --nproc-per-node 8 -m pipelines.pretrain simclr`; the batch is the same, in as many parts.
+On many GPUs of a machine: `pretrain.processes`; of many machines: `torchrun … -m pipelines.pretrain simclr` on each.
+The batch is the same, in as many parts.
 """
 
 import math
@@ -9,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -27,24 +29,30 @@ from pipelines.durable import write_atomically
 from pipelines.feed import Feed, Inputs
 from pipelines.live import LiveRun
 from pipelines.meter import Meter, Row
-from pipelines.stage import StageError
-
-TRY_AGAIN = 75  # EX_TEMPFAIL: stopped by SIGTERM with a checkpoint; the same command goes on from there
+from pipelines.stage import TRY_AGAIN, StageError
 
 
 def main(name: str) -> None:
     c = config.load()
-    params = c.method(name)
     prepared = Prepared(stage.PREPARED)
+    check_batch(name, c.method(name), len(prepared.rows("train")), distributed.size(c.pretrain.processes))
+    if c.pretrain.processes > 1 and not distributed.started():
+        sys.exit(distributed.launch(c.pretrain.processes))
+    with stage.locked(f"pretrain@{name}") if distributed.first() else nullcontext():
+        pretrain(name, c, prepared)
+
+
+def pretrain(name: str, c: Config, prepared: Prepared) -> None:
+    """In this process, alone or as one of several."""
+    params = c.method(name)
     m = prepared.manifest
     with distributed.joined() as device:
-        check_batch(name, params, len(prepared.rows("train")))
         batches = Batches(prepared, prepared.rows("train"), params.batch_size, c.seed, shuffle=c.pretrain.shuffle)
         method = methods.build(name, params, m.preprocess.size, m.mean, m.std, c.seed)
         started_from = init.init_digest(params)
         for said in (batches.advice(), init.apply(method, params, name)):
-            if said and distributed.first():
-                print(f"pretrain@{name}: {said}", file=sys.stderr)
+            if said:
+                print(said)
         saves = live = None
         if distributed.first():
             saves = Checkpoints(name, identity(name, c, m.digest, started_from))
@@ -75,9 +83,9 @@ def main(name: str) -> None:
         saves.clear()
 
 
-def check_batch(name: str, params: MethodParams, images: int) -> None:
+def check_batch(name: str, params: MethodParams, images: int, processes: int) -> None:
     """Raises StageError where the batch size fits neither the data set nor the number of processes."""
-    b, parts = params.batch_size, parallel.world() * params.accumulate
+    b, parts = params.batch_size, processes * params.accumulate
     if not 2 <= b <= images:
         raise StageError(f"{name}.batch_size is {b}, the train split has {images} images; allowed: 2 to {images}")
     if b % parts:
@@ -209,4 +217,4 @@ class Stop:
 
 
 if __name__ == "__main__":
-    stage.run(f"pretrain@{sys.argv[1]}", lambda: main(sys.argv[1]), alone=distributed.first())
+    distributed.to_the_end(lambda: stage.run(f"pretrain@{sys.argv[1]}", lambda: main(sys.argv[1]), alone=False))

@@ -39,8 +39,8 @@ def main(name: str) -> None:
     found = tracking.versions(client, model, "encoder_digest", digest)
     if found:
         version = found[0]
-        again = tracking.find_run(client, c.dataset, name, stage.artifact(name, "history.jsonl"))
-        for run_id in {checkpoint["run_id"], again}:  # the same training, done again, here or elsewhere
+        again = tracking.find_runs(client, c.dataset, name, stage.artifact(name, "history.jsonl"))
+        for run_id in {checkpoint["run_id"], *again}:  # the same training, done again, here or elsewhere
             tracking.drop_run(client, run_id, unless=version.run_id)
     else:
         run_id = log_run(client, c, name, checkpoint["run_id"], metrics)

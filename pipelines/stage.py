@@ -15,6 +15,7 @@ RAW = Path("data/raw")
 PREPARED = Path("data/prepared")
 SCRATCH = Path(".scratch")  # checkpoints of unfinished runs, locks; git-ignored, outside DVC's outs
 PROMOTED = Path("artifacts/promoted.json")
+TRY_AGAIN = 75  # EX_TEMPFAIL: a training was stopped with a checkpoint; the same command goes on from there
 
 
 class StageError(Exception):
@@ -29,7 +30,7 @@ def artifact(method: str, name: str) -> Path:
 def run(name: str, work: Callable[[], None], alone: bool = True) -> None:
     """Do a stage's work alone, die with the parent, and turn what people can mend into a sentence and exit code 1.
 
-    alone: wait while another process is at it; not asked of those that work on it together.
+    alone: wait while another process is at it; not where the work itself sees to that.
     """
     die_with_parent()
     try:

@@ -62,8 +62,8 @@ def finished(client: "MlflowClient", name: str) -> str:
 
 def unfinished(client: "MlflowClient", name: str, history: Path) -> str:
     """The same for a training that has not ended; its run is the one that it remembers, if this store has it."""
-    remembered = history.with_name("run_id")
-    known = remembered.read_text() if remembered.exists() else None
+    remembered = sorted(history.parent.glob("run-*"), key=lambda path: path.stat().st_mtime)
+    known = remembered[-1].read_text() if remembered else None
     return replay(client, tracking.ensure_run(client, config.load().dataset, name, known, history), history)
 
 

@@ -80,15 +80,18 @@ def training_digest(name: str, history: Path) -> str:
     return hashlib.sha256(json.dumps([name, rows[0]], sort_keys=True).encode()).hexdigest() if rows else ""
 
 
-def find_run(client: "MlflowClient", dataset: str, name: str, history: Path) -> str:
-    """The id of the run that has the digest of this training; empty where there is none."""
+def find_runs(client: "MlflowClient", dataset: str, name: str, history: Path) -> list[str]:
+    """The ids of the runs that have the digest of this training."""
     digest, where = training_digest(name, history), experiment(client, dataset)
-    found = client.search_runs([where], f"tags.{DIGEST} = '{digest}'", max_results=1) if digest else []
-    return str(found[0].info.run_id) if found else ""
+    found = client.search_runs([where], f"tags.{DIGEST} = '{digest}'") if digest else []
+    return [str(run.info.run_id) for run in found]
 
 
-def ensure_run(client: "MlflowClient", dataset: str, name: str, run_id: str | None, history: Path) -> str:
-    """The run of this id if the store has it, else the one of this training, else a new one of that name."""
+def ensure_run(client: "MlflowClient", dataset: str, name: str, run_id: str | None, history: Path | None = None) -> str:
+    """The run of this id if the store has it, else the one of this history's training, else a new one of that name.
+
+    A training has one run: another one with its digest (synced when it was not yet ended, say) is deleted.
+    """
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
     run = ""
@@ -96,11 +99,14 @@ def ensure_run(client: "MlflowClient", dataset: str, name: str, run_id: str | No
         with suppress(MlflowException):  # another store than the one the run was written to
             info = client.get_run(run_id).info
             run = str(info.run_id) if info.lifecycle_stage == "active" else ""
-    run = run or find_run(client, dataset, name, history)
+    same = find_runs(client, dataset, name, history) if history else []
+    run = run or next(iter(same), "")
     if not run:
         run = str(client.create_run(experiment(client, dataset), run_name=name, tags={"method": name}).info.run_id)
-    if digest := training_digest(name, history):
+    if history and (digest := training_digest(name, history)):
         client.set_tag(run, DIGEST, digest)
+    for other in same:
+        drop_run(client, other, unless=run)
     return run
 
 

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Generator, Tensor
 
 from models.encoder import Encoder, build
@@ -41,6 +44,17 @@ def noise_images(n: int, size: int, seed: int = 0) -> Tensor:
 def views_of(method: Method, images: Tensor, generator: Generator) -> list[Tensor]:
     """Views by what the generator draws."""
     return method.views(images, method.draw(len(images), images.shape[2], images.shape[3], generator))
+
+
+def pillow(image: Tensor) -> Image.Image:
+    """uint8 (3, H, W) → RGB."""
+    return Image.fromarray(image.permute(1, 2, 0).numpy())
+
+
+def tensor(image: Image.Image) -> Tensor:
+    """RGB or L → (3 or 1, H, W) in [0, 1]."""
+    pixels: NDArray[np.uint8] = np.array(image).reshape(image.height, image.width, -1)
+    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
 
 
 def small(params: ResNetParams | ViTParams, image_size: int = 16) -> Encoder:

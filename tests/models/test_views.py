@@ -1,165 +1,56 @@
-"""Resampling and colour against Pillow, colorsys and slow loops; what is drawn, against its law."""
+"""What is drawn, against its law; and what is made of it, whichever way it goes, against one image after the other."""
 
-import colorsys
 import math
-from collections.abc import Callable
+from itertools import permutations
 
-import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from PIL import Image, ImageEnhance, ImageOps
 from torch import Generator, Tensor
 
-from models.blur import gaussian_blur
-from models.colour import brightness, contrast, grey, hue, saturation
-from models.resample import Filter, interpolation, products, resized_crop, rotate
-from models.views import Draws, ViewParams, draw, random_boxes, view
+from models import colour, views
+from models.blur import BlurKernel, gaussian_blur
+from models.resample import rotate
+from models.views import Draws, ViewParams, augment, draw, random_boxes, view
 from tests.models.conftest import noise_images
 
-RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-BOXES = [(0, 0, 23, 31), (3, 5, 14, 17), (9, 0, 14, 8), (22, 30, 1, 1), (4, 4, 5, 27)]  # top, left, height, width
 WHOLE = ViewParams(area=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0)  # leaves a square image as it is
-
-
-Colour = Callable[[Tensor, Tensor], Tensor]
-
-
-def pillow(image: Tensor) -> Image.Image:
-    """uint8 (3, H, W) → RGB."""
-    return Image.fromarray(image.permute(1, 2, 0).numpy())
-
-
-def tensor(image: Image.Image) -> Tensor:
-    """RGB or L → (3 or 1, H, W) in [0, 1]."""
-    pixels: NDArray[np.uint8] = np.array(image).reshape(image.height, image.width, -1)
-    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
-
-
-def crop(image: Tensor, box: tuple[int, int, int, int], size: int, kernel: Filter) -> Tensor:
-    """Float (3, H, W) → (3, size, size)."""
-    return resized_crop(image[None], torch.tensor([box]).float(), torch.tensor([False]), size, kernel)[0]
-
-
-@pytest.mark.parametrize("size", [32, 224])
-def test_half_precision_is_less_than_half_a_grey_level_off(size: int) -> None:
-    """What a GPU does for its speed, done here: crops of noise, whose contrasts are the strongest there are."""
-    law, generator = ViewParams(area=(0.08, 1.0)), Generator().manual_seed(0)
-    x = torch.rand(32, 3, size, size, generator=generator).round()
-    top, left, height, width = draw(32, size, size, law, generator)[:, :4].unbind(1)
-    rows, columns = (interpolation(a, n, size, size, law.filter) for a, n in ((top, height), (left, width)))
-    off = products(x.half(), rows.half(), columns.half()).float() - products(x, rows, columns)
-    assert off.abs().max() < 0.5 / 255
-
-
-@pytest.mark.parametrize("size", [7, 16, 40])
-@pytest.mark.parametrize("kernel", ["bilinear", "bicubic"])
-@pytest.mark.parametrize("box", BOXES)
-def test_resized_crop_is_pillows_in_floats(box: tuple[int, int, int, int], kernel: Filter, size: int) -> None:
-    top, left, height, width = box
-    image = torch.rand(3, 23, 31, generator=torch.Generator().manual_seed(0))
-    planes = [Image.fromarray(plane).crop((left, top, left + width, top + height)) for plane in image.numpy()]
-    expected = np.stack([np.array(plane.resize((size, size), RESAMPLE[kernel])) for plane in planes])
-    torch.testing.assert_close(
-        crop(image, box, size, kernel), torch.from_numpy(expected).clamp(0, 1), rtol=0, atol=5e-6
-    )
-
-
-@pytest.mark.parametrize("size", [7, 40])
-@pytest.mark.parametrize("kernel", ["bilinear", "bicubic"])
-@pytest.mark.parametrize("box", BOXES)
-def test_resized_crop_is_pillows_to_a_grey_level(box: tuple[int, int, int, int], kernel: Filter, size: int) -> None:
-    top, left, height, width = box
-    image = (noise_images(1, 31)[0, :, :23] // 4 + 96).byte()  # far from 0 and 255, where Pillow clips between passes
-    expected = pillow(image).crop((left, top, left + width, top + height)).resize((size, size), RESAMPLE[kernel])
-    rounding = 0.5 + 0.5 * {"bilinear": 1.0, "bicubic": 1.25}[kernel]  # rounded twice, the first spread by the kernel
-    ours = crop(image.float() / 255, box, size, kernel)
-    torch.testing.assert_close(ours, tensor(expected), rtol=0, atol=(rounding + 0.01) / 255)
-
-
-@pytest.mark.parametrize("kernel", ["bilinear", "bicubic"])
-def test_whole_image_at_its_size_is_itself(kernel: Filter) -> None:
-    image = noise_images(1, 24)[0].float() / 255
-    assert torch.equal(crop(image, (0, 0, 24, 24), 24, kernel), image)
-
-
-def test_each_image_has_its_own_box_and_flip() -> None:
-    images = noise_images(3, 24).float() / 255
-    boxes = [(0, 0, 24, 24), (2, 3, 10, 12), (5, 1, 7, 20)]
-    views = resized_crop(images, torch.tensor(boxes).float(), torch.tensor([True, False, True]), 16, "bicubic")
-    for i, (box, flipped) in enumerate(zip(boxes, (True, False, True), strict=True)):
-        alone = crop(images[i], box, 16, "bicubic")
-        torch.testing.assert_close(views[i], alone.flip(2) if flipped else alone)
-
-
-@pytest.mark.parametrize("factor", [0.0, 0.2, 1.0, 1.8])
-@pytest.mark.parametrize(
-    ("ours", "theirs"),
-    [(brightness, ImageEnhance.Brightness), (contrast, ImageEnhance.Contrast), (saturation, ImageEnhance.Color)],
+FULL = ViewParams(
+    area=(0.2, 1.0), rotation=20.0, jitter=0.8, strengths=(0.8, 0.8, 0.8, 0.2), grey=0.2, blur=0.5, solarize=0.2
 )
-def test_colour_is_pillows(ours: Colour, theirs: type[ImageEnhance.Brightness], factor: float) -> None:
-    image = noise_images(1, 24)
-    expected = tensor(theirs(pillow(image[0])).enhance(factor))
-    # Pillow rounds the grey it blends with, then cuts off the fraction.
-    torch.testing.assert_close(
-        ours(image.float() / 255, torch.tensor(factor).view(1, 1, 1, 1))[0], expected, rtol=0, atol=1.6 / 255
-    )
+SIZES = [16, 72]  # a CPU's two ways: pieces of the batch, image by image
 
 
-def test_grey_is_pillows() -> None:
-    image = noise_images(1, 64)
-    torch.testing.assert_close(
-        grey(image.float() / 255)[0], tensor(pillow(image[0]).convert("L")), rtol=0, atol=0.51 / 255
-    )
+def law(**changes: object) -> ViewParams:
+    return ViewParams(**(vars(WHOLE) | changes))
 
 
-@pytest.mark.parametrize("shift", [-0.5, -0.2, 0.0, 0.1, 0.5])
-def test_hue_is_colorsys(shift: float) -> None:
-    pixels = noise_images(1, 16).float() / 255
-    pixels[0, :, 0, 0] = 0.3  # a grey one, whose hue is not defined
-    expected = []
-    for r, g, b in pixels[0].flatten(1).T.tolist():
-        h, s, v = colorsys.rgb_to_hsv(r, g, b)
-        expected.append(colorsys.hsv_to_rgb((h + shift) % 1, s, v))
-    turned = hue(pixels, torch.tensor(shift).view(1, 1, 1, 1))[0].flatten(1).T
-    torch.testing.assert_close(turned, torch.tensor(expected), rtol=0, atol=1e-5)
+def rows(n: int, size: int, **columns: object) -> Tensor:
+    """Draws that change nothing, but for these columns."""
+    drawn = Draws.of(draw(n, size, size, WHOLE, torch.Generator().manual_seed(0)))
+    changed = {name: torch.as_tensor(value).float().expand_as(getattr(drawn, name)) for name, value in columns.items()}
+    return torch.column_stack(drawn._replace(**changed))
 
 
-def test_neutral_jitter_changes_nothing() -> None:
-    images = noise_images(2, 16).float() / 255
-    for operation, neutral in ((brightness, 1.0), (contrast, 1.0), (saturation, 1.0), (hue, 0.0)):
-        torch.testing.assert_close(operation(images, torch.tensor(neutral).view(1, 1, 1, 1)), images, rtol=0, atol=1e-6)
+def is_uniform(draws: Tensor, low: float, high: float) -> bool:
+    """Kolmogorov–Smirnov, at the 99.9 % point."""
+    ranked = ((draws - low) / (high - low)).sort().values
+    n = len(ranked)
+    inside = bool((ranked >= -1e-5).all() and (ranked <= 1 + 1e-5).all())
+    return inside and bool((ranked - (torch.arange(n) + 0.5) / n).abs().max() < 1.95 / math.sqrt(n))
 
 
-def test_blur_is_a_slow_loop() -> None:
-    images, sigmas, radius = torch.rand(3, 3, 40, 40, generator=torch.Generator().manual_seed(0)), (0.3, 1.0, 2.0), 2
-    blurred = gaussian_blur(images, torch.tensor(sigmas), "tenth")
-    for image, sigma, ours in zip(images.numpy(), sigmas, blurred, strict=True):
-        kernel = np.array([math.exp(-0.5 * (k / sigma) ** 2) for k in range(-radius, radius + 1)])
-        window = np.outer(kernel, kernel) / kernel.sum() ** 2
-        padded = np.pad(image, ((0, 0), (radius, radius), (radius, radius)))
-        expected = np.empty_like(image)
-        for i in range(40):
-            for j in range(40):
-                expected[:, i, j] = (padded[:, i : i + 5, j : j + 5] * window).sum(axis=(1, 2))
-        torch.testing.assert_close(ours, torch.from_numpy(expected), rtol=0, atol=1e-6)
+# Draws
 
 
-def test_rotation_is_counter_clockwise() -> None:
-    images = noise_images(4, 16).float() / 255
-    turned = rotate(images, torch.tensor([0.0, 90.0, 180.0, -90.0]))
-    for i, quarters in enumerate((0, 1, 2, -1)):
-        torch.testing.assert_close(turned[i], torch.rot90(images[i], quarters, (1, 2)), rtol=0, atol=1e-5)
-    slanted = rotate(torch.ones(1, 3, 16, 16), torch.tensor([45.0]))[0, 0]
-    assert slanted[0, 0] == 0
-    assert slanted[8, 8] == pytest.approx(1)
-
-
-def test_solarize_is_pillows() -> None:
-    images = noise_images(4, 32)
-    ours = view(images, 32, ViewParams(**(vars(WHOLE) | {"solarize": 1.0})), torch.Generator())
-    expected = torch.stack([tensor(ImageOps.solarize(pillow(image))) for image in images])
-    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-6)
+def test_a_row_an_image() -> None:
+    draws = draw(5, 20, 30, FULL, torch.Generator().manual_seed(0))
+    assert draws.shape == (5, 17)
+    assert draws.dtype == torch.float32
+    columns = Draws.of(draws)
+    assert torch.equal(torch.column_stack(columns), draws)
+    assert columns.box.shape == (5, 4)
+    assert columns.factors.shape == columns.order.shape == (5, 3)
+    assert all(columns[i].shape == (5,) for i in (1, 2, 5, 6, 7, 8, 9))
 
 
 def test_boxes_are_inside_and_in_range(generator: Generator) -> None:
@@ -181,16 +72,11 @@ def test_boxes_are_inside_and_in_range(generator: Generator) -> None:
 def test_area_log_aspect_and_place_are_uniform(generator: Generator) -> None:
     n, side = 4000, 1000
     top, left, height, width = random_boxes(n, side, side, (0.1, 0.3), (0.5, 2.0), generator).unbind(1)
-    span = 2 * math.log(2)
-    for draws in (
-        (height * width / side**2 - 0.1) / 0.2,
-        (width / height).log() / span + 0.5,
-        top / (side - height),
-        left / (side - width),
-    ):
-        ranked = draws.sort().values.clamp(0, 1)
-        distance = (ranked - (torch.arange(n) + 0.5) / n).abs().max()  # Kolmogorov–Smirnov
-        assert distance < 1.95 / math.sqrt(n)  # its 99.9 % point
+    span = math.log(2)
+    assert is_uniform((height * width / side**2).clamp(0.1, 0.3), 0.1, 0.3)
+    assert is_uniform((width / height).log().clamp(-span, span), -span, span)
+    assert is_uniform(top / (side - height), 0, 1)
+    assert is_uniform(left / (side - width), 0, 1)
 
 
 @pytest.mark.parametrize(
@@ -204,48 +90,45 @@ def test_where_no_box_fits_the_central_one_is_taken(
     assert torch.equal(boxes, torch.tensor(box).float().expand(50, 4))
 
 
-def test_what_is_never_or_always_done(generator: Generator) -> None:
-    images = noise_images(8, 16)
-    x = images.float() / 255
-    assert torch.equal(view(images, 16, WHOLE, generator), x)
-    assert torch.equal(view(images, 16, ViewParams(**(vars(WHOLE) | {"flip": 1.0})), generator), x.flip(3))
-    always_grey = view(images, 16, ViewParams(**(vars(WHOLE) | {"grey": 1.0})), generator)
-    torch.testing.assert_close(always_grey, grey(x).expand(-1, 3, -1, -1))
-    blurred = view(images, 16, ViewParams(**(vars(WHOLE) | {"blur": 1.0, "sigma": (1.0, 1.0)})), generator)
-    torch.testing.assert_close(blurred, gaussian_blur(x, torch.ones(8), "tenth"))
+def test_factors_shifts_angles_and_sigmas_are_uniform(generator: Generator) -> None:
+    p = law(jitter=1.0, strengths=(0.4, 0.8, 1.5, 0.1), rotation=15.0, blur=1.0, sigma=(0.1, 2.0))
+    d = Draws.of(draw(4000, 8, 8, p, generator))
+    assert is_uniform(d.factors[:, 0], 0.6, 1.4)
+    assert is_uniform(d.factors[:, 1], 0.2, 1.8)
+    assert is_uniform(d.factors[:, 2], 0.0, 2.5)  # never below 0
+    assert is_uniform(d.hue, -0.1, 0.1)
+    assert is_uniform(d.angle, -15, 15)
+    assert is_uniform(d.sigma, 0.1, 2.0)
+    together = torch.column_stack(
+        [d.factors, d.hue, d.angle, d.sigma, d.order[:, 0], d.turn, d.flip + torch.rand(4000)]
+    )
+    assert (torch.corrcoef(together.T) - torch.eye(9)).abs().max() < 4.5 / math.sqrt(4000)  # independent
+
+
+def test_all_24_orders_are_as_frequent(generator: Generator) -> None:
+    d = Draws.of(draw(24_000, 8, 8, FULL, generator))
+    code = (d.order @ torch.tensor([100.0, 10.0, 1.0]) * 10 + d.turn).int()
+    orders, counts = torch.unique(code, return_counts=True)
+    assert len(orders) == 24
+    assert ((counts - 1000) ** 2 / 1000).sum() < 49.7  # χ², 23 degrees of freedom, 99.9 %
+    assert (d.order.sort(dim=1).values == torch.arange(3)).all()
 
 
 @pytest.mark.parametrize("name", ["flip", "jitter", "grey", "blur", "solarize"])
 def test_a_probability_is_the_share_of_images(name: str, generator: Generator) -> None:
-    images = noise_images(1, 8).expand(1000, -1, -1, -1)
-    law = {"strengths": (0.4, 0.4, 0.4, 0.1), "sigma": (1.0, 2.0), name: 0.3}
-    views = view(images, 8, ViewParams(**(vars(WHOLE) | law)), generator)
-    changed = (views - images.float() / 255).abs().amax(dim=(1, 2, 3)) > 1e-4
-    assert changed.float().mean().item() == pytest.approx(0.3, abs=4 * math.sqrt(0.3 * 0.7 / 1000))
-
-
-FULL = ViewParams(
-    area=(0.2, 1.0), rotation=20.0, jitter=0.8, strengths=(0.8, 0.8, 0.8, 0.2), grey=0.2, blur=0.5, solarize=0.2
-)
-
-
-def test_each_image_gets_its_own_view(generator: Generator) -> None:
-    views = view(noise_images(1, 32).expand(16, -1, -1, -1), 16, FULL, generator)
-    assert views.shape == (16, 3, 16, 16)
-    assert views.dtype == torch.float32
-    assert views.min() >= 0
-    assert views.max() <= 1
-    distances = torch.cdist(views.flatten(1), views.flatten(1)) + torch.eye(16)
-    assert distances.min() > 0.1
-
-
-def test_jitter_draws_a_factor_an_image(generator: Generator) -> None:
-    law = ViewParams(**(vars(WHOLE) | {"jitter": 1.0, "strengths": (0.4, 0.0, 0.0, 0.0)}))
-    factors = Draws(*draw(500, 2, 2, law, generator).unbind(1)).brightness
-    assert factors.min() >= 0.6
-    assert factors.max() <= 1.4
-    ranked = ((factors - 0.6) / 0.8).sort().values
-    assert (ranked - (torch.arange(500) + 0.5) / 500).abs().max() < 1.95 / math.sqrt(500)
+    d = Draws.of(draw(4000, 8, 8, law(**{"strengths": (0.4, 0.4, 0.4, 0.1), name: 0.3}), generator))
+    done = {
+        "flip": d.flip > 0,
+        "jitter": (d.factors != 1).all(dim=1) & (d.hue != 0),
+        "grey": d.grey > 0,
+        "blur": d.sigma > 0,
+        "solarize": d.solarize > 0,
+    }
+    if name == "jitter":
+        assert torch.equal(done["jitter"], (d.factors != 1).any(dim=1) | (d.hue != 0))  # all four, or none
+    for each, chosen in done.items():
+        share = chosen.float().mean().item()
+        assert share == (pytest.approx(0.3, abs=4 * math.sqrt(0.3 * 0.7 / 4000)) if each == name else 0)
 
 
 def test_the_generator_decides_and_nothing_else() -> None:
@@ -254,6 +137,127 @@ def test_the_generator_decides_and_nothing_else() -> None:
     assert torch.equal(same, again)
     assert not torch.equal(same, other)
     assert torch.equal(torch.get_rng_state(), state)
+
+
+# Views
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_each_operation_with_known_parameters(size: int) -> None:
+    images = noise_images(3, size)
+    x = images.float() / 255
+    everything = law(jitter=1.0, strengths=(0.8,) * 3 + (0.2,), grey=1.0, blur=1.0, solarize=1.0)
+    pillow = law(blur=1.0, blur_kernel="pillow")
+    sigma = torch.tensor([0.5, 1.0, 2.0])
+    tenth, boxes = (gaussian_blur(x, sigma, kernel) for kernel in ("tenth", "pillow"))
+    for p, columns, expected in (
+        (WHOLE, {"flip": 1}, x.flip(3)),
+        (everything, {}, x),
+        (law(rotation=20.0), {"angle": 10.0}, rotate(x, torch.tensor([10.0] * 3))),
+        (everything, {"factors": [1.5, 1.0, 1.0]}, colour.brightness(x, 1.5)),
+        (everything, {"factors": [1.0, 1.5, 1.0]}, colour.contrast(x, 1.5)),
+        (everything, {"factors": [1.0, 1.0, 1.5]}, colour.saturation(x, 1.5)),
+        (everything, {"hue": 0.1}, colour.hue(x, 0.1)),
+        (everything, {"grey": 1}, colour.greyed(x)),
+        (everything, {"sigma": sigma}, tenth),
+        (pillow, {"sigma": sigma}, boxes),
+        (everything, {"solarize": 1}, colour.solarize(x)),
+        (everything, {"grey": torch.tensor([0, 1, 0])}, torch.stack([x[0], colour.greyed(x)[1], x[2]])),
+    ):
+        ours = augment(images, rows(3, size, **columns), size, p)
+        torch.testing.assert_close(ours, expected, rtol=0, atol=3e-6)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_order_is_gone_through_step_by_step(size: int) -> None:
+    x = noise_images(1, size).float() / 255
+    factors, shift = (1.4, 0.5, 1.7), 0.15
+    steps = {
+        "0": lambda x: colour.brightness(x, factors[0]),
+        "1": lambda x: colour.contrast(x, factors[1]),
+        "2": lambda x: colour.saturation(x, factors[2]),
+        "h": lambda x: colour.hue(x, shift),
+    }
+    expected, orders, turns = [], [], []
+    for names in permutations("012h"):
+        y = x
+        for name in names:
+            y = steps[name](y)
+        expected.append(y)
+        orders.append([float(name) for name in names if name != "h"])
+        turns.append(float(names.index("h")))
+    drawn = rows(24, size, factors=torch.tensor(factors), hue=shift, order=orders, turn=turns)
+    p = law(jitter=1.0, strengths=(0.8, 0.8, 0.8, 0.2))
+    ours = augment(noise_images(1, size).expand(24, -1, -1, -1), drawn, size, p)
+    torch.testing.assert_close(ours, torch.cat(expected), rtol=0, atol=1e-5)
+    assert torch.cdist(ours.flatten(1), ours.flatten(1)).add(torch.eye(24)).min() > 0.01  # no two orders are one
+
+
+@pytest.mark.parametrize("kernel", ["tenth", "pillow"])
+def test_the_whole_batch_at_once_is_the_same(
+    kernel: BlurKernel, generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, p = noise_images(16, 24), ViewParams(**(vars(FULL) | {"blur_kernel": kernel}))
+    draws = draw(16, 24, 24, p, generator)
+    monkeypatch.setattr(views, "CACHE", 5 * 3 * 20 * 20)
+    pieces = augment(images, draws, 20, p)
+    monkeypatch.setattr(views, "whole", lambda x: True)
+    torch.testing.assert_close(augment(images, draws, 20, p), pieces, rtol=0, atol=1e-5)
+
+
+def test_bytes_are_within_a_grey_level_of_floats(generator: Generator) -> None:
+    images = (noise_images(8, 80) // 4 + 96).byte()  # far from 0 and 255, where bytes are clipped between the passes
+    p = ViewParams(area=(0.2, 1.0))
+    draws = draw(8, 80, 80, p, generator)
+    rounded, exact = augment(images, draws, 64, p), augment(images, draws.double(), 64, p)
+    assert exact.dtype == torch.float64
+    assert (rounded - exact).abs().max() < 1.5 / 255
+
+
+def test_float64_is_the_same_with_more_digits(generator: Generator) -> None:
+    images, draws = noise_images(16, 24), draw(16, 24, 24, FULL, generator)
+    exact = augment(images, draws.double(), 20, FULL)
+    assert exact.dtype == torch.float64
+    torch.testing.assert_close(augment(images, draws, 20, FULL), exact.float(), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("kernel", ["tenth", "pillow"])
+def test_a_device_never_waits_for_the_host(kernel: BlurKernel, generator: Generator) -> None:
+    p = ViewParams(**(vars(FULL) | {"blur_kernel": kernel}))
+    draws = draw(4, 80, 80, p, generator)
+    made = augment(noise_images(4, 80).to("meta"), draws.to("meta"), 64, p)  # no value can be asked for there
+    assert made.shape == (4, 3, 64, 64)
+    assert made.device.type == "meta"
+
+
+def test_compiled_it_is_one_graph_and_few_batch_sizes_make_it_anew(generator: Generator) -> None:
+    graphs: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> torch.fx.GraphModule:
+        graphs.append(graph)
+        return graph
+
+    torch.compiler.reset()
+    compiled = torch.compile(augment, backend=backend, fullgraph=True)
+    for n in (8, 12, 20, 7):
+        images, draws = noise_images(n, 24), draw(n, 24, 24, FULL, generator)
+        made = compiled(images, draws, 20, FULL)
+        torch.testing.assert_close(made, augment(images, draws, 20, FULL), rtol=0, atol=1e-5)
+    assert len(graphs) <= 2
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_each_image_gets_its_own_view(size: int, generator: Generator) -> None:
+    images = noise_images(1, 32).expand(16, -1, -1, -1)
+    made = view(images, size, FULL, generator)
+    assert made.shape == (16, 3, size, size)
+    assert made.dtype == torch.float32
+    assert made.min() >= 0
+    assert made.max() <= 1
+    distances = torch.cdist(made.flatten(1), made.flatten(1)) + torch.eye(16)
+    assert distances.min() > 0.1
+    assert torch.equal(images, noise_images(1, 32).expand(16, -1, -1, -1))
 
 
 @pytest.mark.parametrize("area", [(0.0, 1.0), (0.5, 0.2), (0.5, 1.1)])
@@ -265,4 +269,9 @@ def test_impossible_area_is_named(area: tuple[float, float]) -> None:
 @pytest.mark.parametrize("name", ["flip", "jitter", "grey", "blur", "solarize"])
 def test_impossible_probability_is_named(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} is 1.5, a probability"):
-        ViewParams(**(vars(WHOLE) | {name: 1.5}))
+        law(**{name: 1.5})
+
+
+def test_impossible_sigma_is_named() -> None:
+    with pytest.raises(ValueError, match=r"sigma is \[0.0, 2.0\]"):
+        law(sigma=(0.0, 2.0))

@@ -32,7 +32,13 @@ class Project:
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """`python …` in the project, to its end."""
         return subprocess.run(
-            [sys.executable, *arguments], cwd=self.root, env=environment(), capture_output=True, text=True, check=False
+            [sys.executable, *arguments],
+            cwd=self.root,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=900,  # a hang is a failure
         )
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":

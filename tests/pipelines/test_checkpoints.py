@@ -40,18 +40,20 @@ def rows(last: int) -> str:
     return "".join(json.dumps({"step": step, "loss": 0.5}) + "\n" for step in range(1, last + 1))
 
 
-def saved(*steps: int, identity: dict[str, Any] = IDENTITY) -> Checkpoints:
-    """In the working directory, as a run leaves it: a row a step, a checkpoint at each of these steps."""
+def saved(*steps: int, identity: dict[str, Any] = IDENTITY, last: bool = True) -> Checkpoints:
+    """In the working directory, as a run leaves it: a row a step, a checkpoint at each of these (but the last)."""
     checkpoints = Checkpoints("mae", identity)
     done = (checkpoints.load() or {"step": 0})["step"]
     for step in range(done + 1, steps[-1] + 1):
         checkpoints.append({"step": step, "loss": 0.5})
-        if step in steps:
+        if step in (steps if last else steps[:-1]):
             checkpoints.save(state(step))
     return checkpoints
 
 
-def assert_loads(checkpoints: Checkpoints, step: int) -> None:
+def assert_loads(step: int, identity: dict[str, Any] = IDENTITY) -> None:
+    """Anew, as another process does."""
+    checkpoints = Checkpoints("mae", identity)
     loaded, expected = checkpoints.load(), state(step)
     assert loaded is not None
     assert loaded["step"] == step
@@ -86,7 +88,7 @@ def test_two_are_kept_and_the_newest_is_loaded() -> None:
     checkpoints = saved(3, 6, 9)
     assert checkpoints.steps() == ["step-00000006", "step-00000009"]
     assert (checkpoints.folder / "newest").read_text() == "step-00000009\n"
-    assert_loads(checkpoints, 9)
+    assert_loads(9)
 
 
 def test_a_first_start_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
@@ -106,12 +108,12 @@ def test_the_history_is_cut_back_to_the_checkpoint() -> None:
     checkpoints.append({"step": 6, "loss": 0.5})  # lost work, and a line that a full disk has cut
     with checkpoints.history.open("a") as file:
         file.write('{"step": 7, "lo')
-    assert_loads(checkpoints, 5)
+    assert_loads(5)
 
 
 def test_without_a_checkpoint_nothing_remains_of_the_history() -> None:
+    Checkpoints("mae", IDENTITY).append({"step": 1, "loss": 0.5})
     checkpoints = Checkpoints("mae", IDENTITY)
-    checkpoints.append({"step": 1, "loss": 0.5})
     assert checkpoints.load() is None
     assert not checkpoints.history.exists()
 
@@ -127,7 +129,7 @@ def test_a_flipped_bit_is_found_and_the_one_before_is_used(name: str, capfd: pyt
         raw[draw.randrange(len(raw))] ^= 1 << draw.randrange(8)
         path.write_bytes(raw)
         capfd.readouterr()
-        assert_loads(checkpoints, 3)
+        assert_loads(3)
         first, second = capfd.readouterr().err.splitlines()
         (place,) = (checkpoints.folder / "aside").iterdir()
         assert re.fullmatch(
@@ -156,7 +158,7 @@ def test_a_cut_or_missing_file_is_found_and_the_one_before_is_used(
         os.truncate(path, size)
         fault = f"{name} has {size} bytes, {written} were written"
         fault = "manifest.json has another SHA-256 than it says" if name == "manifest.json" else fault
-    assert_loads(checkpoints, 3)
+    assert_loads(3)
     said = capfd.readouterr().err.splitlines()
     assert said[0].startswith(f"pretrain@mae: the checkpoint of step 6 is damaged: {fault}; set aside in ")
     assert saved(3, 6).steps() == ["step-00000003", "step-00000006"]  # and the run goes on
@@ -168,9 +170,9 @@ def test_a_pointer_to_nowhere_is_said_and_the_newest_that_is_there_used(
 ) -> None:
     checkpoints = saved(3, 6)
     (checkpoints.folder / "newest").write_bytes(named.encode("latin-1"))
-    assert_loads(checkpoints, 6)
+    assert_loads(6)
     assert "pretrain@mae: the newest checkpoint should be " in capfd.readouterr().err
-    assert_loads(checkpoints, 6)
+    assert_loads(6)
     assert "should be" not in capfd.readouterr().err
 
 
@@ -178,7 +180,7 @@ def test_when_none_is_left_training_starts_from_the_beginning_and_says_so(capfd:
     checkpoints = saved(3, 6)
     for step in (3, 6):
         (folder(checkpoints, step) / "state.pt").unlink()
-    assert checkpoints.load() is None
+    assert Checkpoints("mae", IDENTITY).load() is None
     last = capfd.readouterr().err.splitlines()[-1]
     assert last == "pretrain@mae: no checkpoint is left; training starts from the beginning"
     assert {path.name for path in checkpoints.folder.iterdir()} == {"aside"}
@@ -217,21 +219,27 @@ def test_one_of_another_run_is_set_aside_and_the_sentence_names_what_differs(
     assert other.run != Checkpoints("mae", IDENTITY).run
 
 
+def test_once_made_nothing_of_another_run_is_left_for_the_tracker_to_find() -> None:
+    saved(3, 6)
+    other = Checkpoints("mae", IDENTITY | {"torch": "2.14.0"})  # not loaded yet
+    assert {path.name for path in other.folder.iterdir()} == {"aside"}
+
+
 def test_going_back_to_earlier_params_goes_on_where_they_were() -> None:
-    ours, others = saved(3, 6), saved(2, 4, 7, identity=IDENTITY | {"torch": "2.14.0"})
-    assert_loads(ours, 6)
+    other = IDENTITY | {"torch": "2.14.0"}
+    ours, _ = saved(3, 6), saved(2, 4, 7, identity=other)
+    assert_loads(6)
     assert ours.steps() == ["step-00000003", "step-00000006"]
     assert [path.name.partition("-")[2] for path in ours.aside()] == ["step-00000007", "step-00000004"]
-    others.load()
-    others.clear()  # the other run ends meanwhile
-    assert_loads(ours, 6)
+    Checkpoints("mae", other).clear()  # the other run ends meanwhile
+    assert_loads(6)
 
 
 def test_no_more_than_two_stay_aside() -> None:
     for version in range(5):
         saved(2, 4, identity=IDENTITY | {"torch": str(version)})
     aside = Checkpoints("mae", IDENTITY).aside()
-    assert [path.name for path in aside] == ["0007-step-00000004", "0008-step-00000002"]
+    assert [path.name for path in aside] == ["0009-step-00000004", "0010-step-00000002"]
 
 
 def test_nothing_but_what_is_aside_remains_of_a_run_that_has_ended() -> None:
@@ -253,7 +261,7 @@ def test_a_state_that_is_not_finite_is_not_saved(value: float) -> None:
     ):
         checkpoints.save(broken)
     assert checkpoints.steps() == ["step-00000003", "step-00000006"]
-    assert_loads(checkpoints, 6)
+    assert_loads(6)
 
 
 def test_the_code_is_what_dvc_trains_a_method_anew_for(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -282,11 +290,11 @@ for line in sys.stdin:
     child = os.fork()
     if not child:
         os.chdir(folder)
-        checkpoints = t.Checkpoints("mae", t.IDENTITY)
+        save = t.saved(6, 9, last=False).save if action == "save" else None
         os.dup2(os.open("said", os.O_WRONLY | os.O_CREAT), 2)
         os.kill(os.getpid(), signal.SIGSTOP)
         try:
-            checkpoints.save(t.state(9)) if action == "save" else checkpoints.load()
+            save(t.state(9)) if save else t.Checkpoints("mae", t.IDENTITY)
         except StageError as error:
             print(error, file=sys.stderr, flush=True)
             os._exit(1)
@@ -344,10 +352,7 @@ def victim() -> Iterator[Victim]:
 def prepared(action: str) -> Path:
     """A folder in which the third checkpoint is about to be saved, or the newer of two is damaged."""
     checkpoints = saved(3, 6)
-    if action == "save":
-        for step in (7, 8, 9):
-            checkpoints.append({"step": step, "loss": 0.5})
-    else:
+    if action == "load":
         os.truncate(folder(checkpoints, 6) / "state.pt", 99)
     place = Path("prepared").absolute()
     place.mkdir()
@@ -355,10 +360,15 @@ def prepared(action: str) -> Path:
     return place
 
 
-def counted(calls: list[str]) -> Iterator[tuple[str, int]]:
-    """Every call, as strace addresses it: the n-th of its name."""
-    for name, n in Counter(call.partition("(")[0] for call in calls if "(" in call).items():
-        yield from ((name, i) for i in range(1, n + 1))
+def counted(calls: list[str]) -> list[tuple[str, int]]:
+    """Every call that changed the project's files, as strace addresses it: the n-th of its name."""
+    seen, points = Counter[str](), []
+    for call in calls:
+        name, opened, _ = call.partition("(")
+        seen[name] += 1
+        if opened and "/said>" not in call and " = -1 " not in call:
+            points.append((name, seen[name]))
+    return points
 
 
 @pytest.mark.parametrize("action", ["save", "load"])
@@ -369,8 +379,8 @@ def test_killed_at_every_call_it_leaves_the_newest_whole_one(
     shutil.copytree(start, "counting")
     code, calls = victim.do(action, tmp_path / "counting")
     assert code == 0
-    points = list(counted(calls))
-    left = set()
+    points = counted(calls)
+    looking, left = Checkpoints("mae", IDENTITY), set()
     for name, n in points:
         place = tmp_path / f"{name}-{n}"
         shutil.copytree(start, place)
@@ -378,41 +388,46 @@ def test_killed_at_every_call_it_leaves_the_newest_whole_one(
         assert code == -signal.SIGKILL
         with monkeypatch.context() as here:
             here.chdir(place)
-            checkpoints = Checkpoints("mae", IDENTITY)
-            whole = [name for name in checkpoints.steps() if not checkpoints.fault(checkpoints.folder / name)]
-            assert action == "load" or whole == checkpoints.steps()
+            names = sorted(folder.name for folder in looking.folder.glob("step-*"))
+            whole = [name for name in names if not looking.fault(looking.folder / name)]
+            assert action == "load" or whole == names
             newest = int(whole[-1].removeprefix("step-"))
-            assert_loads(checkpoints, newest)
+            assert_loads(newest)
             left.add(newest)
-            saved(9, 12)
+            checkpoints = saved(9, 12)
             assert checkpoints.steps() == ["step-00000009", "step-00000012"]
-            assert_loads(checkpoints, 12)
+            assert_loads(12)
     assert left == ({6, 9} if action == "save" else {3})
     print(f"{action}: killed at {len(points)} calls: {dict(Counter(name for name, _ in points))}")
 
 
+@pytest.mark.parametrize("action", ["save", "load"])
 def test_a_disk_that_fills_at_any_call_is_a_sentence_and_loses_nothing(
-    victim: Victim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    action: str, victim: Victim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start = prepared("save")
+    start = prepared(action)
     shutil.copytree(start, "counting")
-    _, calls = victim.do("save", tmp_path / "counting")
+    _, calls = victim.do(action, tmp_path / "counting")
     points = [(name, n) for name, n in counted(calls) if name.startswith(("mkdir", "write", "fsync", "rename"))]
+    scratch = ".scratch/pretrain/mae"
     for name, n in points:
         place = tmp_path / f"{name}-{n}"
         shutil.copytree(start, place)
-        code, _ = victim.do("save", place, "-e", f"inject={name}:error=ENOSPC:when={n}")
+        code, _ = victim.do(action, place, "-e", f"inject={name}:error=ENOSPC:when={n}")
         assert code == 1
+        newest = (9 if (place / scratch / "step-00000009").exists() else 6) if action == "save" else 3
+        said = (place / "said").read_text().splitlines()[-1]
+        if action == "save":
+            assert said == (
+                f"the checkpoint of step 9 cannot be written to {scratch}: No space left on device; "
+                f"the checkpoint of step {newest} is kept"
+            )
+            assert not list((place / scratch).glob(".*"))
+        else:
+            assert said == f"{scratch} cannot be read and written: No space left on device"
         with monkeypatch.context() as here:
             here.chdir(place)
-            checkpoints = Checkpoints("mae", IDENTITY)
-            newest = 9 if folder(checkpoints, 9).exists() else 6
-            assert (place / "said").read_text() == (
-                f"the checkpoint of step 9 cannot be written to {checkpoints.folder}: No space left on device; "
-                f"the checkpoint of step {newest} is kept\n"
-            )
-            assert not list(checkpoints.folder.glob(".*"))
-            assert_loads(checkpoints, newest)
+            assert_loads(newest)
 
 
 def test_what_a_rename_makes_known_is_on_the_disk_before_and_the_rename_after(victim: Victim, tmp_path: Path) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import torch
 
+from pipelines.stage import TRY_AGAIN
 from tests.pipelines.project import METHODS, Project
+from tests.pipelines.test_pretrain import wait_for
 
 STEPS = 20
 VIT = {"arch": "vit_nano", "patch_size": 4}
@@ -91,3 +93,28 @@ def test_only_the_first_rank_speaks(exact: Project) -> None:
     assert done.returncode == 0
     assert done.stderr.count("taken") == 1  # the last line of the progress
     assert not (Path(exact.root) / ".scratch" / "pretrain" / "mae" / "newest").exists()
+
+
+def test_processes_that_are_stopped_go_on_alone_to_the_same_numbers(exact: Project) -> None:
+    alone = train(exact, "dino")
+    expected = weights(exact, "dino")
+    exact.set({"pretrain.processes": 2})
+    stopped = exact.start("-m", "pipelines.pretrain", "dino")
+    history = exact.root / ".scratch" / "pretrain" / "dino" / "history.jsonl"
+    wait_for(stopped, history.exists)
+    stopped.terminate()
+    _, said = stopped.communicate()
+    assert stopped.returncode == TRY_AGAIN
+    assert said.count("run the same command to go on") == 1
+    exact.set({"pretrain.processes": 1})
+    assert_same(train(exact, "dino"), alone)
+    for key, value in weights(exact, "dino").items():
+        torch.testing.assert_close(value, expected[key], rtol=1e-6, atol=1e-9)
+
+
+def test_what_is_wrong_with_a_rank_is_a_sentence_and_ends_all(exact: Project) -> None:
+    exact.set({"pretrain.processes": 3})
+    done = exact.run("-m", "pipelines.pretrain", "mae")
+    assert done.returncode == 1
+    assert "mae.batch_size is 28; allowed: a multiple of 3, processes times accumulate" in done.stderr
+    assert "Traceback" not in done.stderr

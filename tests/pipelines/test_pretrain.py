@@ -15,8 +15,7 @@ import pytest
 import torch
 
 from pipelines import pretrain
-from pipelines.pretrain import TRY_AGAIN
-from pipelines.stage import StageError
+from pipelines.stage import TRY_AGAIN, StageError
 from tests.pipelines.project import METHODS, Project
 
 # A machine on which MLflow is not installed: its import is a second, and curves are another test's matter.

@@ -157,14 +157,42 @@ def test_an_unfinished_training_is_synced_and_ends_in_the_same_run(
         sync.main()
         (run,) = runs()
         assert (curve(run), run.info.status) == ([(1, 1.0), (2, 0.5)], "RUNNING")
-    resumed = LiveRun("digits", "simclr", history.with_name("run_id"))  # here, where MLflow is
-    assert resumed.id == run.info.run_id
     shutil.rmtree(history.parent)
     trained_elsewhere(steps=(1, 2, 3, 4))
     sync.main()
     (ended,) = runs()
     assert (ended.info.run_id, ended.info.status) == (run.info.run_id, "FINISHED")
     assert [step for step, _ in curve(ended)] == [1, 2, 3, 4]
+
+
+def test_a_synced_training_that_goes_on_here_has_one_run(store: Path) -> None:
+    shutil.copyfile(ROOT / "params.yaml", "params.yaml")
+    write_history(UNFINISHED / "history.jsonl", (1, 2))
+    sync.main()
+    live = LiveRun("digits", "simclr", UNFINISHED / "run-0123456789abcdef")
+    (last,) = write_history(UNFINISHED / "history.jsonl", (1, 2, 3))[2:]
+    live.log(last)
+    live.close()
+    sync.main()  # what was trained before MLflow was there comes into the live run, too
+    trained_elsewhere(live.id, (1, 2, 3))
+    sync.main()
+    (run,) = runs()
+    assert run.info.run_id == live.id
+    assert sorted(step for step, _ in curve(run)) == [1, 2, 3]
+
+
+def test_another_training_in_the_same_folder_has_a_run_of_its_own(store: Path) -> None:
+    """The history of other params still lies there when the run begins."""
+    UNFINISHED.mkdir(parents=True)
+    runs_of = []
+    for speed in (100.0, 101.0):
+        live = LiveRun("digits", "simclr", UNFINISHED / f"run-{speed:016.0f}")
+        for row in write_history(UNFINISHED / "history.jsonl", (1, 2), speed):
+            live.log(row)
+        live.close()
+        runs_of.append(live.id)
+    assert {run.info.run_id for run in runs()} == set(runs_of)
+    assert len(set(runs_of)) == 2
 
 
 def test_what_is_registered_is_not_synced_again(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -229,7 +257,8 @@ def test_a_training_on_a_bare_machine_comes_back(project: Project, tmp_path: Pat
     there = Project(tmp_path / "there")
     for name in ("data", "models", "pipelines"):
         shutil.copytree(project.root / name, there.root / name, ignore=shutil.ignore_patterns("raw"))
-    shutil.copyfile(project.root / "params.yaml", there.root / "params.yaml")
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copyfile(project.root / name, there.root / name)
     present = packages_of("torch", "numpy", "PyYAML")
     absent = [
         module
