@@ -184,3 +184,15 @@ def test_the_learning_rate_and_the_epochs_are_where_the_params_say(undisturbed: 
     assert history[1]["lr"] == pytest.approx(0.001 / warm)
     assert max(row["lr"] for row in history) == pytest.approx(0.001, rel=1e-3)
     assert history[-1]["lr"] < 1e-6
+
+
+def test_compiled_steps_are_the_eager_ones_to_rounding(project: Project) -> None:
+    project.set({"pretrain.compile": True, "mae.epochs": 2})
+    done = project.run("-c", BARE, "mae")
+    assert done.returncode == 0, done.stderr
+    assert "nothing is compiled" in done.stderr or shutil.which("g++")
+    _, compiled = outcome(project, "mae")
+    project.set({"pretrain.compile": False})
+    assert project.run("-c", BARE, "mae").returncode == 0
+    _, eager = outcome(project, "mae")
+    assert [row["loss"] for row in compiled] == pytest.approx([row["loss"] for row in eager], rel=1e-4)
