@@ -36,7 +36,6 @@ ui: .venv/installed ## MLflow on http://127.0.0.1:5000 and Prefect on http://127
 
 bench: .venv/installed .scratch/peers/installed ## images a second, beside plain torch, other libraries and the hardware's peak
 	@$(BIN)/python -m benchmarks
-	@$(BIN)/python -m benchmarks.views
 
 .scratch/peers/installed: benchmarks/peers/requirements.txt
 	$(PYTHON) -m venv --clear .scratch/peers
