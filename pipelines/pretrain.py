@@ -10,7 +10,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -38,8 +37,7 @@ def main(name: str) -> None:
     check_batch(name, c.method(name), len(prepared.rows("train")), distributed.size(c.pretrain.processes))
     if c.pretrain.processes > 1 and not distributed.started():
         sys.exit(distributed.launch(c.pretrain.processes))
-    with stage.locked(f"pretrain@{name}") if distributed.first() else nullcontext():
-        pretrain(name, c, prepared)
+    pretrain(name, c, prepared)
 
 
 def pretrain(name: str, c: Config, prepared: Prepared) -> None:
@@ -217,4 +215,6 @@ class Stop:
 
 
 if __name__ == "__main__":
-    distributed.to_the_end(lambda: stage.run(f"pretrain@{sys.argv[1]}", lambda: main(sys.argv[1]), alone=False))
+    distributed.to_the_end(
+        lambda: stage.run(f"pretrain@{sys.argv[1]}", lambda: main(sys.argv[1]), not distributed.started())
+    )

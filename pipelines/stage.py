@@ -30,7 +30,7 @@ def artifact(method: str, name: str) -> Path:
 def run(name: str, work: Callable[[], None], alone: bool = True) -> None:
     """Do a stage's work alone, die with the parent, and turn what people can mend into a sentence and exit code 1.
 
-    alone: wait while another process is at it; not where the work itself sees to that.
+    alone: wait while another process is at it; not asked of the processes of one training.
     """
     die_with_parent()
     try:
