@@ -78,7 +78,8 @@ def measure(params: MAEParams, size: int, device: torch.device, rounds: int, com
     how = PretrainParams(compile=compiled)
     work: dict[str, Callable[[], object]] = {}
     for name, method in (("visible", sparse), ("all", dense)):
-        training = Training(method, params, how, size, 1000, device)
+        setting = hardware.choose(how, method, params, size, 1000, device)
+        training = Training(method, params, how, setting, device)
         work[name] = lambda training=training: training.step(inputs, 0.5)  # type: ignore[misc]
     spent = clock.in_turn(work, device, rounds)
     return {

@@ -104,11 +104,9 @@ def stepper(case: Case, v: Variant, inputs: Inputs, device: torch.device) -> Cal
     """A call is a step of a training of its own."""
     how = PretrainParams(precision=v.precision, compile=v.compiled)  # type: ignore[arg-type]
     method = methods.build(case.method, case.params, case.size, (0.5,) * 3, (0.25,) * 3, 0)
-    training = Training(method, case.params, how, case.size, 1000, device)
+    setting = replace(hardware.choose(how, method, case.params, case.size, 1000, device), layout=v.layout)
+    training = Training(method, case.params, how, setting, device)
     assert isinstance(method, nn.Module)
-    if training.setting.layout != v.layout:
-        training.setting = replace(training.setting, layout=v.layout)
-        method.to(memory_format=v.layout)  # type: ignore[call-overload]
     method.train()
     return lambda: training.step(inputs, 0.5)
 

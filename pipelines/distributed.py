@@ -47,11 +47,19 @@ def launch(processes: int) -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(processes)}
+    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, hardware.cores() // processes)))
+    meeting = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "WORLD_SIZE": str(processes),
+        "OMP_NUM_THREADS": threads,
+    }
     command = [sys.executable, *sys.orig_argv[1:]]
     with hardware.gpus(processes):
         ranks = [
-            subprocess.Popen(command, env=os.environ | meeting | {"RANK": str(i), "LOCAL_RANK": str(i)})
+            subprocess.Popen(
+                command, env=os.environ | meeting | {"OMP_NUM_THREADS": threads, "RANK": str(i), "LOCAL_RANK": str(i)}
+            )
             for i in range(processes)
         ]
 

@@ -73,35 +73,58 @@ def taken(descriptor: int) -> bool:
 
 @dataclass(frozen=True)
 class Setting:
-    """How the steps are computed."""
+    """How the steps are computed: what decides the numbers on this machine."""
 
-    weights: torch.dtype
-    bf16: bool  # products in bf16, by autocast
+    precision: torch.dtype  # of the products; bfloat16 by autocast
     layout: torch.memory_format
+    compiled: bool
+
+    @property
+    def weights(self) -> torch.dtype:
+        return torch.float64 if self.precision == torch.float64 else torch.float32
+
+    @property
+    def bf16(self) -> bool:
+        return self.precision == torch.bfloat16
 
     def shape(self, view: Tensor) -> Tensor:
         """A view as the encoder takes it fastest; other inputs stay as they are."""
         return view.to(self.weights, memory_format=self.layout) if view.ndim == 4 else view
 
 
-def settle(
+def choose(
     how: PretrainParams, method: Method, params: MethodParams, size: int, steps: int, device: torch.device
 ) -> Setting:
-    """Choose for this run, move the method to the device, and compile what pays for it."""
-    assert isinstance(method, nn.Module)
+    """The setting for a run of this many steps on images of this size, px: a function of the machine, never timed."""
     dtype = precision(how.precision, device, method.encoder, smallest_view(params, size))
-    weights = torch.float64 if dtype == torch.float64 else torch.float32
-    setting = Setting(weights, dtype == torch.bfloat16, layout(method.encoder))
-    pays = flops(method, size) * steps * params.batch_size > PAYS[device.type]
-    method.to(device=device, dtype=weights, memory_format=setting.layout)  # type: ignore[call-overload]
+    wanted = how.compile
+    if wanted == "auto":
+        wanted = flops(method, size) * steps * params.batch_size > PAYS[device.type]
+    return Setting(dtype, layout(method.encoder), bool(wanted) and compilable())
+
+
+def compilable() -> bool:
+    """Whether what compiling needs is here; else it is said."""
+    needed = {
+        "a C++ compiler (g++)": shutil.which(os.environ.get("CXX", "g++")),
+        "Python's headers (python3-dev)": Path(sysconfig.get_path("include"), "Python.h").exists(),
+    }
+    if missing := [what for what, there in needed.items() if not there]:
+        print(f"{missing[0]}: not here, so nothing is compiled: training runs, only slower", file=sys.stderr)
+    return not missing
+
+
+def settle(setting: Setting, method: Method, device: torch.device) -> None:
+    """Move the method to the device and make it as the setting says."""
+    assert isinstance(method, nn.Module)
+    method.to(device=device, dtype=setting.weights, memory_format=setting.layout)  # type: ignore[call-overload]
     parallel.synchronise(method, device)
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
     else:
         keep_freed_memory()
-    if pays if how.compile == "auto" else how.compile:
+    if setting.compiled:
         compile_parts(method, views=device.type == "cuda")
-    return setting
 
 
 def compile_parts(method: Method, views: bool) -> None:
@@ -109,13 +132,6 @@ def compile_parts(method: Method, views: bool) -> None:
 
     views: those as well, which pays on a GPU; on a CPU they are faster as they are, piece by piece in its cache.
     """
-    needed = {
-        "a C++ compiler (g++)": shutil.which(os.environ.get("CXX", "g++")),
-        "Python's headers (python3-dev)": Path(sysconfig.get_path("include"), "Python.h").exists(),
-    }
-    if missing := [what for what, there in needed.items() if not there]:
-        print(f"{missing[0]}: not here, so nothing is compiled: training runs, only slower", file=sys.stderr)
-        return
     if views:
         method.augment = torch.compile(method.augment, dynamic=False)
     for module in cast(nn.Module, method).modules():

@@ -26,6 +26,7 @@ from pipelines.checkpoints import Checkpoints
 from pipelines.config import Config, PretrainParams
 from pipelines.durable import write_atomically
 from pipelines.feed import Feed, Inputs
+from pipelines.hardware import Setting
 from pipelines.live import LiveRun
 from pipelines.meter import Meter, Row
 from pipelines.stage import TRY_AGAIN, StageError
@@ -51,12 +52,15 @@ def pretrain(name: str, c: Config, prepared: Prepared) -> None:
         for said in (batches.advice(), init.apply(method, params, name)):
             if said:
                 print(said)
+        steps = params.epochs * len(batches)
+        setting = hardware.choose(c.pretrain, method, params, m.preprocess.size, steps, device)
         saves = live = None
         if distributed.first():
-            saves = Checkpoints(name, identity(name, c, m.digest, started_from))
+            saves = Checkpoints(name, identity(name, c, setting, m.digest, started_from))
             live = LiveRun(c.dataset, name, saves.run)
         try:
-            train(name, method, params, c.pretrain, batches, device, saves, live.log if live else lambda row: None)
+            log = live.log if live else lambda row: None
+            train(name, method, params, c.pretrain, setting, batches, device, saves, log)
             weights = distributed.whole(method.encoder)
             if not all(v.isfinite().all() for v in weights.values()):
                 raise StageError(f"the encoder is not finite at the end; lower {name}.optim.lr (now {params.optim.lr})")
@@ -90,9 +94,9 @@ def check_batch(name: str, params: MethodParams, images: int, processes: int) ->
         raise StageError(f"{name}.batch_size is {b}; allowed: a multiple of {parts}, processes times accumulate")
 
 
-def identity(name: str, c: Config, data_digest: str, started_from: str | None) -> dict[str, Any]:
+def identity(name: str, c: Config, setting: Setting, data_digest: str, started_from: str | None) -> dict[str, Any]:
     """All that decides the numbers of a run."""
-    how = {key: getattr(c.pretrain, key) for key in ("precision", "compile", "shuffle")}
+    how = {"precision": str(setting.precision), "compile": setting.compiled, "shuffle": c.pretrain.shuffle}
     return {
         "params": {name: asdict(c.method(name)), "seed": c.seed, "pretrain": how},
         "data": data_digest,
@@ -107,6 +111,7 @@ def train(
     method: Method,
     params: MethodParams,
     how: PretrainParams,
+    setting: Setting,
     batches: Batches,
     device: torch.device,
     saves: Checkpoints | None,
@@ -121,7 +126,7 @@ def train(
     stop = Stop()
     steps = params.epochs * len(batches)
     feed = Feed(batches, method, device)
-    training = Training(method, params, how, feed.size, steps, device)
+    training = Training(method, params, how, setting, device)
     first = 0
     if state := distributed.from_first(saves.load() if saves else None):
         distributed.restore(method, training.optimizer, state)
@@ -172,11 +177,12 @@ class Training:
     """A method as this machine trains it fastest, its optimiser, and what a step does with them."""
 
     def __init__(
-        self, method: Method, params: MethodParams, how: PretrainParams, size: int, steps: int, device: torch.device
+        self, method: Method, params: MethodParams, how: PretrainParams, setting: Setting, device: torch.device
     ):
         assert isinstance(method, nn.Module)
         self.method, self.params, self.device = method, params, device
-        self.setting = hardware.settle(how, method, params, size, steps, device)
+        self.setting = setting
+        hardware.settle(setting, method, device)
         self.loss_of = distributed.spread(method, how.sharded)
         self.optimizer = optim.build(params.optim, method)
         self.trainable = [p for p in method.parameters() if p.requires_grad]

@@ -21,6 +21,7 @@ from models.resnet import ResNet, ResNetParams
 from models.vit import ViT, ViTParams
 from pipelines import config, pretrain
 from pipelines.config import ConfigError
+from pipelines.hardware import Setting
 from pipelines.init import apply, init_digest
 from tests.models.conftest import MEAN, STD
 from tests.models.test_methods import PARAMS
@@ -151,7 +152,8 @@ def test_the_digest_is_of_the_files_bytes(tmp_path: Path) -> None:
 def test_a_run_from_other_weights_is_another_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(__file__).parents[2])
     c = config.load(ROOT / "params.yaml")
-    keys = {json.dumps(pretrain.identity("mae", c, "data", digest)) for digest in (None, "a", "b")}
+    setting = Setting(torch.float32, torch.contiguous_format, False)
+    keys = {json.dumps(pretrain.identity("mae", c, setting, "data", digest)) for digest in (None, "a", "b")}
     assert len(keys) == 3
 
 
