@@ -52,7 +52,7 @@ def hue(x: Tensor, shift: Factor) -> Tensor:
     chroma = torch.maximum(torch.maximum(r, g), b).sub_(low)
     h = (g + b).sub_(r).sub_(low).div_(chroma.clamp(min=1e-12)).add_(1).copysign_(g - b)[:, None] + 6 * shift
     h.sub_((h / 6).round_(), alpha=6)  # in [−3, 3]
-    own = torch.tensor([0, 2, -2], dtype=x.dtype, device=x.device)[:, None, None]
+    own = torch.arange(0, 6, 2, dtype=x.dtype, device=x.device)[:, None, None]
     d = h - own  # (B, 3, H, W)
     return d.abs_().sub_(3).abs_().sub_(1).clamp_(0, 1).mul_(chroma[:, None]).add_(low[:, None])
 

@@ -32,7 +32,7 @@ class MAEParams:
     def __post_init__(self) -> None:
         if not 0 < self.mask_ratio < 1:
             raise ValueError(f"mask_ratio is {self.mask_ratio}; allowed: between 0 and 1")
-        if self.decoder_dim % 4 or self.decoder_dim % self.decoder_heads:
+        if self.decoder_heads < 1 or self.decoder_dim % 4 or self.decoder_dim % self.decoder_heads:
             raise ValueError(
                 f"decoder_dim is {self.decoder_dim}; "
                 f"allowed: a multiple of 4 and of decoder_heads, {self.decoder_heads}"

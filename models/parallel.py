@@ -41,7 +41,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
         out = x.new_empty(world() * len(x), *x.shape[1:])
-        dist.all_gather_into_tensor(out, x.contiguous())
+        dist.all_gather(list(out.chunk(world())), x.contiguous())
         return out
 
     @staticmethod

@@ -177,7 +177,7 @@ def cross_check(config: Config) -> None:
     }
     for name in METHODS:
         params = config.method(name)
-        positive |= {f"{name}.epochs": params.epochs, f"{name}.batch_size": params.batch_size}
+        positive |= {f"{name}.{key}": getattr(params, key) for key in ("epochs", "batch_size", "accumulate")}
     name_law = "letters, digits, . _ - and first a letter or digit: it names models and a folder"
     require(bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", config.dataset)), "dataset", config.dataset, name_law)
     require(config.seed >= 0, "seed", config.seed, "0 or more")

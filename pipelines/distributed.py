@@ -14,6 +14,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -23,7 +24,8 @@ from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
     get_state_dict,
-    set_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
 )
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
@@ -47,19 +49,16 @@ def launch(processes: int) -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, hardware.cores() // processes)))
     meeting = {
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": port,
         "WORLD_SIZE": str(processes),
-        "OMP_NUM_THREADS": threads,
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, hardware.cores() // processes))),
     }
     command = [sys.executable, *sys.orig_argv[1:]]
     with hardware.gpus(processes):
         ranks = [
-            subprocess.Popen(
-                command, env=os.environ | meeting | {"OMP_NUM_THREADS": threads, "RANK": str(i), "LOCAL_RANK": str(i)}
-            )
+            subprocess.Popen(command, env=os.environ | meeting | {"RANK": str(i), "LOCAL_RANK": str(i)})
             for i in range(processes)
         ]
 
@@ -69,15 +68,15 @@ def launch(processes: int) -> int:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, pass_on)
-        ending = math.inf
+        failed, ending = 0, math.inf
         while running := [rank for rank in ranks if rank.poll() is None]:
-            if any(rank.returncode not in (None, 0, TRY_AGAIN) for rank in ranks):
+            if failed := failed or next((r.returncode for r in ranks if r.returncode not in (None, 0, TRY_AGAIN)), 0):
                 ending = min(ending, time.monotonic() + GRACE)
                 for rank in running:
                     rank.terminate() if time.monotonic() < ending else rank.kill()
             with suppress(subprocess.TimeoutExpired):
                 running[0].wait(1)
-    return next((rank.returncode for rank in ranks if rank.returncode), 0)
+    return failed or max(rank.returncode for rank in ranks)
 
 
 def to_the_end(work: Callable[[], None]) -> None:
@@ -104,12 +103,17 @@ def to_the_end(work: Callable[[], None]) -> None:
 
 
 def size(processes: int) -> int:
-    """Processes that share a batch: `pretrain.processes`, unless torchrun says how many."""
+    """Processes that share a batch: `pretrain.processes`, unless they are started already."""
     return int(os.environ["WORLD_SIZE"]) if started() else processes
 
 
+def guarded() -> bool:
+    """Whether nobody else may do the same: the only process, or rank 0 of torchrun; `launch` sees to its ranks."""
+    return not started() or ("TORCHELASTIC_RUN_ID" in os.environ and first())
+
+
 def started() -> bool:
-    """Whether this process is one of several, or of one that torchrun started."""
+    """Whether this process is a rank: of `launch`, or of torchrun."""
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
@@ -120,7 +124,7 @@ def first() -> bool:
 
 @contextmanager
 def joined() -> Iterator[torch.device]:
-    """The device of this process, all processes of torchrun joined; only rank 0 speaks."""
+    """The device of this process, all ranks joined; only rank 0 speaks."""
     if not started():
         with hardware.device() as device:
             yield device
@@ -196,9 +200,11 @@ def state(method: nn.Module, optimizer: torch.optim.Optimizer) -> State:
 
 def restore(method: nn.Module, optimizer: torch.optim.Optimizer, saved: State) -> None:
     """The inverse of `state`."""
-    set_state_dict(
-        method, optimizer, model_state_dict=saved["method"], optim_state_dict=saved["optimizer"], options=WHOLE
-    )
+    set_model_state_dict(method, saved["method"], options=WHOLE)
+    set_optimizer_state_dict(method, optimizer, saved["optimizer"], options=replace(WHOLE, strict=False))
+    for name, p in method.named_parameters():
+        if name not in saved["optimizer"]["state"]:  # it had no gradient yet, as DINO's last layer at first
+            optimizer.state.pop(p, None)
 
 
 def whole(module: nn.Module) -> dict[str, Tensor]:

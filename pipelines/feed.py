@@ -54,7 +54,10 @@ class Feed:
                 self.whole = batches.whole().to(device)
 
     def steps(self, first: int, last: int) -> Iterator[Inputs]:
-        with ThreadPoolExecutor(1, "feed") as pool:
+        chosen = (
+            (torch.cuda.set_device, (self.device,)) if self.gpu else (None, ())
+        )  # a thread begins with the first GPU
+        with ThreadPoolExecutor(1, "feed", *chosen) as pool:
             ahead = deque(pool.submit(self.fetch, step) for step in range(first, min(first + AHEAD, last)))
             try:
                 for step in range(first, last):

@@ -167,6 +167,7 @@ def train(
                 if saves:
                     saves.save({"step": step + 1} | state)
                 saved = time.monotonic()
+                meter.end()  # a save is no wait for an input
                 if distributed.agreed(stop.asked):
                     print(f"pretrain@{name}: stopped at step {step + 1}; run the same command to go on", file=shown)
                     sys.exit(TRY_AGAIN)
@@ -216,11 +217,11 @@ class Stop:
 
     def ask(self) -> None:
         self.asked = True
-        if self.idle:
+        if self.idle and not distributed.started():  # ranks must agree on where to stop
             sys.exit(TRY_AGAIN)
 
 
 if __name__ == "__main__":
     distributed.to_the_end(
-        lambda: stage.run(f"pretrain@{sys.argv[1]}", lambda: main(sys.argv[1]), not distributed.started())
+        lambda: stage.run(f"pretrain@{sys.argv[1]}", lambda: main(sys.argv[1]), distributed.guarded())
     )

@@ -196,3 +196,18 @@ def test_compiled_steps_are_the_eager_ones_to_rounding(project: Project) -> None
     assert project.run("-c", BARE, "mae").returncode == 0
     _, eager = outcome(project, "mae")
     assert [row["loss"] for row in compiled] == pytest.approx([row["loss"] for row in eager], rel=1e-4)
+
+
+def test_dino_goes_on_from_a_time_when_its_last_layer_had_no_gradient(project: Project) -> None:
+    project.set({"dino.epochs": 2, "dino.freeze_last_layer": 0.6, "pretrain.checkpoint_minutes": 0.0})
+    stopped = project.start("-c", BARE, "dino")
+    wait_for(stopped, (project.root / ".scratch" / "pretrain" / "dino" / "newest").exists)
+    stopped.kill()
+    stopped.communicate()
+    assert not project.artifact("dino", "checkpoint.pt").exists()
+    assert project.run("-c", BARE, "dino").returncode == 0
+    killed = outcome(project, "dino")
+    assert project.run("-c", BARE, "dino").returncode == 0
+    whole = outcome(project, "dino")
+    assert killed[1] == whole[1]
+    assert all(torch.equal(killed[0]["weights"][k], v) for k, v in whole[0]["weights"].items())
