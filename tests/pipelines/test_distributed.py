@@ -80,7 +80,7 @@ def test_a_batch_that_cannot_be_split_is_not(exact: Project, changed: dict[str, 
     assert said in done.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("method", ["mae", "dino"])
+@pytest.mark.parametrize("method", METHODS)
 def test_sharded_parameters_give_the_same_numbers(exact: Project, method: str) -> None:
     exact.set({"dino.encoder": VIT, "dino.head_batch_norm": False, "dino.freeze_last_layer": 0.2})
     alone = train(exact, method)
