@@ -1,0 +1,191 @@
+"""The verdict in words: did pretraining work, is it worth it with these labels, what to do. Pure functions."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from statistics import mean, stdev
+
+from scipy.stats import t as student
+
+from pipelines.scores import ALL, Score
+
+CONTROLS = ("supervised", "pseudolabel", "fixmatch")
+READ = {"linear": "with a linear probe", "knn": "by its nearest neighbours", "finetune": "fine-tuned"}
+SCRATCH = {"supervised": "supervised training", "pseudolabel": "pseudo-labelling", "fixmatch": "FixMatch"}
+
+
+@dataclass(frozen=True, order=True)
+class Approach:
+    """A way to a classifier: a run and how its encoder is read."""
+
+    who: str
+    how: str
+
+    @property
+    def pretrained(self) -> bool:
+        return not (self.who == "pixels" or self.who.startswith(("random-", *(f"{c}-" for c in CONTROLS))))
+
+    def __str__(self) -> str:
+        first, _, rest = self.who.partition("-")
+        if self.who == "pixels":
+            return f"raw pixels {READ[self.how]}"
+        if first == "random":
+            return f"a random encoder {READ[self.how]}"
+        if first in SCRATCH:
+            return f"{SCRATCH[first]} of {rest}'s backbone from scratch"
+        return f"{first} {READ[self.how]}" + (" with pseudo-labels" if rest else "")
+
+
+Cells = dict[str, dict[Approach, list[Score]]]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of two accuracies on test, in points: mean of the pairs, and the half width of its 95 % interval."""
+
+    points: float
+    margin: float
+
+    @property
+    def outcome(self) -> int:
+        """1 or -1 where it is more than noise, else 0."""
+        return 0 if abs(self.points) <= self.margin else int(math.copysign(1, self.points))
+
+
+def cells(scores: Iterable[Score]) -> Cells:
+    """Labels a class, ascending, `all` last → approach → its scores."""
+    found: Cells = {}
+    for s in sorted(scores, key=lambda s: math.inf if s.labels == ALL else int(s.labels)):
+        found.setdefault(s.labels, {}).setdefault(Approach(s.who, s.how), []).append(s)
+    return found
+
+
+def difference(ours: Sequence[Score], theirs: Sequence[Score], images: int) -> Difference:
+    """Paired by seed and draw where both have the seed, else by draw. images: of the test split.
+
+    Two independent sources of noise: labels and seeds (Student's interval over the pairs, where there are two or more),
+    and the choice of the test images (discordant answers of independent errors).
+    """
+    by_both = {(s.seed, s.draw): s.accuracy for s in theirs}
+    by_draw = {s.draw: s.accuracy for s in theirs}
+    pairs = [(s.accuracy, by_both.get((s.seed, s.draw), by_draw.get(s.draw))) for s in ours]
+    differences = [a - b for a, b in pairs if b is not None]
+    points, n = mean(differences), len(differences)
+    of_pairs = student.ppf(0.975, n - 1) * stdev(differences) / math.sqrt(n) if n > 1 else 0.0
+    right, other = (mean(s.accuracy for s in side) / 100 for side in (ours, theirs))
+    discordant = right * (1 - other) + other * (1 - right)
+    of_images = 100 * 1.96 * math.sqrt(max(0.0, discordant - (right - other) ** 2) / images)
+    return Difference(points, math.hypot(of_pairs, of_images))
+
+
+def best(cell: Mapping[Approach, Sequence[Score]]) -> Approach:
+    """The best on val, so that naming it does not flatter its figure on test."""
+    return max(cell, key=lambda approach: mean(s.val for s in cell[approach]))
+
+
+def worth(scores: Iterable[Score], images: int) -> str:
+    """With how many labels a class the best pretrained approach beats the best other one, and by what."""
+    outcomes = []
+    for labels, cell in cells(scores).items():
+        sides = [{a: s for a, s in cell.items() if a.pretrained is pretrained} for pretrained in (True, False)]
+        if all(sides):
+            ours, theirs = (best(side) for side in sides)
+            outcomes.append((labels, ours, theirs, difference(cell[ours], cell[theirs], images), cell))
+    if not outcomes:
+        return "There is nothing to compare pretraining with."
+    said = []
+    for outcome, group in groupby(outcomes, key=lambda found: found[3].outcome):
+        members = list(group)
+        labels, ours, theirs, d, cell = max(members, key=lambda found: abs(found[3].points))
+        figures = f"{ours} {accuracy(cell[ours])} %, {theirs} {accuracy(cell[theirs])} %"
+        most = "" if len(members) == 1 else f"most {counts([labels])}: "
+        what = {1: "pretraining wins", -1: "pretraining loses", 0: "the difference is within noise"}[outcome]
+        span = counts([found[0] for found in members])
+        said.append(f"{span} {what} ({most}{figures}: {d.points:+.1f} ± {d.margin:.1f} points)")
+    return capital("; ".join(said)) + "."
+
+
+def leaders(scores: Iterable[Score], images: int) -> str:
+    """Which approach is the best from which label count on, and where the next one is within noise of it."""
+    found = []
+    for labels, cell in cells(scores).items():
+        first = best(cell)
+        others = {a: s for a, s in cell.items() if a != first}
+        close = [a for a in others if not difference(cell[first], cell[a], images).outcome]
+        found.append((labels, first, close))
+    said = []
+    for first, group in groupby(found, key=lambda leader: leader[1]):
+        members = list(group)
+        alike = [labels for labels, _, close in members if close]
+        noise = ""
+        if alike:
+            n = sum(len(close) for _, _, close in members)
+            where = "" if len(alike) == len(members) else f"{counts(alike)} "
+            noise = f" ({where}within noise of {'another' if n == 1 else 'others'})"
+        said.append(f"{first} is the best {counts([labels for labels, _, _ in members])}{noise}")
+    return capital("; ".join(said)) + "."
+
+
+def counts(labels: Sequence[str]) -> str:
+    """`with 1, 5 and 10 labels a class`, `with all labels`, `with 50 labels a class and with all`."""
+    few = [n for n in labels if n != ALL]
+    if not few:
+        return "with all labels"
+    plural = "" if few == ["1"] else "s"
+    return f"with {listed(few)} label{plural} a class" + (" and with all" if ALL in labels else "")
+
+
+def accuracy(scores: Sequence[Score]) -> str:
+    values = [s.accuracy for s in scores]
+    return f"{mean(values):.1f} ± {stdev(values):.1f}" if len(values) > 1 else f"{values[0]:.1f}"
+
+
+def health(diagnoses: Mapping[str, Mapping[str, str]]) -> str:
+    """What the label-free signals say of the trainings."""
+    ill = {m: d for m, d in diagnoses.items() if d["name"] != "healthy"}
+    well = [m for m in diagnoses if m not in ill]
+    said = [f"{listed(well)} look{'s' if len(well) == 1 else ''} healthy"] if well else []
+    said += [f"{m}: {d['name']}, {d['because']}; {d['change']}" for m, d in ill.items()]
+    return ("Training went well: " if not ill else "Not every training went well: ") + "; ".join(said) + "."
+
+
+def advice(scores: Sequence[Score], champion: str, images: int) -> str:
+    """What to do: one sentence that follows from `worth`'s figures."""
+    every = cells(scores)
+    wins, ties = [], []
+    for labels, cell in every.items():
+        ours = {a: s for a, s in cell.items() if a.pretrained}
+        theirs = {a: s for a, s in cell.items() if not a.pretrained}
+        if ours and theirs:
+            outcome = difference(cell[best(ours)], cell[best(theirs)], images).outcome
+            wins += [labels] if outcome > 0 else []
+            ties += [labels] if outcome == 0 else []
+    if wins:
+        return f"Use {champion}, which is served as the champion: it pays {counts(wins)}."
+    if ties:
+        return f"Pretraining does not pay here yet: {champion} is served, but simpler ways do as well; try more epochs."
+    return f"Do not use {champion} for these classes: simpler ways are better; try more epochs or more images."
+
+
+def sentences(
+    scores: Sequence[Score], diagnoses: Mapping[str, Mapping[str, str]], champion: str, images: int, unlabelled: str
+) -> list[str]:
+    """The verdict in three sentences. images: of the test split; unlabelled: what the label-free score is worth."""
+    if not scores:
+        return [
+            health(diagnoses),
+            f"There are no labels, so that nothing here says what the encoders are good for; {champion} has the best "
+            f"label-free score, {unlabelled}.",
+            f"Look at {champion}'s nearest neighbours: if they are what you would call similar, use it; labelling ten "
+            "images a class would be enough to measure it.",
+        ]
+    return [health(diagnoses), worth(scores, images), advice(scores, champion, images)]
+
+
+def listed(names: Sequence[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
