@@ -35,13 +35,19 @@ IMAGENETTE_CLASSES = {
 }
 
 
-def digits(out: Path) -> None:
+def digits(out: Path, splits: Callable[[int], str] = lambda number: ".") -> None:
     """scikit-learn's 1,797 handwritten digits, `label/index.png`, 8 × 8 grey, 0..16 scaled to 0..255."""
     from sklearn.datasets import load_digits  # noqa: PLC0415 - no other set needs it
 
     bunch = load_digits()
     for number, (image, label) in enumerate(zip(bunch.images, bunch.target, strict=True)):
-        _save(np.rint(image * 255 / 16).astype(np.uint8), out / str(label) / f"{number:04d}.png")
+        folder = out / splits(number) / str(label)
+        _save(np.rint(image * 255 / 16).astype(np.uint8), folder / f"{number:04d}.png")
+
+
+def digits_writers(out: Path) -> None:
+    """The same, `split/label/index.png`, in the order of the file, which runs writer by writer: test's are unseen."""
+    digits(out, lambda number: "train" if number < 1170 else "val" if number < 1300 else "test")
 
 
 def cifar10(archive: Path, out: Path) -> None:
@@ -94,6 +100,7 @@ class Source:
     unpack: Callable[[Path, Path], None]
 
 
+BUNDLED: dict[str, Callable[[Path], None]] = {"digits": digits, "digits-writers": digits_writers}
 SOURCES = {
     "cifar10": Source(
         "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", cifar10
@@ -121,8 +128,8 @@ def fetch(name: str, out: Path) -> None:
     shutil.rmtree(unpacking, ignore_errors=True)
     try:
         unpacking.mkdir(parents=True)
-        if name == "digits":
-            digits(unpacking)
+        if name in BUNDLED:
+            BUNDLED[name](unpacking)
         else:
             _fetch_archive(SOURCES[name], unpacking)
         unpacking.rename(out)
@@ -188,7 +195,7 @@ def _save(pixels: NDArray[np.uint8], path: Path) -> None:
 def main(argv: list[str] | None = None) -> int:
     """The command; 0, or 1 after one sentence on standard error."""
     parser = argparse.ArgumentParser(prog="python -m data.sources", description=__doc__)
-    parser.add_argument("name", choices=["digits", *SOURCES])
+    parser.add_argument("name", choices=[*BUNDLED, *SOURCES])
     parser.add_argument("--out", type=Path, required=True, help="folder to make")
     arguments = parser.parse_args(argv)
     try:

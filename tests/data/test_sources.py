@@ -19,7 +19,7 @@ from sklearn.datasets import load_digits
 
 from data import DataError, sources
 from data.download import download
-from data.sources import SOURCES, fetch, main, members
+from data.sources import BUNDLED, SOURCES, fetch, main, members
 
 RNG = np.random.default_rng(0)
 
@@ -103,9 +103,23 @@ def test_digits_are_those_of_scikit_learn(tmp_path: Path) -> None:
         assert image.tolist() == [[round(value * 255 / 16) for value in line] for line in values]
 
 
+def test_writers_of_the_test_digits_are_unseen(tmp_path: Path) -> None:
+    assert main(["digits", "--out", str(tmp_path / "all")]) == 0
+    assert main(["digits-writers", "--out", str(tmp_path / "writers")]) == 0
+    found = images(tmp_path / "writers")
+    numbers = {
+        split: sorted(int(Path(n).stem) for n in found if n.startswith(split)) for split in ("train", "val", "test")
+    }
+    assert [*numbers["train"], *numbers["val"], *numbers["test"]] == list(range(1797))  # the order of the file
+    assert [len(n) for n in numbers.values()] == [1170, 130, 497]
+    together = {name.partition("/")[2]: image for name, image in found.items()}
+    assert together.keys() == (everyone := images(tmp_path / "all")).keys()
+    assert all(np.array_equal(together[name], image) for name, image in everyone.items())
+
+
 def test_every_set_is_a_download_stage() -> None:
     stages = yaml.safe_load((Path(sources.__file__).parent / "dvc.yaml").read_text())["stages"]
-    assert stages["download"]["foreach"] == ["digits", *SOURCES]
+    assert stages["download"]["foreach"] == [*BUNDLED, *SOURCES]
 
 
 def test_a_folder_that_is_there_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
