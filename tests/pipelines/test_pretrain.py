@@ -69,18 +69,6 @@ def assert_same(ours: Project, theirs: Project, method: str) -> None:
     assert all(torch.equal(a["weights"][k], b["weights"][k]) for k in a["weights"])
 
 
-@pytest.fixture(scope="session")
-def undisturbed(prepared_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """The three methods trained without interruption."""
-    root = tmp_path_factory.mktemp("undisturbed") / "project"
-    shutil.copytree(prepared_project.root, root, ignore=shutil.ignore_patterns(".scratch"))
-    project = Project(root)
-    program = "import sys; sys.modules['mlflow'] = None; from pipelines.pretrain import main; "
-    done = project.run("-c", program + "; ".join(f"main({m!r})" for m in METHODS))
-    assert done.returncode == 0, done.stderr
-    return project
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_a_killed_run_goes_on_to_the_same_numbers(project: Project, undisturbed: Project, method: str) -> None:
     project.set({"pretrain.checkpoint_minutes": 0.0})
