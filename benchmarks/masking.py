@@ -24,7 +24,7 @@ from pipelines import config, hardware
 from pipelines.config import PretrainParams
 from pipelines.cost import flops
 from pipelines.feed import Inputs, generator
-from pipelines.pretrain import Training
+from pipelines.loop import Training
 
 
 class MaskTokensInEncoder(MAE):

@@ -1,6 +1,6 @@
 """`python -m benchmarks.steps`: training steps a second, and what each thing that the engine does brings.
 
-The steps are the loop's own (`pretrain.Training`), on images that lie there already. The variants of one method take
+The steps are the loop's own (`loop.Training`), on images that lie there already. The variants of one method take
 turns in one process; the first is plain torch: fp32, contiguous, nothing compiled.
 """
 
@@ -22,7 +22,7 @@ from pipelines import config, hardware
 from pipelines.config import PretrainParams
 from pipelines.cost import flops
 from pipelines.feed import Inputs, generator
-from pipelines.pretrain import Training
+from pipelines.loop import Training
 
 Row = dict[str, Any]
 

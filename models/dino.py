@@ -122,19 +122,39 @@ class DINO(nn.Module):
         return views + draws[len(laws) :]
 
     def loss(self, views: list[Tensor], progress: float) -> Tensor:
-        p = self.params
-        views, keep = views[: 2 + p.local_crops], views[2 + p.local_crops :]
+        student, teacher = self.outputs(views)
+        self.teacher_means.append(teacher.flatten(0, 1).mean(dim=0))
+        return self.distil(student, teacher, progress)
+
+    def outputs(self, views: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """Of the student (V, B, K), and of the teacher, which sees the global views only (2, B, K)."""
+        crops = 2 + self.params.local_crops
+        views, keep = views[:crops], views[crops:]
         inputs = by_size(list(zip(views, keep, strict=True)) if keep else [(x,) for x in views])
         student = self.student["head"](torch.cat([self.student["encoder"](*x) for x in inputs]))
         with torch.no_grad():
-            teacher = self.teacher["head"](self.teacher["encoder"](torch.cat(views[:2])))  # global views only
+            teacher = self.teacher["head"](self.teacher["encoder"](torch.cat(views[:2])))
         n = views[0].shape[0]
-        loss = distillation(
-            student.view(len(views), n, -1), teacher.view(2, n, -1), self.center, p.student_temperature,
-            self.temperature(progress),
-        )  # fmt: skip
-        self.teacher_means.append(teacher.mean(dim=0))
-        return loss
+        return student.view(crops, n, -1), teacher.view(2, n, -1)
+
+    def distil(self, student: Tensor, teacher: Tensor, progress: float) -> Tensor:
+        return distillation(student, teacher, self.center, self.params.student_temperature, self.temperature(progress))
+
+    def signals(self, views: list[Tensor], progress: float) -> dict[str, Tensor]:
+        """How it does on B held-out images, without labels and without stochastic depth; gain and KL in nats."""
+        student, teacher = self.outputs(views[: 2 + self.params.local_crops])
+        loss = self.distil(student, teacher, progress)
+        p_t = F.softmax((teacher - self.center) / self.temperature(progress), dim=2).flatten(0, 1)  # (2B, K)
+        each, together = (torch.special.entr(p).sum(dim=-1).mean() for p in (p_t, p_t.mean(dim=0)))
+        ln_k = math.log(p_t.shape[1])
+        return {
+            "held_out_loss": loss,
+            "relative_loss": loss / ln_k,  # 1: the student knows nothing
+            "teacher_entropy": each / ln_k,  # 1: every output is uniform
+            "mean_teacher_entropy": together / min(ln_k, math.log(len(p_t))),  # 0: every output is the same
+            "kl": loss - each,  # KL(P_t ‖ P_s)
+            "gain": together - loss,  # what a teacher's output says of its image, as far as the student knows it
+        }
 
     def before_step(self, progress: float) -> None:
         """The last layer waits for an epoch: no gradient, no weight decay."""

@@ -74,14 +74,23 @@ class MAE(nn.Module):
         return [self.augment(images, draws[0], self.size, self.params.views), draws[1]]
 
     def loss(self, views: list[Tensor], progress: float) -> Tensor:
-        x, noise = views
+        return reconstruction(*self.reconstruct(*views), self.params.norm_pix)
+
+    def reconstruct(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Prediction and target (B, N, P²·3) of images (B, 3, S, S), and what of them is masked (B, N)."""
         visible, order = self.split(noise)
         tokens = self.encoder.embed(x)  # (B, N, D), positions added before masking
         latent = self.encoder.encode(take(tokens, visible))  # (B, 1 + n, D): visible patches only
-        prediction = self.decode(latent, order)  # (B, N, P²·3)
-        masked = torch.ones_like(noise).scatter_(1, visible, 0.0)  # (B, N), 1 = masked
-        target = patchify(self.encoder.normalize(x), self.encoder.patch_size)
-        return reconstruction(prediction, target, masked, self.params.norm_pix)
+        prediction = self.decode(latent, order)
+        masked = torch.ones_like(noise).scatter_(1, visible, 0.0)  # 1 = masked
+        return prediction, patchify(self.encoder.normalize(x), self.encoder.patch_size), masked
+
+    def signals(self, views: list[Tensor], progress: float) -> dict[str, Tensor]:
+        """How it does on held-out images, without labels: the loss over that of their mean image."""
+        prediction, target, masked = self.reconstruct(*views)
+        target = per_patch(target) if self.params.norm_pix else target
+        loss, base = (reconstruction(x, target, masked, False) for x in (prediction, target.mean(0).expand_as(target)))
+        return {"held_out_loss": loss, "relative_loss": loss / base}  # 1: as good as the mean image
 
     def before_step(self, progress: float) -> None:
         pass
@@ -129,10 +138,13 @@ def patchify(images: Tensor, patch: int) -> Tensor:
 def reconstruction(prediction: Tensor, target: Tensor, masked: Tensor, norm_pix: bool) -> Tensor:
     """Mean squared error on masked patches only (section 3).
 
-    prediction, target: (B, N, P²·3); masked: (B, N) of 0 and 1. norm_pix: the target's pixels are normalised
-    by mean and standard deviation of their patch.
+    prediction, target: (B, N, P²·3); masked: (B, N) of 0 and 1. norm_pix: the target is normalised patch by patch.
     """
-    if norm_pix:
-        target = (target - target.mean(dim=2, keepdim=True)) / (target.var(dim=2, keepdim=True) + 1e-6).sqrt()
+    target = per_patch(target) if norm_pix else target
     error = (prediction.to(target.dtype) - target).square().mean(dim=2)  # (B, N)
     return (error * masked).sum() / masked.sum()
+
+
+def per_patch(target: Tensor) -> Tensor:
+    """Pixels (B, N, P²·3), normalised by mean and standard deviation of their patch."""
+    return (target - target.mean(dim=2, keepdim=True)) / (target.var(dim=2, keepdim=True) + 1e-6).sqrt()

@@ -25,6 +25,7 @@ class Method(Protocol):
     def draw(self, n: int, height: int, width: int, generator: Generator) -> list[Tensor]: ...  # first axis n
     def views(self, images: Tensor, draws: list[Tensor]) -> list[Tensor]: ...  # uint8 (B, 3, H, W) → pure
     def loss(self, views: list[Tensor], progress: float) -> Tensor: ...  # mean over the batch of all processes
+    def signals(self, views: list[Tensor], progress: float) -> dict[str, Tensor]: ...  # in eval mode, of this process
     def before_step(self, progress: float) -> None: ...  # between gradient and optimiser
     def after_step(self, progress: float) -> None: ...
 

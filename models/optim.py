@@ -127,8 +127,19 @@ def clip(params: OptimParams, parameters: Iterable[Tensor]) -> Tensor:
         torch._foreach_mul_(gradients, list((params.clip_each / (norms + 1e-6)).clamp(max=1).unbind()))
     elif params.clip is not None:
         torch._foreach_mul_(gradients, (params.clip / (total + 1e-6)).clamp(max=1))
-    whole: Callable[[], Tensor] | None = getattr(total, "full_tensor", None)  # a DTensor's
-    return whole() if whole else total
+    return whole(total)
+
+
+@torch.no_grad()
+def norm(parameters: Iterable[Tensor]) -> Tensor:
+    """Of all parameters as one vector; of sharded ones (FSDP2) likewise."""
+    return whole(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(parameters)))))
+
+
+def whole(total: Tensor) -> Tensor:
+    """What a sharded sum is over all shards."""
+    full: Callable[[], Tensor] | None = getattr(total, "full_tensor", None)  # a DTensor's
+    return full() if full else total
 
 
 def build(params: OptimParams, module: nn.Module) -> torch.optim.Optimizer:

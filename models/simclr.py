@@ -3,6 +3,7 @@
 Chen, Kornblith, Norouzi, Hinton, 2020, arXiv:2002.05709.
 """
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from models import parallel
+from models import parallel, signals
 from models.encoder import Encoder, EncoderParams
 from models.optim import OptimParams
 from models.precision import at_least_fp32, full_precision
@@ -77,6 +78,21 @@ class SimCLR(nn.Module):
         z = self.head(self.encoder(torch.cat(views)))  # (2N, d); one pass, so batch norm sees both views
         return nt_xent(z[: len(z) // 2], z[len(z) // 2 :], self.params.temperature)
 
+    def signals(self, views: list[Tensor], progress: float) -> dict[str, Tensor]:
+        """How it does on the views of N held-out images, without labels."""
+        z = signals.unit(self.head(self.encoder(torch.cat(views))))
+        z1, z2 = z.chunk(2)
+        logits, positive = contrast(z, z, 0, self.params.temperature)
+        loss = F.cross_entropy(logits, positive)
+        return {
+            "held_out_loss": loss,
+            "relative_loss": loss / math.log(len(logits) - 1),  # 1: every view is as likely
+            "top_1": (logits.argmax(dim=1) == positive).double().mean(),  # the positive is the nearest
+            "embedding_alignment": signals.alignment(z1, z2),
+            "embedding_uniformity": signals.uniformity(z1),
+            "embedding_rank": signals.effective_rank(z1),
+        }
+
     def before_step(self, progress: float) -> None:
         pass
 
@@ -109,8 +125,16 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
     with full_precision(z1):  # similarities need more than bf16's 8 bits
         z = F.normalize(at_least_fp32(torch.cat([z1, z2])), dim=1)  # (2n, d)
         every = torch.cat([parallel.gather(z[:n]), parallel.gather(z[n:])])  # (2N, d)
-        similarity = z @ every.T / temperature  # (2n, 2N)
-        own = torch.arange(first, first + n, device=z.device)  # where this rank's rows stand among the first N
-        itself = torch.cat([own, own + len(every) // 2])
-        similarity = similarity.scatter(1, itself[:, None], float("-inf"))  # 1[k ≠ i]
-        return F.cross_entropy(similarity, itself.roll(n))
+        return F.cross_entropy(*contrast(z, every, first, temperature))
+
+
+def contrast(z: Tensor, every: Tensor, first: int, temperature: float) -> tuple[Tensor, Tensor]:
+    """Similarities over τ (2n, 2N), and where each row's positive is (2n,).
+
+    z: (2n, d), two views of n images, of length 1; every: (2N, d), of all images, these from place `first` on.
+    """
+    n = len(z) // 2
+    own = torch.arange(first, first + n, device=z.device)  # where these rows stand among the first N
+    itself = torch.cat([own, own + len(every) // 2])
+    similarity = z @ every.T / temperature
+    return similarity.scatter(1, itself[:, None], float("-inf")), itself.roll(n)  # 1[k ≠ i]

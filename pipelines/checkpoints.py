@@ -5,6 +5,7 @@
         newest           the name of the last one that was saved
         history.jsonl    the rows as they come
         aside/           the last few that were damaged or of another run
+        seed-1/          the same of a further training, of that seed
 
 What is being made or removed has a name with a dot in front; a rename gives or takes the proper name.
 """
@@ -45,12 +46,13 @@ class Checkpoints:
     identity: all that decides the numbers, by part: {"params": {…}, "data": digest, "code": {file: digest}, …}, as
     JSON knows it. Once this is made, what the folder holds is whole and of this identity, the history as it was at the
     newest checkpoint; what was not is set aside, and stderr says why. Raises StageError when the disk does not let it.
+    seed: of a further training of the method.
     """
 
-    def __init__(self, name: str, identity: Mapping[str, Any]):
+    def __init__(self, name: str, identity: Mapping[str, Any], seed: int | None = None):
         self.name = name
         self.identity: dict[str, Any] = json.loads(json.dumps(identity))
-        self.folder = stage.SCRATCH / "pretrain" / name
+        self.folder = stage.SCRATCH / "pretrain" / name / ("" if seed is None else f"seed-{seed}")
         self.history = self.folder / "history.jsonl"
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         self.run = self.folder / f"run-{digest[:16]}"  # for the tracker: which of its runs is of this identity

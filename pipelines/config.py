@@ -41,6 +41,8 @@ class PretrainParams:
     sharded: bool = False  # parameters over the processes (FSDP2), for encoders too large for one GPU
     shuffle: Literal["global", "shards"] = "global"  # "shards" for images that are more than memory holds
     log_every: int = 10  # steps
+    watch: float | None = None  # epochs between looks at held-out images; none: 25 looks a run
+    stop_on_collapse: bool = False  # end a run that has collapsed, from 30 % of it on
     checkpoint_minutes: float = 5.0
 
 
@@ -62,6 +64,7 @@ class PromoteParams:
 class Config:
     dataset: str
     seed: int
+    seeds: int  # trainings of each method, from `seed` on; the first is registered
     prepare: PrepareParams
     pretrain: PretrainParams
     simclr: SimCLRParams
@@ -167,9 +170,11 @@ def cross_check(config: Config) -> None:
     """Contradictions between sections, and ranges that the types do not say."""
     p, q = config.prepare, config.probe
     positive = {
+        "seeds": config.seeds,
         "prepare.size": p.size,
         "pretrain.log_every": config.pretrain.log_every,
         "pretrain.processes": config.pretrain.processes,
+        "pretrain.watch": 1 if config.pretrain.watch is None else config.pretrain.watch,
         "probe.draws": q.draws,
         "probe.C": q.C,
         "probe.neighbours": q.neighbours,

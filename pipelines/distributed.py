@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -27,7 +27,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
-from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
 
 from models import parallel
@@ -38,6 +38,7 @@ from pipelines.stage import TRY_AGAIN
 
 GRACE = 30.0  # s that the other ranks have when one has failed
 State = dict[str, Any]
+T = TypeVar("T")
 Loss = Callable[[list[Tensor], float, bool], Tensor]  # views, progress, and whether the gradient is complete after it
 
 
@@ -176,6 +177,20 @@ def spread(method: Method, sharded: bool) -> Loss:
         return replica(views, progress)  # type: ignore[no-any-return]
 
     return loss_of_replica
+
+
+def within(method: Method, work: Callable[[], T]) -> T:
+    """What work() gives, without a gradient, while the method's parameters are whole; every rank must call it."""
+    if not isinstance(method, FSDPModule):
+        return work()
+    shards = cast(Any, method)
+    shards.work = work  # FSDP2 gathers for a method that it knows of
+    register_fsdp_forward_method(shards, "work")
+    try:
+        return cast(T, shards.work())
+    finally:
+        del shards.work
+        shards.reshard()
 
 
 class _Loss(nn.Module):

@@ -22,7 +22,7 @@ from pipelines.stage import StageError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-ROWS = 100  # a message; MLflow takes 1,000 figures
+ROWS = 40  # a message; MLflow takes 1,000 figures
 DIGEST = "training_digest"
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # the page opens with curves and figures
 QUIET = {

@@ -216,3 +216,51 @@ def test_impossible_stochastic_depth_is_named(rate: float) -> None:
         dino(drop_path=rate)
     with pytest.raises(ValueError, match=r"drop_path is 0\.1; allowed"):
         dino(RESNET, drop_path=0.1)
+
+
+def test_signals_are_entropies_of_the_teacher(generator: Generator) -> None:
+    method = dino(center_momentum=0.9, teacher_temperature=0.07, warmup_teacher=0.0).eval()
+    views = views_of(method, noise_images(6, 16), generator)
+    method.center.normal_(generator=generator)
+    with torch.no_grad():
+        found = {k: v.item() for k, v in method.signals(views, 0.5).items()}
+        student, teacher = method.outputs(views)
+        loss = method.distil(student, teacher, 0.5).item()
+    rows = [softmax(((teacher[g, i] - method.center) / 0.07).tolist()) for g in range(2) for i in range(6)]
+
+    def entropy(p: list[float]) -> float:
+        return -sum(x * math.log(x) for x in p if x)
+
+    each = sum(map(entropy, rows)) / 12
+    together = entropy([sum(column) / 12 for column in zip(*rows, strict=True)])
+    assert found == pytest.approx(
+        {
+            "held_out_loss": loss,
+            "relative_loss": loss / math.log(12),
+            "teacher_entropy": each / math.log(12),
+            "mean_teacher_entropy": together / math.log(12),
+            "kl": loss - each,
+            "gain": together - loss,
+        },
+        rel=1e-5,
+    )
+    assert found["kl"] > 0
+    assert not method.teacher_means  # of these images no centre is taken
+
+
+def test_signals_of_the_two_collapses(generator: Generator) -> None:
+    method = dino(center_momentum=1.0).eval()
+    views = views_of(method, noise_images(6, 16), generator)
+    with torch.no_grad():
+        method.center[3] = -1e6  # every output is the fourth
+        one = method.signals(views, 1.0)
+        method.center.zero_()
+        for head in (method.student["head"], method.teacher["head"]):
+            head.get_parameter("length").zero_()  # every output is uniform
+        uniform = method.signals(views, 1.0)
+    assert one["teacher_entropy"] == 0
+    assert one["mean_teacher_entropy"] == 0
+    assert uniform["teacher_entropy"].item() == pytest.approx(1)
+    assert uniform["mean_teacher_entropy"].item() == pytest.approx(1)
+    assert uniform["relative_loss"].item() == pytest.approx(1)
+    assert uniform["gain"].item() == pytest.approx(0, abs=1e-6)

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.mae import MAE, MAEParams, patchify, reconstruction, take
+from models.mae import MAE, MAEParams, patchify, per_patch, reconstruction, take
 from models.vit import ViT, ViTParams
 from tests.models.conftest import OPTIM, RESNET, VIT, noise_images, small, views_of
 
@@ -167,3 +167,16 @@ def test_impossible_parameters_are_named() -> None:
         mae(dim=30)
     with pytest.raises(ValueError, match="vision transformer"):
         MAE(small(RESNET), MAEParams(VIT, 1, 4, OPTIM), 16)
+
+
+@pytest.mark.parametrize("norm_pix", [False, True])
+def test_the_mean_image_has_a_relative_loss_of_one(norm_pix: bool, generator: Generator) -> None:
+    method = MAE(small(VIT), MAEParams(VIT, 1, 4, OPTIM, decoder_dim=16, decoder_depth=1, decoder_heads=1,
+                                       norm_pix=norm_pix), 16).eval()  # fmt: skip
+    views = views_of(method, noise_images(5, 16), generator)
+    target = patchify(method.encoder.normalize(views[0]), 4)
+    target = per_patch(target) if norm_pix else target
+    method.decode = lambda latent, order: target.mean(0, keepdim=True).expand(5, -1, -1)  # type: ignore[method-assign]
+    assert method.signals(views, 0.0)["relative_loss"].item() == pytest.approx(1, rel=1e-6)
+    method.decode = lambda latent, order: target  # type: ignore[method-assign]
+    assert method.signals(views, 0.0)["relative_loss"].item() == pytest.approx(0, abs=1e-6)

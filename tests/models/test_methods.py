@@ -112,3 +112,20 @@ def test_a_resumed_run_goes_on_to_the_same_numbers(name: str) -> None:
     resumed = train(other, other_optimizer, other_generator, range(3, 6))
     assert resumed == train(made, optimizer, generator, range(3, 6))
     assert all(torch.equal(v, other_module.state_dict()[k]) for k, v in module.state_dict().items())
+
+
+@ALL
+def test_signals_are_of_the_loss_as_it_trains_and_change_nothing(name: str, generator: Generator) -> None:
+    made, module = method(name)
+    train(made, optim.build(OPTIM, module), generator, range(2))  # statistics, a centre
+    module.eval()
+    views = views_of(made, noise_images(12, 16), generator)
+    before, state = deepcopy(module.state_dict()), torch.get_rng_state()
+    with torch.no_grad():
+        found = made.signals(views, 0.5)
+        again = made.signals(views, 0.5)
+        assert found["held_out_loss"].item() == pytest.approx(made.loss(views, 0.5).item(), rel=1e-6)
+    assert all(torch.equal(found[k], again[k]) and found[k].ndim == 0 for k in found)
+    assert all(torch.equal(before[k], v) for k, v in module.state_dict().items())
+    assert torch.equal(state, torch.get_rng_state())
+    assert {"held_out_loss", "relative_loss"} <= found.keys()

@@ -5,6 +5,7 @@ from typing import Literal
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from models.simclr import SimCLR, SimCLRParams, nt_xent, projection
@@ -105,3 +106,20 @@ def test_impossible_parameters_are_named() -> None:
         SimCLRParams(RESNET, 1, 5, OPTIM, temperature=0)
     with pytest.raises(ValueError, match="area is"):
         SimCLRParams(RESNET, 1, 5, OPTIM, area=(0.5, 1.5))
+
+
+def test_signals_tell_one_that_knows_nothing_from_one_that_knows_all(generator: Generator) -> None:
+    method = SimCLR(small(RESNET), SimCLRParams(RESNET, 1, 8, OPTIM, temperature=0.1), 16).eval()
+    views = views_of(method, noise_images(8, 16), generator)
+    with torch.no_grad():
+        z = F.normalize(method.head(method.encoder(torch.cat(views))), dim=1)
+        same = method.signals([views[0], views[0]], 0.0)
+        found = method.signals(views, 0.0)
+        method.head.get_parameter("4.weight").zero_()  # every z is the same
+        blind = method.signals(views, 0.0)
+    nearest = [max((j for j in range(16) if j != i), key=lambda j: float(z[i] @ z[j])) for i in range(16)]
+    assert found["top_1"].item() == pytest.approx(sum(j == (i + 8) % 16 for i, j in enumerate(nearest)) / 16)
+    assert same["top_1"] == 1
+    assert same["embedding_alignment"] == 0
+    assert blind["relative_loss"].item() == pytest.approx(1)
+    assert blind["held_out_loss"].item() == pytest.approx(math.log(15))

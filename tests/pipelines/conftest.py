@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 
 from data.decode import Preprocess
 from data.prepare import prepare
-from tests.pipelines.project import Project, make
+from tests.pipelines.project import METHODS, Project, make
 
 SHORT = {
     "pretrain.log_every": 1,
@@ -58,6 +58,18 @@ def prepared_project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     write_digits(project.root / "data" / "raw" / "digits", 300, labelled=True)
     with contextlib.chdir(project.root):
         prepare_small(Path("data/raw/digits"), Path("data/prepared"))
+    return project
+
+
+@pytest.fixture(scope="session")
+def undisturbed(prepared_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The three methods trained without interruption."""
+    root = tmp_path_factory.mktemp("undisturbed") / "project"
+    shutil.copytree(prepared_project.root, root, ignore=shutil.ignore_patterns(".scratch"))
+    project = Project(root)
+    program = "import sys; sys.modules['mlflow'] = None; from pipelines.pretrain import main; "
+    done = project.run("-c", program + "; ".join(f"main({m!r})" for m in METHODS))
+    assert done.returncode == 0, done.stderr
     return project
 
 

@@ -31,6 +31,9 @@ def assert_same(ours: list[dict[str, float]], theirs: list[dict[str, float]]) ->
     assert len(ours) == len(theirs) >= STEPS
     for key in ("loss", "grad_norm"):
         assert [r[key] for r in ours] == pytest.approx([r[key] for r in theirs], rel=1e-5)
+    for key in ("held_out_loss", "effective_rank", "weight_norm"):  # of the steps that were watched
+        figures = [[r[key] for r in rows if key in r] for rows in (ours, theirs)]
+        assert figures[0] == pytest.approx(figures[1], rel=1e-5)
     assert ours[0]["loss"] != ours[-1]["loss"]
 
 

@@ -153,7 +153,7 @@ def test_a_run_from_other_weights_is_another_run(monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(Path(__file__).parents[2])
     c = config.load(ROOT / "params.yaml")
     setting = Setting(torch.float32, torch.contiguous_format, False)
-    keys = {json.dumps(pretrain.identity("mae", c, setting, "data", digest)) for digest in (None, "a", "b")}
+    keys = {json.dumps(pretrain.identity("mae", c, 0, setting, "data", digest)) for digest in (None, "a", "b")}
     assert len(keys) == 3
 
 

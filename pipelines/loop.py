@@ -1,0 +1,142 @@
+"""The loop that trains a method: steps, looks, rows and saves, to the last step or until it is told to stop."""
+
+import math
+import signal
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from data.batches import Batches
+from data.progress import Progress
+from models import optim, parallel
+from models.methods import Method, MethodParams
+from pipelines import distributed, hardware
+from pipelines.checkpoints import Checkpoints
+from pipelines.config import PretrainParams
+from pipelines.feed import Feed, Inputs
+from pipelines.hardware import Setting
+from pipelines.meter import Meter, Row
+from pipelines.stage import TRY_AGAIN, StageError
+from pipelines.watch import Watch
+
+NAMES = {"grad_norm": "gradient's norm", "held_out_loss": "loss of held-out images"}
+
+
+def train(
+    name: str,
+    training: "Training",
+    batches: Batches,
+    watch: Watch,
+    saves: Checkpoints | None,
+    log: Callable[[Row], None],
+    keep: bool = False,
+) -> None:
+    """The loop. Resumes from the last checkpoint, leaves the trained method in place; keep: the last step is saved too.
+
+    saves: rank 0's, None elsewhere. Raises StageError when a figure is not finite; on SIGTERM or Ctrl-C it saves and
+    exits with TRY_AGAIN.
+    """
+    method, params, how = training.method, training.params, training.how
+    assert isinstance(method, nn.Module)
+    stop = Stop()
+    steps = params.epochs * len(batches)
+    feed = Feed(batches, method, training.device)
+    first = 0
+    if state := distributed.from_first(saves.load() if saves else None):
+        distributed.restore(method, training.optimizer, state)
+        first = state["step"]
+
+    def write(row: Row) -> None:
+        for what, figure in row.items():
+            if not math.isfinite(figure):
+                raise StageError(
+                    f"diverged: the {NAMES.get(what, what)} is {figure} at step {row['step']} of {steps}; "
+                    f"lower {name}.optim.lr (now {params.optim.lr})"
+                )
+        if saves:
+            saves.append(row)
+        log(row)
+        progress.advance(0, loss=f"{row['loss']:.3f}")
+
+    method.train()
+    shown = sys.stderr if saves else sys.stdout  # which of other ranks is nowhere
+    with Progress(
+        steps * batches.batch_size, f"pretrain@{name}", "images", first * batches.batch_size, shown
+    ) as progress:
+        meter = Meter(training.device, batches.batch_size, write)
+        saved = time.monotonic()
+        for step, inputs in enumerate(feed.steps(first, steps), first):
+            meter.begin()
+            lr, loss, norm = training.step(inputs, step / steps)
+            meter.end()
+            progress.advance(batches.batch_size)
+            stop.idle = False
+            watched = bool(watch) and watch.due(step + 1)
+            if watched or (step + 1) % how.log_every == 0 or step + 1 == steps:
+                known = {"step": step + 1, "epoch": (step + 1) / len(batches), "lr": lr}
+                figures = {"loss": parallel.mean(loss), "grad_norm": norm}
+                meter.row(known, figures | (watch.look(step / steps) if watched else {}))
+                meter.end()  # a look is no wait for an input
+            due = time.monotonic() - saved > 60 * how.checkpoint_minutes
+            wanted = keep if step + 1 == steps else distributed.agreed(due or stop.asked)
+            if wanted:
+                meter.settle()
+                state = distributed.state(method, training.optimizer)
+                if saves:
+                    saves.save({"step": step + 1} | state)
+                saved = time.monotonic()
+                meter.end()  # a save is no wait for an input
+                if distributed.agreed(stop.asked):
+                    print(f"pretrain@{name}: stopped at step {step + 1}; run the same command to go on", file=shown)
+                    sys.exit(TRY_AGAIN)
+        meter.settle()
+
+
+class Training:
+    """A method as this machine trains it fastest, its optimiser, and what a step does with them."""
+
+    def __init__(
+        self, method: Method, params: MethodParams, how: PretrainParams, setting: Setting, device: torch.device
+    ):
+        assert isinstance(method, nn.Module)
+        self.method, self.params, self.how, self.device = method, params, how, device
+        self.setting = setting
+        hardware.settle(setting, method, device)
+        self.loss_of = distributed.spread(method, how.sharded)
+        self.optimizer = optim.build(params.optim, method)
+        self.trainable = [p for p in method.parameters() if p.requires_grad]
+
+    def step(self, inputs: Inputs, done: float) -> tuple[float, Tensor, Tensor]:
+        """At progress `done` in [0, 1]: learning rate, loss and the gradient's norm; the host waits for nothing."""
+        p, optimizer = self.params, self.optimizer
+        lr = optim.set_schedule(optimizer, p.optim, p.batch_size, done)
+        loss = torch.zeros((), device=self.device)
+        for images, draws, complete in inputs.parts(p.accumulate):
+            views = [self.setting.shape(v) for v in self.method.views(images, draws)]
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.setting.bf16):
+                part = self.loss_of(views, done, complete) / p.accumulate
+            part.backward()  # type: ignore[no-untyped-call]
+            loss = loss + part.detach()
+        norm = optim.clip(p.optim, self.trainable)
+        self.method.before_step(done)
+        optimizer.step()
+        optimizer.zero_grad()
+        self.method.after_step(done)
+        return lr, loss, norm
+
+
+class Stop:
+    """What SIGTERM and Ctrl-C ask for; before the first step is done there is nothing to save, and they end at once."""
+
+    def __init__(self) -> None:
+        self.asked, self.idle = False, True
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, _frame: self.ask())
+
+    def ask(self) -> None:
+        self.asked = True
+        if self.idle and not distributed.started():  # ranks must agree on where to stop
+            sys.exit(TRY_AGAIN)
