@@ -24,3 +24,10 @@ def flops(method: Method, size: int, backward: bool = True) -> float:
         if backward:
             loss.backward()  # type: ignore[no-untyped-call]
     return float(counter.get_total_flops() / COUNTED)
+
+
+def views(method: Method, n: int, size: int) -> float:
+    """Images that go through the backbone, forward and backward, in a step on n images: every view, by its area."""
+    images = torch.empty(n, 3, size, size, dtype=torch.uint8, device="meta")
+    draws = [d.to("meta") for d in method.draw(n, size, size, torch.Generator())]
+    return sum(v.numel() for v in method.views(images, draws) if v.ndim == 4) / images[0].numel()

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from pipelines import config
-from pipelines.config import ConfigError
+from pipelines.convert import ConfigError
 from tests.pipelines.project import ROOT
 
 FILES = [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))]
