@@ -17,10 +17,13 @@ from pipelines.labelled import Labelled, Trial
 
 def main(control: str) -> None:
     c = config.load()
+    runs: list[trials.Run] = []
     with hardware.device() as device:
         data = Labelled(Prepared(stage.PREPARED), c.pretrain, device)
-        wanted = [trial(control, m, seed, c, data) for m in backbones(c) for seed in range(c.seed, c.seed + c.seeds)]
-        runs = trials.run(f"control@{control}", data, wanted, c.control, c.seed) if data.enough else []
+        if data.enough:
+            seeds = range(c.seed, c.seed + c.seeds)
+            wanted = [trial(control, m, seed, c, data) for m in backbones(c) for seed in seeds]
+            runs = trials.run(f"control@{control}", data, wanted, c.control, c.seed)
     trials.save(runs, stage.artifact(control, "scores.csv"), stage.artifact(control, "metrics.json"))
 
 
@@ -37,7 +40,7 @@ def trial(control: str, name: str, seed: int, c: Config, data: Labelled) -> Tria
     """Starts where the method's pretraining starts; sees as many images as the budget says of the pretraining's."""
     of, params, m = c.method(name), c.of_control(control), data.prepared.manifest
     method = methods.build(name, of, data.size, m.mean, m.std, seed)
-    pretrained = of.epochs * (len(data.train) // of.batch_size) * cost.views(method, of.batch_size, data.size)
+    pretrained = of.epochs * (len(data.train) // of.batch_size) * of.batch_size * cost.views(method, 1, data.size)
     steps = round(params.budget * pretrained / data.images_a_step(control, method.encoder, params))
     return Trial(f"{control}-{name}", control, params, method.encoder, seed, max(1, steps))
 

@@ -28,6 +28,6 @@ def flops(method: Method, size: int, backward: bool = True) -> float:
 
 def views(method: Method, n: int, size: int) -> float:
     """Images that go through the backbone, forward and backward, in a step on n images: every view, by its area."""
-    images = torch.empty(n, 3, size, size, dtype=torch.uint8, device="meta")
-    draws = [d.to("meta") for d in method.draw(n, size, size, torch.Generator())]
-    return sum(v.numel() for v in method.views(images, draws) if v.ndim == 4) / images[0].numel()
+    images = torch.zeros(n, 3, size, size, dtype=torch.uint8)
+    made = method.views(images, method.draw(n, size, size, torch.Generator()))
+    return sum(view.numel() for view in made if view.ndim == 4) / images[0].numel()

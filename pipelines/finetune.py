@@ -28,10 +28,12 @@ def main(name: str) -> None:
         seed: restore(checkpoint["spec"], weights)
         for seed, weights in ({c.seed: checkpoint["weights"]} | checkpoint.get("repeats", {})).items()
     }
+    runs: list[trials.Run] = []
     with hardware.device() as device:
         data = Labelled(Prepared(stage.PREPARED), c.pretrain, device)
-        wanted = [Trial(*way, encoder, seed, p.steps) for way in ways for seed, encoder in encoders.items()]
-        runs = trials.run(f"finetune@{name}", data, wanted, p, c.seed) if data.enough else []
+        if data.enough:
+            wanted = [Trial(*way, encoder, seed, p.steps) for way in ways for seed, encoder in encoders.items()]
+            runs = trials.run(f"finetune@{name}", data, wanted, p, c.seed)
     trials.save(runs, stage.artifact(name, "finetune.csv"), stage.artifact(name, "finetune.json"))
 
 

@@ -73,7 +73,8 @@ class Labelled:
 
     def images_a_step(self, name: str, encoder: Encoder, params: ControlParams) -> int:
         """That go through the backbone."""
-        return round(cost.views(self.control(name, encoder, params, 0), sum(batch_of(params)), self.size))
+        n, more = batch_of(params)
+        return round(n * cost.views(self.control(name, encoder, params, 0), 1 + more // n, self.size))
 
     def fit(self, trial: Trial, labelled: Numbers, seed: int, advance: Callable[[int], None]) -> Outcome:
         """Train on these labelled rows, and on all train images as unlabelled ones; then judge, once, as it is.
