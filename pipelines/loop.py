@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from data.batches import Batches
 from data.progress import Progress
 from models import optim, parallel
-from models.methods import Method, MethodParams
+from models.methods import ControlParams, Method, MethodParams
 from pipelines import distributed, hardware
 from pipelines.checkpoints import Checkpoints
 from pipelines.config import PretrainParams
@@ -39,10 +39,9 @@ def train(
     saves: rank 0's, None elsewhere. Raises StageError when a figure is not finite; on SIGTERM or Ctrl-C it saves and
     exits with TRY_AGAIN.
     """
-    method, params, how = training.method, training.params, training.how
+    method, params, how, steps = training.method, training.params, training.how, watch.steps
     assert isinstance(method, nn.Module)
     stop = Stop()
-    steps = params.epochs * len(batches)
     feed = Feed(batches, method, training.device)
     first = 0
     if state := distributed.from_first(saves.load() if saves else None):
@@ -99,7 +98,12 @@ class Training:
     """A method as this machine trains it fastest, its optimiser, and what a step does with them."""
 
     def __init__(
-        self, method: Method, params: MethodParams, how: PretrainParams, setting: Setting, device: torch.device
+        self,
+        method: Method,
+        params: MethodParams | ControlParams,
+        how: PretrainParams,
+        setting: Setting,
+        device: torch.device,
     ):
         assert isinstance(method, nn.Module)
         self.method, self.params, self.how, self.device = method, params, how, device

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from data.shards import Prepared
 from models import optim, signals, views
-from models.methods import Method
+from models.methods import Pretraining
 from models.views import ViewParams
 from pipelines import distributed
 from pipelines.hardware import Setting
@@ -35,7 +35,7 @@ class Watch:
     def __init__(
         self,
         prepared: Prepared,
-        method: Method,
+        method: Pretraining,
         setting: Setting,
         device: torch.device,
         epochs: float | None,
@@ -79,7 +79,7 @@ class Watch:
 
 
 @contextmanager
-def evaluated(method: Method) -> Iterator[None]:
+def evaluated(method: Pretraining) -> Iterator[None]:
     """In eval mode, so that no statistic is taken."""
     assert isinstance(method, nn.Module)
     method.eval()

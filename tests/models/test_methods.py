@@ -11,7 +11,7 @@ from torch import Generator, nn
 from models import optim
 from models.dino import DINOParams
 from models.mae import MAEParams
-from models.methods import METHODS, Method, MethodParams, build
+from models.methods import METHODS, MethodParams, Pretraining, build
 from models.simclr import SimCLRParams
 from tests.models.conftest import MEAN, OPTIM, RESNET, STD, VIT, noise_images, views_of
 
@@ -27,7 +27,7 @@ PARAMS: dict[str, MethodParams] = {
 ALL = pytest.mark.parametrize("name", list(METHODS))
 
 
-def method(name: str, seed: int = 0) -> tuple[Method, nn.Module]:
+def method(name: str, seed: int = 0) -> tuple[Pretraining, nn.Module]:
     """The method under both its types."""
     made = build(name, PARAMS[name], 16, MEAN, STD, seed)
     assert isinstance(made, nn.Module)
@@ -85,7 +85,7 @@ def test_the_loss_is_full_precision_under_bf16(name: str, generator: Generator) 
     assert loss.isfinite()
 
 
-def train(made: Method, optimizer: torch.optim.Optimizer, generator: Generator, steps: range) -> list[float]:
+def train(made: Pretraining, optimizer: torch.optim.Optimizer, generator: Generator, steps: range) -> list[float]:
     losses = []
     for step in steps:
         loss = made.loss(views_of(made, noise_images(16, 16), generator), step / 6)

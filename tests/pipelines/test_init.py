@@ -20,7 +20,7 @@ from models.normalize import PUBLISHED, Normalization
 from models.resnet import ResNet, ResNetParams
 from models.vit import ViT, ViTParams
 from pipelines import config, pretrain
-from pipelines.config import ConfigError
+from pipelines.convert import ConfigError
 from pipelines.hardware import Setting
 from pipelines.init import apply, init_digest
 from tests.models.conftest import MEAN, STD
