@@ -123,6 +123,8 @@ def cross_check(config: Config) -> None:
         "probe.neighbours": q.neighbours,
         "probe.temperature": q.temperature,
         "finetune.steps": config.finetune.steps,
+        "finetune.all_labels": config.finetune.all_labels,
+        "control.all_labels": config.control.all_labels,
         **{f"{name}.budget": config.of_control(name).budget for name in CONTROLS},
     }
     for name in METHODS:

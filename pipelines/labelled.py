@@ -47,6 +47,10 @@ class Trial:
     seed: int  # of the encoder
     steps: int
 
+    def uses(self, unlabelled: int) -> bool:
+        """Whether it has something of its own to do with so many train images beside the labelled ones."""
+        return unlabelled > 0 or batch_of(self.params)[1] == 0
+
 
 class Labelled:
     """The labelled images of a prepared folder, and how this machine trains on them."""

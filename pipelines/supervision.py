@@ -13,6 +13,7 @@ class LabelDraws:
 
     shots: tuple[int, ...]  # labels a class; none: all labels only
     draws: int
+    all_labels: float = 1.0  # times as many steps where all labels are known: more to learn from takes longer
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean
 
@@ -20,14 +21,18 @@ Run = tuple[Score, Outcome]
 
 def run(name: str, data: Labelled, trials: list[Trial], of: LabelDraws, seed: int) -> list[Run]:
     """Every trial with every draw of labels, the same for all. name: the stage's, for the progress."""
-    labels = draws(data, of, seed)
-    total = sum(len(labels) * t.steps * data.images_a_step(t.control, t.encoder, t.params) for t in trials)
+    plan = [
+        (t if count != ALL else replace(t, steps=round(t.steps * of.all_labels)), count, draw, rows)
+        for t in trials
+        for count, draw, rows in draws(data, of, seed)
+        if t.uses(len(data.train) - len(rows))
+    ]
+    total = sum(t.steps * data.images_a_step(t.control, t.encoder, t.params) for t, *_ in plan)
     runs = []
     with Progress(total, name, "images") as progress:
-        for t in trials:
-            for count, draw, rows in labels:
-                outcome = data.fit(t, rows, seed_of(t.seed, count, draw), progress.advance)
-                runs.append((Score(t.who, "finetune", count, t.seed, draw, outcome.test, outcome.val), outcome))
+        for t, count, draw, rows in plan:
+            outcome = data.fit(t, rows, seed_of(t.seed, count, draw), progress.advance)
+            runs.append((Score(t.who, "finetune", count, t.seed, draw, outcome.test, outcome.val), outcome))
     return runs
 
 
@@ -57,9 +62,13 @@ def save(runs: Iterable[Run], table: Path, summary: Path) -> None:
     for who, own in of.items():
         figures[who] = scores.figures(score for score, _ in own)
         shown = " · ".join(f"{k} {v:.1f}" for k, v in figures[who].items() if k.startswith("finetune"))
-        seconds, images = mean(outcome.seconds for _, outcome in own), own[0][1].images
-        figures[who] |= {"seconds": seconds, "images": images}
-        print(f"{who}: {shown} · a training {seconds:.1f} s, {images:,} images")
+        for name, some in (
+            ("", [o for s, o in own if s.labels != ALL]),
+            ("_all", [o for s, o in own if s.labels == ALL]),
+        ):
+            if some:
+                figures[who] |= {f"seconds{name}": mean(o.seconds for o in some), f"images{name}": some[0].images}
+        print(f"{who}: {shown} · a training {own[0][1].seconds:.1f} s, {own[0][1].images:,} images")
     summary.write_text(json.dumps(figures, indent=2) + "\n")
     if not figures:
         print("no labels, or of one class: nothing was trained with them")
