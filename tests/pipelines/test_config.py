@@ -124,7 +124,7 @@ def test_a_value_that_would_only_fail_later_is_refused_at_once(
 @pytest.mark.parametrize(
     ("key", "known"),
     [
-        ("epochs", "dataset, seed, prepare"),
+        ("epochs", "dataset, seed, seeds, prepare"),
         ("prepare.sise", "size, filter"),
         ("dino.optim.rate", "name, lr"),
         ("mae.encoder.width", "arch, patch_size"),
