@@ -50,8 +50,8 @@ def train(
     if state := distributed.from_first(saves.load() if saves else None):
         distributed.restore(method, training.optimizer, state)
         first = state["step"]
-    known = saves.rows().splitlines() if saves else []
-    rows: list[Row] = [json.loads(line) for line in distributed.from_first(known)]
+    before = saves.rows().splitlines() if saves else []
+    rows: list[Row] = [json.loads(line) for line in distributed.from_first(before)]
 
     def write(row: Row) -> None:
         for what, figure in row.items():
