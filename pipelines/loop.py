@@ -83,7 +83,7 @@ def train(
             meter.end()
             progress.advance(batches.batch_size)
             stop.idle = False
-            watched = bool(watch) and watch.due(step + 1)
+            watched = watch.due(step + 1)
             if watched or (step + 1) % how.log_every == 0 or step + 1 == steps:
                 known = {"step": step + 1, "epoch": (step + 1) / len(batches), "lr": lr}
                 figures = {"loss": parallel.mean(loss), "grad_norm": norm}
