@@ -1,5 +1,6 @@
 """The loop that trains a method: steps, looks, rows and saves, to the last step or until it is told to stop."""
 
+import json
 import math
 import signal
 import sys
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from data.batches import Batches
 from data.progress import Progress
 from models import optim, parallel
+from models.diagnose import EARLY, HOPELESS, diagnose
 from models.methods import ControlParams, Method, MethodParams
 from pipelines import distributed, hardware
 from pipelines.checkpoints import Checkpoints
@@ -40,13 +42,15 @@ def train(
     exits with TRY_AGAIN.
     """
     method, params, how, steps = training.method, training.params, training.how, watch.steps
-    assert isinstance(method, nn.Module)
+    assert isinstance(method, nn.Module) and isinstance(params, MethodParams)
     stop = Stop()
     feed = Feed(batches, method, training.device)
     first = 0
     if state := distributed.from_first(saves.load() if saves else None):
         distributed.restore(method, training.optimizer, state)
         first = state["step"]
+    before = saves.rows().splitlines() if saves else []
+    rows: list[Row] = [json.loads(line) for line in distributed.from_first(before)]
 
     def write(row: Row) -> None:
         for what, figure in row.items():
@@ -58,7 +62,12 @@ def train(
         if saves:
             saves.append(row)
         log(row)
+        rows.append(row)
         progress.advance(0, loss=f"{row['loss']:.3f}")
+        if how.stop_on_collapse and watch.due(int(row["step"])) and row["epoch"] >= EARLY * params.epochs:
+            found = diagnose(name, params, rows)
+            if found.name in HOPELESS:
+                raise StageError(f"{found}; stopped at step {row['step']} of {steps} (pretrain.stop_on_collapse)")
 
     method.train()
     shown = sys.stderr if saves else sys.stdout  # which of other ranks is nowhere
@@ -73,7 +82,7 @@ def train(
             meter.end()
             progress.advance(batches.batch_size)
             stop.idle = False
-            watched = bool(watch) and watch.due(step + 1)
+            watched = watch.due(step + 1)
             if watched or (step + 1) % how.log_every == 0 or step + 1 == steps:
                 known = {"step": step + 1, "epoch": (step + 1) / len(batches), "lr": lr}
                 figures = {"loss": parallel.mean(loss), "grad_norm": norm}

@@ -1,0 +1,110 @@
+"""What trainings are called: recorded ones, healthy and broken, and figures made up where none was broken so."""
+
+import re
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any
+
+import pytest
+
+from benchmarks.diagnose import CASES, params, recipe, recorded
+from models.diagnose import EARLY, HOPELESS, LEAST, Row, diagnose
+
+RECORDS = recorded()
+BROKEN = [run for run in RECORDS if CASES[run[0]][1] != "healthy"]
+# A healthy run that was cut short may be called undertrained, and nothing worse; a short look is no whole training.
+HEALTHY = [run for run in RECORDS if CASES[run[0]][1] == "healthy"]
+
+
+def name_of(run: tuple[str, int, int], looks: Sequence[Row]) -> str:
+    return diagnose(run[0].split()[0], params(run[0]), looks).name
+
+
+@pytest.mark.parametrize("run", BROKEN, ids=str)
+def test_a_broken_training_is_named_rightly(run: tuple[str, int, int]) -> None:
+    assert name_of(run, RECORDS[run]) == CASES[run[0]][1]
+
+
+@pytest.mark.parametrize("run", HEALTHY, ids=str)
+def test_a_healthy_training_is_named_healthy_and_is_never_stopped(run: tuple[str, int, int]) -> None:
+    case, _, epochs = run
+    enough = epochs >= 0.5 * recipe()[case.split()[0]]["epochs"]
+    assert name_of(run, RECORDS[run]) in ({"healthy"} if enough else {"healthy", "undertrained"})
+    for i, look in enumerate(RECORDS[run]):
+        if look["epoch"] >= EARLY * epochs:
+            assert name_of(run, RECORDS[run][: i + 1]) not in HOPELESS
+
+
+def test_there_are_trainings_of_every_case() -> None:
+    assert {case for case, _, _ in RECORDS} == set(CASES)
+
+
+@pytest.mark.parametrize("run", BROKEN, ids=str)
+def test_what_to_change_is_a_key_with_its_value_now(run: tuple[str, int, int]) -> None:
+    name, made = run[0].split()[0], params(run[0])
+    change = diagnose(name, made, RECORDS[run]).change
+    named = re.findall(r"(\w+)\.([\w.]+) \(now ([^;)]+)", change)
+    assert named, change
+    for method, key, value in named:
+        now: Any = reduce(getattr, key.split("."), made)
+        assert (method, value) == (name, str(list(now) if isinstance(now, tuple) else now))
+
+
+def steady(name: str, figures: dict[str, float], looks: int = 10) -> list[Row]:
+    """The last look of a healthy training over and over, with other figures."""
+    last = RECORDS[max(run for run in HEALTHY if run[0] == f"{name} healthy")][-1]
+    return [dict(last) | figures for _ in range(looks)]
+
+
+@pytest.mark.parametrize("name", ["simclr", "mae", "dino"])
+def test_one_that_starts_from_a_good_encoder_need_not_move(name: str) -> None:
+    figures = {"consistency": 60.0} | ({"gain": 2.0} if name == "dino" else {"relative_loss": 0.7})
+    found = diagnose(name, params(f"{name} healthy"), steady(name, figures))
+    assert (found.name, found.change) == ("healthy", "nothing to change")
+    assert "keeps 60 % of its nearest neighbours" in found.because
+
+
+@pytest.mark.parametrize("looks", [0, 1, LEAST - 1])
+def test_few_looks_are_too_few_to_judge_by(looks: int) -> None:
+    rows: list[Row] = [{"step": 1, "loss": 1.0}, *steady("mae", {"feature_std": 0.0}, looks)]
+    found = diagnose("mae", params("mae healthy"), rows)
+    assert found.name == "undertrained"
+    assert f"{looks} looks" in found.because
+
+
+@pytest.mark.parametrize(
+    ("name", "figures", "called", "because"),
+    [
+        ("simclr", {"feature_std": 0.01}, "complete collapse", "1.0 %"),
+        ("mae", {"effective_rank": 1.8}, "dimensional collapse", "1.8 dimensions"),
+        ("simclr", {"embedding_uniformity": -0.01}, "complete collapse", "-0.01"),
+        ("simclr", {"relative_loss": 0.99, "embedding_alignment": 0.1}, "uniform collapse", "99.0 %"),
+        ("simclr", {"consistency": 3.0}, "undertrained", "3 %"),
+        ("dino", {"gain": 0.3, "kl": 1.8}, "undertrained", "KL is 1.8 nats"),
+        ("dino", {"gain": 0.3, "kl": 0.2}, "dimensional collapse", "0.30 nats"),
+        ("dino", {"gain": 0.7, "held_out_loss": 0.5, "mean_teacher_entropy": 0.25}, "dimensional collapse", "3.3 of"),
+        ("mae", {"relative_loss": 0.99, "feature_cosine": 0.98}, "complete collapse", "99.0 %"),
+    ],
+)  # fmt: skip
+def test_figures_that_no_recorded_training_had(name: str, figures: dict[str, float], called: str, because: str) -> None:
+    found = diagnose(name, params(f"{name} healthy"), steady(name, figures))
+    assert (found.name, because in found.because) == (called, True), found
+
+
+def losses(held: Sequence[float], training: Sequence[float]) -> list[Row]:
+    rows = steady("mae", {"relative_loss": 0.5, "consistency": 20.0}, len(held))
+    return [dict(r) | {"held_out_loss": h, "loss": t} for r, h, t in zip(rows, held, training, strict=True)]
+
+
+def test_overfitted_is_a_held_out_loss_that_rises_while_the_other_falls() -> None:
+    made = params("mae healthy")
+    down = [1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.45, 0.4, 0.35, 0.3]
+    up = [1.0, 0.9, 0.8, 0.75, 0.74, 0.75, 0.8, 0.85, 0.9, 0.95]
+    found = diagnose("mae", made, losses(up, down))
+    assert found.name == "overfitted"
+    assert re.search(r"has risen by 2\d\.\d %", found.because)
+    assert diagnose("mae", made, losses(down, down)).name == "healthy"
+    assert diagnose("mae", made, losses(up, up)).name == "healthy"  # a harder task, not a gap
+    assert diagnose("mae", made, losses([*down[:5], *[0.62] * 5], down)).name == "healthy"  # within noise
+    early = [0.5, 0.45, 0.4, *([1.0] * 7)]  # DINO's rises at first
+    assert diagnose("mae", made, losses(early, down)).name == "healthy"

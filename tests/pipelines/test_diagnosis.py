@@ -1,0 +1,39 @@
+"""Trainings that are broken on purpose, small, and what they are called; one that has collapsed stops itself."""
+
+import re
+
+import pytest
+
+from benchmarks.diagnose import CASES
+from models.diagnose import diagnose
+from pipelines import config
+from pipelines.stage import StageError
+from pipelines.watch import Watch
+from tests.pipelines.project import Project
+from tests.pipelines.test_watch import here, trained  # noqa: F401 - a fixture
+
+BROKEN = [case for case, (_, name) in CASES.items() if name not in ("healthy", "overfitted")]
+EPOCHS = {"simclr": 16, "mae": 6, "dino": 20}  # of six steps
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_small_broken_training_is_named_rightly(here: Project, case: str) -> None:  # noqa: F811
+    changes, expected = CASES[case]
+    name = case.split(maxsplit=1)[0]
+    here.set(changes | {f"{name}.epochs": EPOCHS[name]})
+    rows, _ = trained(name, Watch)
+    assert diagnose(name, config.load().method(name), rows).name == expected
+
+
+def test_a_collapse_stops_the_training_where_that_is_asked(here: Project) -> None:  # noqa: F811
+    here.set(CASES["dino no sharpening"][0] | {"dino.epochs": 12})
+    rows, _ = trained("dino", Watch)
+    here.set({"pretrain.stop_on_collapse": True})
+    with pytest.raises(
+        StageError,
+        match=r"^uniform collapse: the teacher spreads its output evenly: its entropy is \d\d\.\d % of ln 128; lower "
+        r"dino\.teacher_temperature \(now 0\.1\).*; stopped at step (\d+) of 72 \(pretrain\.stop_on_collapse\)$",
+    ) as caught:
+        trained("dino", Watch)
+    stopped = int(re.findall(r"at step (\d+)", str(caught.value))[0])
+    assert 0.3 * len(rows) <= stopped < len(rows)
