@@ -102,10 +102,12 @@ def setting() -> hardware.Setting:
 def test_a_budget_is_a_share_of_the_images_of_pretraining(c: Config, data: Labelled) -> None:
     """SimCLR's pretraining: 10 epochs of 6 batches of 32, two views; MAE's: one. Local crops count by area."""
     assert len(data.train) // 32 == 6
+    supervised = replace(c.supervised, budget=0.5, batch_size=64)
+    fixmatch = replace(c.fixmatch, budget=0.5, batch_size=16, unlabelled=3)
+    known = replace(c, supervised=supervised, fixmatch=fixmatch)
     for name, views in (("simclr", 2), ("mae", 1)):
         for what, images in (("supervised", 64), ("fixmatch", 16 * (1 + 2 * 3))):
-            params = replace(c.of_control(what), budget=0.5)
-            trial = control.trial(what, name, 4, replace(c, **{what: params}), data)  # type: ignore[arg-type]
+            trial = control.trial(what, name, 4, known, data)
             assert trial.steps == round(0.5 * 10 * 6 * 32 * views / images)
             assert (trial.who, trial.seed) == (f"{what}-{name}", 4)
     crops = methods.build("dino", replace(c.dino, local_crops=3, local_size=8), 16, GREY, GREY, seed=0)
