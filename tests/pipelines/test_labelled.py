@@ -146,23 +146,26 @@ def read(project: Project, name: str, table: str, summary: str) -> tuple[list[Sc
 
 
 def test_the_stages_leave_scores_figures_and_cost(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
-    project.set({"seeds": 2})
+    project.set({"seeds": 2, "finetune.all_labels": 3})
     checkpoint(project, "mae", seeds=2)
     with contextlib.chdir(project.root):
         control.main("fixmatch")
         finetune.main("mae")
     table, figures = read(project, "fixmatch", "scores.csv", "metrics.json")
     assert {s.who for s in table} == {"fixmatch-simclr", "fixmatch-mae"} == figures.keys()
-    cells = [("1", 0), ("all", 0)]
-    assert [(s.labels, s.draw) for s in table if (s.who, s.seed) == ("fixmatch-mae", 1)] == cells
+    assert [(s.labels, s.draw) for s in table if (s.who, s.seed) == ("fixmatch-mae", 1)] == [("1", 0)]
     assert {s.how for s in table} == {"finetune"}
     table, figures = read(project, "mae", "finetune.csv", "finetune.json")
     assert {(s.who, s.seed) for s in table} == {(w, s) for w in ("mae", "mae-pseudolabel") for s in (0, 1)}
+    cells = {who: [s.labels for s in table if (s.who, s.seed) == (who, 0)] for who in figures}
+    assert cells == {"mae": ["1", "all"], "mae-pseudolabel": ["1"]}  # with all labels no image is left without
     for who, of in figures.items():
         own = scores.figures(s for s in table if s.who == who)
-        assert of.keys() == own.keys() | {"seconds", "images"}
+        cost = {f"{what}{labels}" for what in ("seconds", "images") for labels in ["", "_all"][: len(cells[who])]}
+        assert of.keys() == own.keys() | cost
         assert of["finetune_1"] == pytest.approx(own["finetune_1"], abs=1e-4)
         assert of["seconds"] > 0
+    assert figures["mae"]["images_all"] == 3 * 2 * 32
     assert figures["mae"]["images"] == 2 * 32
     said = capsys.readouterr()
     assert "fixmatch-simclr: finetune_1 " in said.out
