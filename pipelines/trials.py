@@ -22,7 +22,7 @@ Run = tuple[Score, Outcome]
 def run(name: str, data: Labelled, trials: list[Trial], of: LabelDraws, seed: int) -> list[Run]:
     """Every trial with every draw of labels, the same for all. name: the stage's, for the progress."""
     plan = [
-        (t if count != ALL else replace(t, steps=round(t.steps * of.all_labels)), count, draw, rows)
+        (t if count != ALL else replace(t, steps=max(1, round(t.steps * of.all_labels))), count, draw, rows)
         for t in trials
         for count, draw, rows in draws(data, of, seed)
         if t.uses(len(data.train) - len(rows))

@@ -102,10 +102,12 @@ def setting() -> hardware.Setting:
 def test_a_budget_is_a_share_of_the_images_of_pretraining(c: Config, data: Labelled) -> None:
     """SimCLR's pretraining: 10 epochs of 6 batches of 32, two views; MAE's: one. Local crops count by area."""
     assert len(data.train) // 32 == 6
+    supervised = replace(c.supervised, budget=0.5, batch_size=64)
+    fixmatch = replace(c.fixmatch, budget=0.5, batch_size=16, unlabelled=3)
+    known = replace(c, supervised=supervised, fixmatch=fixmatch)
     for name, views in (("simclr", 2), ("mae", 1)):
         for what, images in (("supervised", 64), ("fixmatch", 16 * (1 + 2 * 3))):
-            params = replace(c.of_control(what), budget=0.5)
-            trial = control.trial(what, name, 4, replace(c, **{what: params}), data)  # type: ignore[arg-type]
+            trial = control.trial(what, name, 4, known, data)
             assert trial.steps == round(0.5 * 10 * 6 * 32 * views / images)
             assert (trial.who, trial.seed) == (f"{what}-{name}", 4)
     crops = methods.build("dino", replace(c.dino, local_crops=3, local_size=8), 16, GREY, GREY, seed=0)
@@ -144,23 +146,26 @@ def read(project: Project, name: str, table: str, summary: str) -> tuple[list[Sc
 
 
 def test_the_stages_leave_scores_figures_and_cost(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
-    project.set({"seeds": 2})
+    project.set({"seeds": 2, "finetune.all_labels": 3})
     checkpoint(project, "mae", seeds=2)
     with contextlib.chdir(project.root):
         control.main("fixmatch")
         finetune.main("mae")
     table, figures = read(project, "fixmatch", "scores.csv", "metrics.json")
     assert {s.who for s in table} == {"fixmatch-simclr", "fixmatch-mae"} == figures.keys()
-    cells = [("1", 0), ("all", 0)]
-    assert [(s.labels, s.draw) for s in table if (s.who, s.seed) == ("fixmatch-mae", 1)] == cells
+    assert [(s.labels, s.draw) for s in table if (s.who, s.seed) == ("fixmatch-mae", 1)] == [("1", 0)]
     assert {s.how for s in table} == {"finetune"}
     table, figures = read(project, "mae", "finetune.csv", "finetune.json")
     assert {(s.who, s.seed) for s in table} == {(w, s) for w in ("mae", "mae-pseudolabel") for s in (0, 1)}
+    cells = {who: [s.labels for s in table if (s.who, s.seed) == (who, 0)] for who in figures}
+    assert cells == {"mae": ["1", "all"], "mae-pseudolabel": ["1"]}  # with all labels no image is left without
     for who, of in figures.items():
         own = scores.figures(s for s in table if s.who == who)
-        assert of.keys() == own.keys() | {"seconds", "images"}
+        cost = {f"{what}{labels}" for what in ("seconds", "images") for labels in ["", "_all"][: len(cells[who])]}
+        assert of.keys() == own.keys() | cost
         assert of["finetune_1"] == pytest.approx(own["finetune_1"], abs=1e-4)
         assert of["seconds"] > 0
+    assert figures["mae"]["images_all"] == 3 * 2 * 32
     assert figures["mae"]["images"] == 2 * 32
     said = capsys.readouterr()
     assert "fixmatch-simclr: finetune_1 " in said.out
