@@ -42,7 +42,8 @@ def train(
     exits with TRY_AGAIN.
     """
     method, params, how, steps = training.method, training.params, training.how, watch.steps
-    assert isinstance(method, nn.Module) and isinstance(params, MethodParams)
+    assert isinstance(method, nn.Module)
+    assert isinstance(params, MethodParams)
     stop = Stop()
     feed = Feed(batches, method, training.device)
     first = 0
