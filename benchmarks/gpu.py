@@ -27,9 +27,9 @@ from data.prepare import prepare
 from data.shards import Prepared
 from models import methods, probe
 from models.saved import restore
-from pipelines import config, hardware
+from pipelines import config, hardware, protocol, scores
 from pipelines.cost import flops
-from pipelines.probe import accuracy, images
+from pipelines.probe import images
 from pipelines.stage import TRY_AGAIN
 
 Figures = dict[str, Any]
@@ -150,17 +150,15 @@ class Bench:
 
 
 def judge(folder: Path, method: str, prepared: Prepared) -> Figures:
-    """Top-1 in percent on test: linear probe (C of the recipe) and kNN, as the probe stage does them."""
+    """Top-1 in percent on test, all labels: linear probe and kNN, as the probe stage does them."""
     checkpoint = torch.load(folder / "artifacts" / method / "checkpoint.pt", weights_only=True)
-    p = config.load(folder / "params.yaml").probe
+    p, y = config.load(folder / "params.yaml").probe, protocol.labels(prepared)
     with hardware.device() as device:
         encoder = restore(checkpoint["spec"], checkpoint["weights"])
-        x = {s: probe.extract(encoder, images(prepared, s), device) for s in ("train", "test")}
-    y = {s: prepared.labels(prepared.rows(s)) for s in x}
-    votes = probe.knn(x["train"], y["train"], x["test"], p.neighbours, p.temperature)
-    train, test = probe.standardise(x["train"], x["test"])
-    (prediction,) = probe.linear_probe(train, y["train"], [test], p.C)
-    return {"linear, %": accuracy(prediction, y["test"]), "kNN, %": accuracy(votes, y["test"])}
+        features = {s: probe.extract(encoder, images(prepared, s), device) for s in protocol.SPLITS}
+    read = protocol.readings(features, y, [], p, seed=0)
+    found = scores.figures(protocol.score(r, y, method, 0) for r in read)
+    return {"linear, %": found["linear_all"], "kNN, %": found["knn_all"]}
 
 
 def peak(b: Bench) -> Figures:

@@ -46,9 +46,9 @@ class PretrainParams:
 
 @dataclass(frozen=True)
 class ProbeParams:
-    shots: tuple[int, ...] = (1, 5, 10)  # labels a class
+    shots: tuple[int, ...] = (1, 2, 5, 10, 50)  # labels a class, as the data allow
     draws: int = 5
-    C: float = 100.0  # inverse regularisation of the logistic regression
+    C: tuple[float, ...] = (0.1, 1.0, 10.0, 100.0, 1000.0)  # inverse regularisation: it is picked on a held-out slice
     neighbours: int = 20  # k of kNN
     temperature: float = 0.07  # of the neighbours' votes
 
@@ -171,7 +171,6 @@ def cross_check(config: Config) -> None:
         "pretrain.log_every": config.pretrain.log_every,
         "pretrain.processes": config.pretrain.processes,
         "probe.draws": q.draws,
-        "probe.C": q.C,
         "probe.neighbours": q.neighbours,
         "probe.temperature": q.temperature,
     }
@@ -188,7 +187,8 @@ def cross_check(config: Config) -> None:
             "both above 0, together below 1")  # fmt: skip
     require(0 <= p.max_bad_fraction <= 1, "prepare.max_bad_fraction", p.max_bad_fraction, "0 to 1")
     require(bool(q.shots) and min(q.shots) > 0, "probe.shots", list(q.shots), "label counts of 1 or more")
-    metrics = ["knn", "linear_all", *(f"linear_{n}" for n in q.shots)]
+    require(bool(q.C) and list(q.C) == sorted(set(q.C)) and q.C[0] > 0, "probe.C", list(q.C), "ascending, above 0")
+    metrics = ["knn_all", "linear_all", *(f"linear_{n}" for n in q.shots)]
     require(config.promote.metric in metrics, "promote.metric", config.promote.metric, ", ".join(metrics))
     require(config.simclr.batch_size > 1, "simclr.batch_size", 1, "2 or more: one image has no negatives")
     for name in METHODS:

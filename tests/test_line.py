@@ -79,7 +79,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Line:
     before = count(project)
     again = project.flow()
     after = count(project)
-    project.set({"promote.metric": "knn"})
+    project.set({"promote.metric": "knn_all"})
     project.dvc("repro")
     changed = project.flow()
     project.set({"promote.metric": "linear_5"})
@@ -137,7 +137,7 @@ def test_the_flow_ends_with_table_answer_and_the_line_to_type(line: Line) -> Non
         for who in (method, f"random-{method}", "pixels"):
             f = line.json(method, "metrics.json")[who]
             few = rf"{f['linear_1']:.1f} ± {f['linear_1_sd']:.1f}"
-            assert re.search(rf"^{who} +{few} .*{f['knn']:.1f} +{f['retrieval']:.1f}", said, re.MULTILINE)
+            assert re.search(rf"^{who} +{few} .*{f['knn_all']:.1f} +{f['retrieval']:.1f}", said, re.MULTILINE)
 
 
 def test_running_it_again_does_nothing(line: Line) -> None:

@@ -85,7 +85,7 @@ def test_a_number_is_a_number_however_yaml_reads_it(tmp_path: Path, written: Any
         ("probe.shots", [], "label counts of 1 or more"),
         ("probe.shots", 5, "a list"),
         ("probe.draws", 0, "above 0"),
-        ("promote.metric", "linear_7", "knn, linear_all, linear_1, linear_5, linear_10"),
+        ("promote.metric", "linear_7", "knn_all, linear_all, linear_1, linear_2, linear_5, linear_10, linear_50"),
     ],
 )
 def test_a_bad_value_is_named_with_file_key_and_what_is_allowed(
