@@ -27,9 +27,10 @@ from data.prepare import prepare
 from data.shards import Prepared
 from models import methods, probe
 from models.saved import restore
-from pipelines import config, hardware, protocol, scores
+from pipelines import config, hardware
 from pipelines.cost import flops
 from pipelines.probe import images
+from pipelines.protocol import accuracy
 from pipelines.stage import TRY_AGAIN
 
 Figures = dict[str, Any]
@@ -152,13 +153,15 @@ class Bench:
 def judge(folder: Path, method: str, prepared: Prepared) -> Figures:
     """Top-1 in percent on test, all labels: linear probe and kNN, as the probe stage does them."""
     checkpoint = torch.load(folder / "artifacts" / method / "checkpoint.pt", weights_only=True)
-    p, y = config.load(folder / "params.yaml").probe, protocol.labels(prepared)
+    p = config.load(folder / "params.yaml").probe
     with hardware.device() as device:
         encoder = restore(checkpoint["spec"], checkpoint["weights"])
-        features = {s: probe.extract(encoder, images(prepared, s), device) for s in protocol.SPLITS}
-    read = protocol.readings(features, y, [], p, seed=0)
-    found = scores.figures(protocol.score(r, y, method, 0) for r in read)
-    return {"linear, %": found["linear_all"], "kNN, %": found["knn_all"]}
+        x = {s: probe.extract(encoder, images(prepared, s), device) for s in ("train", "test")}
+    y = {s: prepared.labels(prepared.rows(s)) for s in x}
+    votes = probe.knn(x["train"], y["train"], x["test"], p.neighbours, p.temperature)
+    train, test = probe.standardise(x["train"], x["test"])
+    (prediction,), _ = probe.linear_probe(train, y["train"], [test], p.C)
+    return {"linear, %": accuracy(prediction, y["test"]), "kNN, %": accuracy(votes, y["test"])}
 
 
 def peak(b: Bench) -> Figures:

@@ -1,4 +1,4 @@
-"""The three methods, and all that the training loop knows of them."""
+"""The three methods, the controls that learn from labels, and all that the training loop knows of them."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -9,11 +9,20 @@ from torch import Generator, Tensor
 from models import encoder as encoders
 from models.dino import DINO, DINOParams
 from models.encoder import Encoder
+from models.fixmatch import FixMatch, FixMatchParams
 from models.mae import MAE, MAEParams
+from models.pseudolabel import PseudoLabel, PseudoLabelParams
 from models.simclr import SimCLR, SimCLRParams
+from models.supervised import Supervised, SupervisedParams
 
 MethodParams = SimCLRParams | MAEParams | DINOParams
 METHODS: dict[str, Callable[..., "Method"]] = {"simclr": SimCLR, "mae": MAE, "dino": DINO}
+ControlParams = SupervisedParams | PseudoLabelParams | FixMatchParams
+CONTROLS: dict[str, Callable[..., "Control"]] = {
+    "supervised": Supervised,
+    "pseudolabel": PseudoLabel,
+    "fixmatch": FixMatch,
+}
 
 
 class Method(Protocol):
@@ -29,6 +38,12 @@ class Method(Protocol):
     def after_step(self, progress: float) -> None: ...
 
 
+class Control(Method, Protocol):
+    """A method that learns from labels: the last of its draws, int64 (n,), `supervised.UNLABELLED` where unknown."""
+
+    def __call__(self, images: Tensor) -> Tensor: ...  # (B, 3, S, S) → logits (B, classes), in eval mode
+
+
 def build(
     name: str, params: MethodParams, image_size: int, mean: Sequence[float], std: Sequence[float], seed: int
 ) -> Method:
@@ -37,3 +52,10 @@ def build(
         torch.manual_seed(seed)
         encoder = encoders.build(params.encoder, image_size, mean, std)
         return METHODS[name](encoder, params, image_size)
+
+
+def control(name: str, encoder: Encoder, params: ControlParams, image_size: int, classes: int, seed: int) -> Control:
+    """A control over an encoder, which it trains in place; the same seed gives the same head."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return CONTROLS[name](encoder, params, image_size, classes)

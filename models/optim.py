@@ -1,6 +1,7 @@
 """LARS, clipping, parameter groups and the schedules: pure functions of progress in [0, 1]."""
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, overload
@@ -26,6 +27,7 @@ class OptimParams:
     betas: tuple[float, float] = (0.9, 0.999)  # AdamW
     clip: float | None = None  # largest norm of the whole gradient
     clip_each: float | None = None  # largest norm of each parameter's own gradient (DINO)
+    layer_decay: float = 1.0  # of the learning rate, a block or stage further from the head (Clark 2020)
 
     def __post_init__(self) -> None:
         if self.lr <= 0:
@@ -36,6 +38,8 @@ class OptimParams:
             raise ValueError(f"betas is {list(self.betas)}, momentum {self.momentum}; allowed: 0 to below 1")
         if self.trust <= 0:
             raise ValueError(f"trust is {self.trust}; allowed: above 0")
+        if not 0 < self.layer_decay <= 1:
+            raise ValueError(f"layer_decay is {self.layer_decay}; allowed: above 0, to 1")
         for name in ("clip", "clip_each"):
             if (norm := getattr(self, name)) is not None and norm <= 0:
                 raise ValueError(f"{name} is {norm}; allowed: above 0, or null")
@@ -131,12 +135,39 @@ def clip(params: OptimParams, parameters: Iterable[Tensor]) -> Tensor:
     return whole() if whole else total
 
 
+BLOCK = re.compile(r"(?:^|\.)(?:blocks\.(\d+)|layer(\d))\.")
+STEM = re.compile(r"(?:^|\.)(?:patch_embed|cls_token|pos_embed|conv1|bn1)(?:\.|$)")
+
+
+def layer_scales(layer_decay: float, names: Iterable[str]) -> dict[str, float]:
+    """What the learning rate of each parameter is multiplied by: d^(L + 1 − k) in the k-th of L blocks or stages.
+
+    The stem (patch embedding, class token, positions; a ResNet's first convolution) is k = 0; what comes after the last
+    block, the final norm and the head, 1. Clark et al., 2020, arXiv:2003.10555, as MAE's official fine-tuning has it.
+    """
+    depths: dict[str, int | None] = {}
+    for name in names:
+        if found := BLOCK.search(name):
+            depths[name] = int(found[1]) + 1 if found[1] else int(found[2])
+        else:
+            depths[name] = 0 if STEM.search(name) else None
+    above = 1 + max((k for k in depths.values() if k is not None), default=-1)
+    return {name: 1.0 if k is None else layer_decay ** (above - k) for name, k in depths.items()}
+
+
 def build(params: OptimParams, module: nn.Module) -> torch.optim.Optimizer:
     """Optimiser over the trainable parameters; 1-d ones (biases, norms) get no weight decay, no LARS."""
-    trainable = [p for p in module.parameters() if p.requires_grad]
+    trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
+    scales = layer_scales(params.layer_decay, trainable)
     groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": params.weight_decay, "adapt": True},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0, "adapt": False},
+        {
+            "params": [p for name, p in trainable.items() if scales[name] == scale and (p.ndim > 1) == matrices],
+            "weight_decay": params.weight_decay if matrices else 0.0,
+            "adapt": matrices,
+            "scale": scale,
+        }
+        for scale in sorted(set(scales.values()))
+        for matrices in (True, False)
     ]
     if params.name == "lars":
         return LARS(groups, params.lr, params.momentum, params.trust, params.trust_clip)
@@ -146,11 +177,11 @@ def build(params: OptimParams, module: nn.Module) -> torch.optim.Optimizer:
 
 
 def set_schedule(optimizer: torch.optim.Optimizer, params: OptimParams, batch_size: int, progress: float) -> float:
-    """Write learning rate and weight decay for this progress into the groups; returns the learning rate."""
+    """Write learning rate and weight decay for this progress into the groups; returns the head's learning rate."""
     lr = warmup_cosine(params.peak_lr(batch_size), params.lr_end, params.warmup, progress)
     end = params.weight_decay if params.weight_decay_end is None else params.weight_decay_end
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["scale"]
         if group["adapt"]:
             group["weight_decay"] = cosine(params.weight_decay, end, progress)
     return lr

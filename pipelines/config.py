@@ -1,26 +1,28 @@
 """params.yaml → frozen, typed, cross-checked."""
 
-import math
 import re
-import types
-from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 import yaml
 
 from models.dino import DINOParams
 from models.mae import MAEParams
-from models.methods import METHODS, MethodParams
+from models.methods import CONTROLS, METHODS, MethodParams
 from models.simclr import SimCLRParams
 from models.vit import ViTParams
+from pipelines.convert import ConfigError, convert
+from pipelines.supervision import (
+    ControlParams,
+    FinetuneParams,
+    FixMatchControl,
+    LabelDraws,
+    PseudoLabelControl,
+    SupervisedControl,
+)
 
 PARAMS = Path("params.yaml")
-
-
-class ConfigError(Exception):
-    """The key, its value and what would be allowed."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class ProbeParams:
 
 @dataclass(frozen=True)
 class PromoteParams:
-    metric: str = "linear_5"  # read on val; without labels `retrieval` decides
+    metric: str = "best_5"  # the better of linear and finetune, on val; without labels `label_free` decides
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,25 @@ class Config:
     mae: MAEParams
     dino: DINOParams
     probe: ProbeParams
+    finetune: FinetuneParams
+    control: LabelDraws
+    supervised: SupervisedControl
+    pseudolabel: PseudoLabelControl
+    fixmatch: FixMatchControl
     promote: PromoteParams
+    seeds: int = 1  # trainings of each method and control, from `seed` on
 
     def method(self, name: str) -> MethodParams:
         methods: dict[str, MethodParams] = {"simclr": self.simclr, "mae": self.mae, "dino": self.dino}
         return methods[name]
+
+    def of_control(self, name: str) -> ControlParams:
+        controls: dict[str, ControlParams] = {
+            "supervised": self.supervised,
+            "pseudolabel": self.pseudolabel,
+            "fixmatch": self.fixmatch,
+        }
+        return controls[name]
 
 
 def load(path: Path = PARAMS) -> Config:
@@ -91,78 +107,6 @@ def load(path: Path = PARAMS) -> Config:
     return config
 
 
-def convert(value: Any, kind: Any, key: str) -> Any:
-    """A YAML value as the annotated type, or ConfigError with the key, the value and what is allowed."""
-    origin = get_origin(kind)
-    if is_dataclass(kind):
-        return convert_section(value, kind, key)
-    if origin is Literal:
-        if value in get_args(kind):
-            return value
-        raise ConfigError(f"{key} is {value!r}; allowed: {', '.join(map(str, get_args(kind)))}")
-    if origin in (Union, types.UnionType):
-        return convert_union(value, get_args(kind), key)
-    if origin is tuple:
-        return convert_tuple(value, get_args(kind), key)
-    if kind is float:
-        try:
-            number = float("" if isinstance(value, bool) else value)
-        except (TypeError, ValueError):
-            number = math.nan
-        if not math.isfinite(number):
-            raise ConfigError(f"{key} is {value!r}; allowed: a number")
-        return number
-    if (kind is int and isinstance(value, bool)) or not isinstance(value, kind):
-        raise ConfigError(f"{key} is {value!r}; allowed: {NAMES[kind]}")
-    return value
-
-
-NAMES = {int: "a whole number", str: "a text", bool: "true or false"}
-
-
-def convert_section(value: Any, kind: Any, key: str) -> Any:
-    name = key or "the file"
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{name} is {value!r}; allowed: a section of keys")
-    hints = get_type_hints(kind)
-    known = {f.name: f for f in fields(kind)}
-    prefix = f"{key}." if key else ""
-    for k in value:
-        if k not in known:
-            raise ConfigError(f"{prefix}{k} is not a known key; allowed: {', '.join(known)}")
-    for k, f in known.items():
-        if k not in value and f.default is MISSING:
-            raise ConfigError(f"{prefix}{k} is missing")
-    converted = {k: convert(v, hints[k], f"{prefix}{k}") for k, v in value.items()}
-    try:
-        return kind(**converted)
-    except ValueError as e:
-        raise ConfigError(f"{prefix}{e}") from None
-
-
-def convert_union(value: Any, kinds: tuple[Any, ...], key: str) -> Any:
-    if value is None and types.NoneType in kinds:
-        return None
-    kinds = tuple(k for k in kinds if k is not types.NoneType)
-    if len(kinds) == 1:
-        return convert(value, kinds[0], key)
-    arch = value.get("arch") if isinstance(value, Mapping) else None  # the encoders: told apart by `arch`
-    for k in kinds:
-        if arch in get_args(get_type_hints(k)["arch"]):
-            return convert(value, k, key)
-    allowed = [a for k in kinds for a in get_args(get_type_hints(k)["arch"])]
-    raise ConfigError(f"{key}.arch is {arch!r}; allowed: {', '.join(allowed)}")
-
-
-def convert_tuple(value: Any, kinds: tuple[Any, ...], key: str) -> Any:
-    open_ended = kinds[-1] is Ellipsis
-    if not isinstance(value, list) or (not open_ended and len(value) != len(kinds)):
-        count = "" if open_ended else f" of {len(kinds)}"
-        raise ConfigError(f"{key} is {value!r}; allowed: a list{count}")
-    types_of = [kinds[0]] * len(value) if open_ended else kinds
-    return tuple(convert(v, k, f"{key}[{i}]") for i, (v, k) in enumerate(zip(value, types_of, strict=True)))
-
-
 def cross_check(config: Config) -> None:
     """Contradictions between sections, and ranges that the types do not say."""
     p, q = config.prepare, config.probe
@@ -173,6 +117,9 @@ def cross_check(config: Config) -> None:
         "probe.draws": q.draws,
         "probe.neighbours": q.neighbours,
         "probe.temperature": q.temperature,
+        "seeds": config.seeds,
+        "finetune.steps": config.finetune.steps,
+        **{f"{name}.budget": config.of_control(name).budget for name in CONTROLS},
     }
     for name in METHODS:
         params = config.method(name)
@@ -188,8 +135,13 @@ def cross_check(config: Config) -> None:
     require(0 <= p.max_bad_fraction <= 1, "prepare.max_bad_fraction", p.max_bad_fraction, "0 to 1")
     require(bool(q.shots) and min(q.shots) > 0, "probe.shots", list(q.shots), "label counts of 1 or more")
     require(bool(q.C) and list(q.C) == sorted(set(q.C)) and q.C[0] > 0, "probe.C", list(q.C), "ascending, above 0")
-    metrics = ["knn_all", "linear_all", *(f"linear_{n}" for n in q.shots)]
-    require(config.promote.metric in metrics, "promote.metric", config.promote.metric, ", ".join(metrics))
+    labels: dict[str, LabelDraws] = {"finetune": config.finetune, "control": config.control}
+    for key, of in labels.items():  # or there would be no pairs
+        require(set(of.shots) <= set(q.shots), f"{key}.shots", list(of.shots), f"some of probe.shots {list(q.shots)}")
+        require(0 < of.draws <= q.draws, f"{key}.draws", of.draws, f"1 to probe.draws {q.draws}")
+    metrics = [f"{how}_{n}" for how in ("finetune", "best") for n in (*config.finetune.shots, "all")]
+    require(config.promote.metric in metrics, "promote.metric", config.promote.metric,
+            f"{', '.join(metrics)}; a probe of frozen features alone says too little of MAE")  # fmt: skip
     require(config.simclr.batch_size > 1, "simclr.batch_size", 1, "2 or more: one image has no negatives")
     for name in METHODS:
         check_patches(name, config.method(name), p.size)

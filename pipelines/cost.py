@@ -24,3 +24,10 @@ def flops(method: Method, size: int, backward: bool = True) -> float:
         if backward:
             loss.backward()  # type: ignore[no-untyped-call]
     return float(counter.get_total_flops() / COUNTED)
+
+
+def views(method: Method, n: int, size: int) -> float:
+    """Images that go through the backbone, forward and backward, in a step on n images: every view, by its area."""
+    images = torch.zeros(n, 3, size, size, dtype=torch.uint8)
+    made = method.views(images, method.draw(n, size, size, torch.Generator()))
+    return sum(view.numel() for view in made if view.ndim == 4) / images[0].numel()

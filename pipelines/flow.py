@@ -36,7 +36,7 @@ from prefect.states import Completed, Failed  # noqa: E402
 from prefect.task_runners import ThreadPoolTaskRunner  # noqa: E402
 
 from pipelines import config, deploy, graph, hardware, report, stage, tracking  # noqa: E402
-from pipelines.config import ConfigError  # noqa: E402
+from pipelines.convert import ConfigError  # noqa: E402
 from pipelines.stage import StageError  # noqa: E402
 
 SIDE_BY_SIDE = min(len(report.METHODS), 1 + hardware.cores())

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from models import parallel
 from models.dino import DINOParams, Head
 from models.encoder import Encoder
-from models.methods import Method, MethodParams
+from models.methods import ControlParams, Method, MethodParams
 from models.resnet import ResNet
 from models.vit import Block
 from pipelines.config import PretrainParams
@@ -93,7 +93,12 @@ class Setting:
 
 
 def choose(
-    how: PretrainParams, method: Method, params: MethodParams, size: int, steps: int, device: torch.device
+    how: PretrainParams,
+    method: Method,
+    params: MethodParams | ControlParams,
+    size: int,
+    steps: int,
+    device: torch.device,
 ) -> Setting:
     """The setting for a run of this many steps on images of this size, px: a function of the machine, never timed."""
     dtype = precision(how.precision, device, method.encoder, smallest_view(params, size))
@@ -149,7 +154,7 @@ def keep_freed_memory() -> None:
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
-def smallest_view(params: MethodParams, size: int) -> int:
+def smallest_view(params: MethodParams | ControlParams, size: int) -> int:
     """Side of the smallest view, px."""
     return min(size, params.local_size) if isinstance(params, DINOParams) and params.local_crops else size
 

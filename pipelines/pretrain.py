@@ -20,7 +20,7 @@ from data.batches import Batches
 from data.progress import Progress
 from data.shards import Prepared
 from models import methods, optim, parallel
-from models.methods import Method, MethodParams
+from models.methods import ControlParams, Method, MethodParams
 from pipelines import checkpoints, config, distributed, hardware, init, stage
 from pipelines.checkpoints import Checkpoints
 from pipelines.config import Config, PretrainParams
@@ -178,7 +178,12 @@ class Training:
     """A method as this machine trains it fastest, its optimiser, and what a step does with them."""
 
     def __init__(
-        self, method: Method, params: MethodParams, how: PretrainParams, setting: Setting, device: torch.device
+        self,
+        method: Method,
+        params: MethodParams | ControlParams,
+        how: PretrainParams,
+        setting: Setting,
+        device: torch.device,
     ):
         assert isinstance(method, nn.Module)
         self.method, self.params, self.device = method, params, device

@@ -9,7 +9,7 @@ from pathlib import Path
 from data import DataError
 from models.encoder import CheckpointError
 from pipelines.child import die_with_parent
-from pipelines.config import ConfigError
+from pipelines.convert import ConfigError
 
 RAW = Path("data/raw")
 PREPARED = Path("data/prepared")

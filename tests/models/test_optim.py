@@ -13,7 +13,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from torch.multiprocessing.spawn import spawn
 
-from models.optim import LARS, OptimParams, build, clip, cosine, set_schedule, warmup_cosine
+from models.optim import LARS, OptimParams, build, clip, cosine, layer_scales, set_schedule, warmup_cosine
 from models.resnet import ResNetParams
 from models.vit import ViTParams
 from tests.models.conftest import RESNET, VIT, small
@@ -241,3 +241,54 @@ def test_weight_decay_follows_a_cosine(end: float | None, expected: list[float])
 def test_impossible_parameters_are_named(name: str, value: float) -> None:
     with pytest.raises(ValueError, match=f"{name} is {value}"):
         OptimParams("lars", **({"lr": 0.1, "weight_decay": 0.0} | {name: value}))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("arch", "layers", "decay"), [("vit_base", 12, 0.65), ("vit_large", 24, 0.75)])
+def test_layers_of_a_vit_decay_as_officially(arch: Any, layers: int, decay: float) -> None:
+    """MAE's util/lr_decay.py on its fine-tuned models: d^(L + 1 − i), i = 0 for the patches, 1 … L for the blocks."""
+    with torch.device("meta"):
+        names = [
+            name
+            for name, _ in nn.ModuleDict(
+                {"encoder": small(ViTParams(arch, 4)), "head": nn.Linear(4, 2)}
+            ).named_parameters()
+        ]
+    scales = layer_scales(decay, names)
+    for stem in ("cls_token", "pos_embed", "patch_embed.proj.weight", "patch_embed.proj.bias"):
+        assert scales[f"encoder.{stem}"] == pytest.approx(decay ** (layers + 1))
+    for i in range(layers):
+        assert scales[f"encoder.blocks.{i}.attn.qkv.weight"] == pytest.approx(decay ** (layers - i))
+    assert scales[f"encoder.blocks.{layers - 1}.mlp.fc2.bias"] == pytest.approx(decay)
+    assert {scales[name] for name in ("encoder.norm.weight", "head.weight", "head.bias")} == {1.0}
+
+
+def test_stages_of_a_resnet_decay() -> None:
+    scales = layer_scales(0.5, [name for name, _ in nn.Sequential(small(RESNET), nn.Linear(32, 3)).named_parameters()])
+    stem = {"0.conv1.weight", "0.bn1.weight", "0.bn1.bias"}
+    for name, scale in scales.items():
+        stage = 0 if name in stem else int(name[len("0.layer")]) if name.startswith("0.layer") else 5
+        assert scale == 0.5 ** (5 - stage), name
+
+
+def test_the_schedule_multiplies_and_a_decay_of_one_is_none() -> None:
+    module = nn.Sequential(small(VIT), nn.Linear(64, 3))
+    params = OptimParams("adamw", 1e-3, 0.05, lr_scaling="linear", warmup=0.1, layer_decay=0.75)
+    optimizer = build(params, module)
+    rates = {id(p): g for g in optimizer.param_groups for p in g["params"]}
+    assert set(rates) == {id(p) for p in module.parameters() if p.requires_grad}
+    lr = set_schedule(optimizer, params, 512, 0.5)
+    assert lr == warmup_cosine(2e-3, 0.0, 0.1, 0.5)
+    assert rates[id(module[1].weight)]["lr"] == lr
+    assert rates[id(module[0].get_parameter("patch_embed.proj.weight"))]["lr"] == pytest.approx(lr * 0.75**5)
+    assert rates[id(module[0].get_parameter("blocks.1.norm1.bias"))] | {"params": []} == rates[
+        id(module[0].get_parameter("blocks.1.norm1.weight"))
+    ] | {"params": []}
+    for group in optimizer.param_groups:
+        assert group["weight_decay"] == (0.05 if group["params"][0].ndim > 1 else 0.0)
+    assert len(build(OptimParams("adamw", 1e-3, 0.05), module).param_groups) == 2
+
+
+def test_layer_decay_is_a_share() -> None:
+    for value in (0.0, 1.1):
+        with pytest.raises(ValueError, match=f"layer_decay is {value}; allowed: above 0, to 1"):
+            OptimParams("adamw", 0.1, 0.0, layer_decay=value)

@@ -22,6 +22,13 @@ SMALL = {
     "dino.encoder.width": 8,
     "probe.shots": [1, 5],
     "probe.draws": 2,
+    "finetune.shots": [1],
+    "promote.metric": "best_1",
+    "finetune.draws": 1,
+    "finetune.steps": 2,
+    "control.shots": [1],
+    "control.draws": 1,
+    **{f"{control}.budget": 0.001 for control in ("supervised", "pseudolabel", "fixmatch")},
 }
 
 

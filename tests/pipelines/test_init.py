@@ -20,7 +20,7 @@ from models.normalize import PUBLISHED, Normalization
 from models.resnet import ResNet, ResNetParams
 from models.vit import ViT, ViTParams
 from pipelines import config, pretrain
-from pipelines.config import ConfigError
+from pipelines.convert import ConfigError
 from pipelines.hardware import Setting
 from pipelines.init import apply, init_digest
 from tests.models.conftest import MEAN, STD
@@ -262,6 +262,8 @@ def test_pretraining_goes_on_from_the_registry_and_says_so_there(project: Projec
     assert project.run("-c", BARE, "mae").returncode == 0
     first = trained(project)
     project.artifact("mae", "metrics.json").write_text(json.dumps({"mae": {"linear_all": 50.0}}))
+    project.artifact("mae", "finetune.json").write_text("{}")
+    project.artifact("mae", "diagnosis.json").write_text(json.dumps({"name": "healthy", "because": "", "change": ""}))
     assert project.run("-m", "pipelines.register", "mae").returncode == 0
     project.set(STILL | {"mae.encoder.init": "models:/digits-encoder@champion", "seed": 1})
     done = project.run("-c", REGISTERED)

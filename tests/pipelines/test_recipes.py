@@ -1,5 +1,6 @@
 """Recipes: what each says of itself, the published numbers in the units in which they were published, and one word."""
 
+import math
 import re
 from pathlib import Path
 
@@ -101,6 +102,32 @@ def test_dino_is_published_as_it_stands(
     assert (p.momentum, p.local_crops, p.global_area) == (momentum, crops, areas[0])
     assert not crops or (p.local_area, p.local_size) == (areas[1], 96)
     assert (p.optim.clip_each, p.optim.lr_end, p.drop_path) == (clip_each, lr_end, drop_path)
+
+
+@pytest.mark.parametrize(
+    ("word", "epochs", "peak", "layer_decay"),
+    [("imagenet-vit-base", 100, 2e-3, 0.65), ("imagenet-vit-large", 50, 4e-3, 0.75)],
+)
+def test_fine_tuning_is_maes(word: str, epochs: int, peak: float, layer_decay: float) -> None:
+    """facebookresearch/mae, FINETUNE.md and main_finetune.py; 99 % of ImageNet's 1,281,167 train images are left."""
+    p = config.load(RECIPES[word]).finetune
+    assert p.steps * p.batch_size / (0.99 * 1_281_167) == pytest.approx(epochs, rel=0.01)
+    assert p.optim.peak_lr(p.batch_size) == pytest.approx(peak)
+    assert p.optim.warmup * epochs == pytest.approx(5)
+    assert (p.optim.layer_decay, p.optim.lr_end, p.optim.weight_decay) == (layer_decay, 1e-6, 0.05)
+    assert (p.optim.name, p.optim.betas, p.batch_size, p.label_smoothing) == ("adamw", (0.9, 0.999), 1024, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("word", "mu", "threshold", "weight"), [("cifar10", 7, 0.95, 1.0), ("imagenet-resnet50", 5, 0.7, 10.0)]
+)
+def test_fixmatch_is_the_official_one(word: str, mu: int, threshold: float, weight: float) -> None:
+    """google-research/fixmatch: the flags of fixmatch.py, and imagenet/fixmatch.py."""
+    p = config.load(RECIPES[word]).fixmatch
+    assert (p.unlabelled, p.threshold, p.weight, p.momentum) == (mu, threshold, weight, 0.999)
+    if word == "cifar10":
+        assert (p.batch_size, p.optim.name, p.optim.lr, p.optim.weight_decay) == (64, "sgd", 0.03, 5e-4)
+        assert p.optim.lr_end == pytest.approx(0.03 * math.cos(7 * math.pi / 16), rel=1e-2)
 
 
 @pytest.fixture(scope="module")

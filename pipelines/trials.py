@@ -1,0 +1,65 @@
+"""All trainings of a stage that trains with labels: every trial with every draw of labels; the scores and the cost."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+
+from data.progress import Progress
+from models import probe
+from pipelines import scores
+from pipelines.labelled import Labelled, Numbers, Outcome, Trial
+from pipelines.scores import ALL, Score
+from pipelines.supervision import LabelDraws
+
+Run = tuple[Score, Outcome]
+
+
+def run(name: str, data: Labelled, trials: list[Trial], of: LabelDraws, seed: int) -> list[Run]:
+    """Every trial with every draw of labels, the same for all. name: the stage's, for the progress."""
+    labels = draws(data, of, seed)
+    total = sum(len(labels) * t.steps * data.images_a_step(t.control, t.encoder, t.params) for t in trials)
+    runs = []
+    with Progress(total, name, "images") as progress:
+        for t in trials:
+            for count, draw, rows in labels:
+                outcome = data.fit(t, rows, seed_of(t.seed, count, draw), progress.advance)
+                runs.append((Score(t.who, "finetune", count, t.seed, draw, outcome.test, outcome.val), outcome))
+    return runs
+
+
+def draws(data: Labelled, of: LabelDraws, seed: int) -> list[tuple[str, int, Numbers]]:
+    """Label count, draw, and its rows: the draws of the probe, then all labels."""
+    rows, y = data.rows["train"], data.y["train"]
+    few = [
+        (str(shots), draw, rows[chosen])
+        for shots in of.shots
+        for draw, chosen in enumerate(probe.label_draws(y, shots, of.draws, seed))
+    ]
+    return [*few, (ALL, 0, rows)]
+
+
+def seed_of(seed: int, labels: str, draw: int) -> int:
+    """Of one training: another for each draw of labels, the same for every approach."""
+    return int(np.random.SeedSequence([seed, 0 if labels == ALL else int(labels), draw]).generate_state(1)[0])
+
+
+def save(runs: Iterable[Run], table: Path, summary: Path) -> None:
+    """Write every score, and who → figures and cost; say them too."""
+    of: dict[str, list[Run]] = defaultdict(list)
+    for score, outcome in runs:
+        of[score.who].append((score, outcome))
+    scores.write(table, (score for own in of.values() for score, _ in own))
+    figures = {}
+    for who, own in of.items():
+        figures[who] = scores.figures(score for score, _ in own)
+        shown = " · ".join(f"{k} {v:.1f}" for k, v in figures[who].items() if k.startswith("finetune"))
+        seconds, images = mean(outcome.seconds for _, outcome in own), own[0][1].images
+        figures[who] |= {"seconds": seconds, "images": images}
+        print(f"{who}: {shown} · a training {seconds:.1f} s, {images:,} images")
+    summary.write_text(json.dumps(figures, indent=2) + "\n")
+    if not figures:
+        print("no labels, or of one class: nothing was trained with them")
