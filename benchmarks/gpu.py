@@ -29,7 +29,8 @@ from models import methods, probe
 from models.saved import restore
 from pipelines import config, hardware
 from pipelines.cost import flops
-from pipelines.probe import accuracy, images
+from pipelines.probe import images
+from pipelines.protocol import accuracy
 from pipelines.stage import TRY_AGAIN
 
 Figures = dict[str, Any]
@@ -150,7 +151,7 @@ class Bench:
 
 
 def judge(folder: Path, method: str, prepared: Prepared) -> Figures:
-    """Top-1 in percent on test: linear probe (C of the recipe) and kNN, as the probe stage does them."""
+    """Top-1 in percent on test, all labels: linear probe and kNN, as the probe stage does them."""
     checkpoint = torch.load(folder / "artifacts" / method / "checkpoint.pt", weights_only=True)
     p = config.load(folder / "params.yaml").probe
     with hardware.device() as device:
@@ -159,7 +160,7 @@ def judge(folder: Path, method: str, prepared: Prepared) -> Figures:
     y = {s: prepared.labels(prepared.rows(s)) for s in x}
     votes = probe.knn(x["train"], y["train"], x["test"], p.neighbours, p.temperature)
     train, test = probe.standardise(x["train"], x["test"])
-    (prediction,) = probe.linear_probe(train, y["train"], [test], p.C)
+    (prediction,), _ = probe.linear_probe(train, y["train"], [test], p.C)
     return {"linear, %": accuracy(prediction, y["test"]), "kNN, %": accuracy(votes, y["test"])}
 
 

@@ -50,16 +50,16 @@ class PretrainParams:
 
 @dataclass(frozen=True)
 class ProbeParams:
-    shots: tuple[int, ...] = (1, 5, 10)  # labels a class
+    shots: tuple[int, ...] = (1, 2, 5, 10, 50)  # labels a class, as the data allow
     draws: int = 5
-    C: float = 100.0  # inverse regularisation of the logistic regression
+    C: tuple[float, ...] = (0.1, 1.0, 10.0, 100.0, 1000.0)  # inverse regularisation: it is picked on a held-out slice
     neighbours: int = 20  # k of kNN
     temperature: float = 0.07  # of the neighbours' votes
 
 
 @dataclass(frozen=True)
 class PromoteParams:
-    metric: str = "linear_5"  # read on val; without labels `retrieval` decides
+    metric: str = "best_5"  # the better of linear and finetune, on val; without labels `label_free` decides
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,6 @@ def cross_check(config: Config) -> None:
         "pretrain.processes": config.pretrain.processes,
         "pretrain.watch": 1 if config.pretrain.watch is None else config.pretrain.watch,
         "probe.draws": q.draws,
-        "probe.C": q.C,
         "probe.neighbours": q.neighbours,
         "probe.temperature": q.temperature,
         "finetune.steps": config.finetune.steps,
@@ -140,12 +139,14 @@ def cross_check(config: Config) -> None:
             "both above 0, together below 1")  # fmt: skip
     require(0 <= p.max_bad_fraction <= 1, "prepare.max_bad_fraction", p.max_bad_fraction, "0 to 1")
     require(bool(q.shots) and min(q.shots) > 0, "probe.shots", list(q.shots), "label counts of 1 or more")
-    metrics = ["knn", "linear_all", *(f"linear_{n}" for n in q.shots)]
-    require(config.promote.metric in metrics, "promote.metric", config.promote.metric, ", ".join(metrics))
+    require(bool(q.C) and list(q.C) == sorted(set(q.C)) and q.C[0] > 0, "probe.C", list(q.C), "ascending, above 0")
     labels: dict[str, LabelDraws] = {"finetune": config.finetune, "control": config.control}
     for key, of in labels.items():  # or there would be no pairs
         require(set(of.shots) <= set(q.shots), f"{key}.shots", list(of.shots), f"some of probe.shots {list(q.shots)}")
         require(0 < of.draws <= q.draws, f"{key}.draws", of.draws, f"1 to probe.draws {q.draws}")
+    metrics = [f"{how}_{n}" for how in ("finetune", "best") for n in (*config.finetune.shots, "all")]
+    require(config.promote.metric in metrics, "promote.metric", config.promote.metric,
+            f"{', '.join(metrics)}; a probe of frozen features alone says too little of MAE")  # fmt: skip
     require(config.simclr.batch_size > 1, "simclr.batch_size", 1, "2 or more: one image has no negatives")
     for name in METHODS:
         check_patches(name, config.method(name), p.size)

@@ -1,12 +1,14 @@
-"""Stage probe@<method>: frozen features → artifacts/<method>/features.npz, metrics.json.
+"""Stage probe@<method>: frozen features → artifacts/<method>/: features.npz, scores.csv, metrics.json, diagnosis.json.
 
 Always beside a random encoder of the same architecture and raw pixels: same images, same draws, same probe.
+The protocol: docs/evaluation.md.
 """
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from statistics import mean, stdev
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from statistics import mean, median, stdev
 
 import numpy as np
 import torch
@@ -18,13 +20,15 @@ from models import methods, probe
 from models.probe import Array, Labels
 from models.saved import restore
 from models.views import ViewParams, view
-from pipelines import config, hardware, stage
-from pipelines.config import ProbeParams
+from pipelines import config, hardware, protocol, scores, stage, tracking
+from pipelines.config import Config
+from pipelines.protocol import SPLITS, Reading
+from pipelines.scores import ALL, Score
 
 BATCH = 256
 PIXELS = 32  # side of the raw-pixel control at most
 RETRIEVED = 1000  # images that retrieval compares at most
-SPLITS = ("train", "val", "test")
+UNLABELLED = ("retrieval",)  # figures that need no labels
 # One law for every encoder and data set; no flip, since a mirrored digit is another sign.
 LAW = ViewParams(area=(0.5, 1.0), flip=0.0, jitter=0.8, strengths=(0.4, 0.4, 0.4, 0.1))
 Metrics = dict[str, float]
@@ -34,32 +38,54 @@ Extract = Callable[[Iterable[Tensor]], Array]
 def main(name: str) -> None:
     c = config.load()
     prepared = Prepared(stage.PREPARED)
-    checkpoint = torch.load(stage.artifact(name, "checkpoint.pt"), weights_only=True)
-    trained = restore(checkpoint["spec"], checkpoint["weights"])
-    m = prepared.manifest
-    method = methods.build(name, c.method(name), m.preprocess.size, m.mean, m.std, c.seed)
+    y = protocol.labels(prepared)
+    shots = label_counts(y, c.probe.shots)
+    told: dict[str, list[Score]] = defaultdict(list)
+    measured: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     with hardware.device() as device:
-        random = method.encoder.to(device)
-        probe.calibrate(random, (x.to(device) for x in images(prepared, "train")))
-        encoders: dict[str, Extract] = {
-            name: encoder_features(trained, device),
-            f"random-{name}": encoder_features(random, device),
-            "pixels": pixel_features,
-        }
-        metrics: dict[str, Metrics] = {}
-        for who, extract in encoders.items():
+        for who, seed, extract in readers(name, c, prepared, device):
             features = {s: extract(images(prepared, s)) for s in SPLITS}
-            metrics[who] = evaluate(features, prepared, c.probe, c.seed) | agreement(extract, prepared, c.seed)
-            if who == name:
-                np.savez(
-                    stage.artifact(name, "features.npz"),
-                    train=features["train"],
-                    val=features["val"],
-                    test=features["test"],
-                )
-            figures = " · ".join(f"{k} {v:.1f}" for k, v in metrics[who].items() if not k.startswith("val_"))
-            print(f"{who}: {figures}")
+            read = list(protocol.readings(features, y, shots, c.probe, c.seed)) if y else []
+            told[who] += [protocol.score(r, y, who, seed) for r in read]
+            for r in read:
+                if r.C is not None:
+                    measured[who][f"C_{r.labels}"].append(r.C)
+            for key, value in agreement(extract, prepared, c.seed).items():
+                measured[who][key].append(value)
+            if (who, seed) == (name, c.seed):
+                save_features(name, features, y, read)
+    metrics = {who: scores.figures(told[who]) | summary(found) for who, found in measured.items()}
+    scores.write(stage.artifact(name, "scores.csv"), [s for of in told.values() for s in of])
     stage.artifact(name, "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    for who, figures in metrics.items():
+        print(f"{who}: {' · '.join(f'{k} {v:.1f}' for k, v in figures.items() if told_aloud(k))}")
+    found = diagnose(name, c)
+    stage.artifact(name, "diagnosis.json").write_text(json.dumps(found, indent=2) + "\n")
+    print(f"{name}: {found['name']}: {' '.join(filter(None, (found['because'], found['change'])))}")
+
+
+def label_counts(y: dict[str, Labels], wanted: Sequence[int]) -> list[int]:
+    """Those that every class of train has; a sentence about the others."""
+    if not y:
+        return []
+    shots = probe.shots_of(y["train"][y["train"] >= 0], wanted)
+    if left := [str(n) for n in wanted if n not in shots]:
+        print(f"not every class has so many labels in train, so left out: {', '.join(left)} a class")
+    return shots
+
+
+def readers(name: str, c: Config, prepared: Prepared, device: torch.device) -> Iterator[tuple[str, int, Extract]]:
+    """(who, pretraining seed, its features) of the trained encoders, as many random ones, and the pixels."""
+    checkpoint = torch.load(stage.artifact(name, "checkpoint.pt"), weights_only=True)
+    trained = {c.seed: checkpoint["weights"]} | checkpoint.get("repeats", {})
+    for seed, weights in trained.items():
+        yield name, seed, encoder_features(restore(checkpoint["spec"], weights), device)
+    m = prepared.manifest
+    for seed in trained:
+        random = methods.build(name, c.method(name), m.preprocess.size, m.mean, m.std, seed).encoder.to(device)
+        probe.calibrate(random, (x.to(device) for x in images(prepared, "train")))
+        yield f"random-{name}", seed, encoder_features(random, device)
+    yield "pixels", c.seed, pixel_features
 
 
 def images(prepared: Prepared, split: str, at_most: int | None = None) -> Iterator[Tensor]:
@@ -79,37 +105,6 @@ def pixel_features(batches: Iterable[Tensor]) -> Array:
     return torch.cat(small).flatten(1).numpy()
 
 
-def evaluate(features: dict[str, Array], prepared: Prepared, p: ProbeParams, seed: int) -> Metrics:
-    """Top-1 in percent, of test and (val_) of val: linear probes at few and all labels, kNN. Empty without labels."""
-    x: dict[str, Array] = {}
-    y: dict[str, Labels] = {}
-    for split in SPLITS:
-        labels = prepared.labels(prepared.rows(split))
-        x[split], y[split] = features[split][labels >= 0], labels[labels >= 0]
-    if any(len(np.unique(y[s])) < 2 for s in SPLITS):
-        return {}
-    prefixes = {"test": "", "val": "val_"}
-    metrics: Metrics = {}
-    votes = {s: probe.knn(x["train"], y["train"], x[s], p.neighbours, p.temperature) for s in prefixes}
-    _, *standardised = probe.standardise(features["train"], *(x[s] for s in SPLITS))
-    x = dict(zip(SPLITS, standardised, strict=True))
-    for s, prefix in prefixes.items():
-        metrics[f"{prefix}knn"] = accuracy(votes[s], y[s])
-    for shots in p.shots:
-        scores: dict[str, list[float]] = {s: [] for s in prefixes}
-        for chosen in probe.label_draws(y["train"], shots, p.draws, seed):
-            predictions = probe.linear_probe(x["train"][chosen], y["train"][chosen], [x[s] for s in prefixes], p.C)
-            for s, prediction in zip(prefixes, predictions, strict=True):
-                scores[s].append(accuracy(prediction, y[s]))
-        for s, prefix in prefixes.items():
-            metrics[f"{prefix}linear_{shots}"] = mean(scores[s])
-            metrics[f"{prefix}linear_{shots}_sd"] = stdev(scores[s]) if p.draws > 1 else 0.0
-    predictions = probe.linear_probe(x["train"], y["train"], [x[s] for s in prefixes], p.C)
-    for (s, prefix), prediction in zip(prefixes.items(), predictions, strict=True):
-        metrics[f"{prefix}linear_all"] = accuracy(prediction, y[s])
-    return metrics
-
-
 def agreement(extract: Extract, prepared: Prepared, seed: int) -> Metrics:
     """Needs no labels: the share of images, in percent, whose second view finds the first among all others' views."""
     metrics: Metrics = {}
@@ -123,8 +118,40 @@ def agreement(extract: Extract, prepared: Prepared, seed: int) -> Metrics:
     return metrics
 
 
-def accuracy(prediction: Labels, truth: Labels) -> float:
-    return 100 * float((prediction == truth).mean())
+def summary(found: Mapping[str, list[float]]) -> Metrics:
+    """The median of a C, mean and sd of all else, over draws and seeds."""
+    metrics: Metrics = {}
+    for key, values in found.items():
+        metrics[key] = median(values) if key.startswith("C_") else mean(values)
+        if len(values) > 1 and not key.startswith("C_"):
+            metrics[f"{key}_sd"] = stdev(values)
+    return metrics
+
+
+def told_aloud(figure: str) -> bool:
+    return not figure.startswith(("val_", "C_")) and not figure.endswith("_sd")
+
+
+def save_features(name: str, features: dict[str, Array], y: dict[str, Labels], read: list[Reading]) -> None:
+    """features.npz: train, val, test (n, D), train_labels and test_labels (-1 where there is none), test_predictions.
+
+    The predictions are those of the linear probe on all labels; all three are empty without labels.
+    """
+    said = [r.predictions["test"] for r in read if (r.how, r.labels) == ("linear", ALL)]
+    none = np.empty(0, np.int64)
+    kept = {
+        "train_labels": y.get("train", none),
+        "test_labels": y.get("test", none),
+        "test_predictions": said[0] if said else none,
+    }
+    np.savez(stage.artifact(name, "features.npz"), allow_pickle=False, **features, **kept)
+
+
+def diagnose(name: str, c: Config) -> dict[str, str]:
+    """What history.jsonl says of the run's health."""
+    rows = tracking.read_history(stage.artifact(name, "history.jsonl"))
+    last = rows[-1]["loss"]
+    return {"name": "healthy", "because": f"the loss ended at {last:.3f}", "change": ""}
 
 
 if __name__ == "__main__":

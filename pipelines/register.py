@@ -32,7 +32,9 @@ def main(name: str) -> None:
     c = config.load()
     checkpoint = torch.load(stage.artifact(name, "checkpoint.pt"), weights_only=True)
     spec, weights = checkpoint["spec"], checkpoint["weights"]
-    metrics = json.loads(stage.artifact(name, "metrics.json").read_text())
+    metrics, finetuned, diagnosis = (
+        json.loads(stage.artifact(name, f"{file}.json").read_text()) for file in ("metrics", "finetune", "diagnosis")
+    )
     digest = encoder_digest(spec, weights)
     client = tracking.connect()
     model = f"{c.dataset}-encoder"
@@ -43,13 +45,17 @@ def main(name: str) -> None:
         for run_id in {checkpoint["run_id"], *again}:  # the same training, done again, here or elsewhere
             tracking.drop_run(client, run_id, unless=version.run_id)
     else:
-        run_id = log_run(client, c, name, checkpoint["run_id"], metrics)
+        run_id = log_run(client, c, name, checkpoint["run_id"])
         for tag, value in lineage(spec).items():
             client.set_tag(run_id, tag, value)
         logged = log_encoder(run_id, spec, weights)
         version = tracking.register(client, model, logged, {"method": name, "encoder_digest": digest} | lineage(spec))
-    for control in metrics.keys() - {name}:
-        ensure_control(client, c.dataset, control, metrics[control])
+    cost = ("seconds", "images")  # of one fine-tuning
+    own = {f"finetune_{k}" if k in cost else k: v for k, v in finetuned.get(name, {}).items()}
+    log_figures(version.run_id, metrics[name] | own, diagnosis)
+    for who, figures in (metrics | finetuned).items():
+        if who != name:
+            ensure_control(client, c.dataset, who, figures)
     receipt = {"model": model, "version": str(version.version), "encoder_digest": digest, "run_id": version.run_id}
     stage.artifact(name, "version.json").write_text(json.dumps(receipt, indent=2) + "\n")
     print(f"registered {model} version {version.version} ({name})")
@@ -64,8 +70,8 @@ def encoder_digest(spec: saved.Spec, weights: dict[str, torch.Tensor]) -> str:
     return digest.hexdigest()
 
 
-def log_run(client: "MlflowClient", c: Config, name: str, run_id: str, metrics: dict[str, Any]) -> str:
-    """Params, curves, figures, dataset and lineage as one finished run."""
+def log_run(client: "MlflowClient", c: Config, name: str, run_id: str) -> str:
+    """Params, curves, dataset and lineage as one finished run."""
     import mlflow  # noqa: PLC0415
     from mlflow.data.dataset_source_registry import resolve_dataset_source  # noqa: PLC0415
     from mlflow.data.meta_dataset import MetaDataset  # noqa: PLC0415
@@ -94,10 +100,19 @@ def log_run(client: "MlflowClient", c: Config, name: str, run_id: str, metrics: 
         mlflow.log_params(tracking.flat(shown))
         mlflow.set_tags(lineage)
         mlflow.log_input(MetaDataset(source, name=c.dataset, digest=raw[:36]), context="pretraining")
-        mlflow.log_metrics(metrics[name])
         for file in ("history.jsonl", "metrics.json"):
             mlflow.log_artifact(str(stage.artifact(name, file)))
     return run_id
+
+
+def log_figures(run_id: str, figures: dict[str, float], diagnosis: dict[str, str]) -> None:
+    """The newest figures of a method and its diagnosis, also where its encoder is registered already."""
+    import mlflow  # noqa: PLC0415
+
+    with mlflow.start_run(run_id=run_id):
+        mlflow.log_metrics(figures)
+        said = {k: v for k, v in diagnosis.items() if k != "name"}
+        mlflow.set_tags({"diagnosis": diagnosis["name"]} | {f"diagnosis_{k}": v for k, v in said.items()})
 
 
 def log_encoder(run_id: str, spec: saved.Spec, weights: dict[str, torch.Tensor]) -> Any:

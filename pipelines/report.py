@@ -19,7 +19,7 @@ def table(c: Config, metrics: dict[str, dict[str, dict[str, float]]]) -> Table:
     """Top-1 in percent on test, mean ± sd over the label draws; the controls after the methods."""
     rows = {who: figures for m in METHODS for who, figures in metrics[m].items()}
     order = [*METHODS, *(f"random-{m}" for m in METHODS), "pixels"]
-    labelled = "knn" in rows[METHODS[0]]
+    labelled = "knn_all" in rows[METHODS[0]]
     return [line(who, rows[who], c, labelled) for who in order]
 
 
@@ -27,17 +27,18 @@ def line(who: str, f: dict[str, float], c: Config, labelled: bool) -> dict[str, 
     shown = {"encoder": who}
     if labelled:
         for n in c.probe.shots:
-            few = f"{n} label{'s' if n > 1 else ''} a class"
-            shown[few] = f"{f[f'linear_{n}']:.1f} ± {f[f'linear_{n}_sd']:.1f}"
+            if f"linear_{n}" in f:
+                few = f"{n} label{'s' if n > 1 else ''} a class"
+                shown[few] = f"{f[f'linear_{n}']:.1f} ± {f.get(f'linear_{n}_sd', 0.0):.1f}"
         shown["all labels"] = f"{f['linear_all']:.1f}"
-        shown["kNN"] = f"{f['knn']:.1f}"
+        shown["kNN"] = f"{f['knn_all']:.1f}"
     shown["retrieval"] = f"{f['retrieval']:.1f}"
     return shown
 
 
 def verdicts(c: Config, metrics: dict[str, dict[str, dict[str, float]]]) -> list[str]:
     """Where a method is not above its own controls, or hardly; one sentence if it is clearly above everywhere."""
-    keys = [k for k in [*(f"linear_{n}" for n in c.probe.shots), "linear_all", "knn"] if k in metrics["mae"]["mae"]]
+    keys = [k for k in [*(f"linear_{n}" for n in c.probe.shots), "linear_all", "knn_all"] if k in metrics["mae"]["mae"]]
     if not keys:
         return ["no labels: only the retrieval of a second view was measured"]
     said = []
@@ -55,7 +56,7 @@ def verdicts(c: Config, metrics: dict[str, dict[str, dict[str, float]]]) -> list
 
 def head(c: Config, metrics: dict[str, dict[str, dict[str, float]]]) -> str:
     """What the figures of the table are."""
-    if "knn" not in metrics["mae"]["mae"]:
+    if "knn_all" not in metrics["mae"]["mae"]:
         return "images of the test split whose second view finds the first among all others, in percent"
     return f"top-1 on the test split in percent, mean ± sd over {c.probe.draws} label draws"
 

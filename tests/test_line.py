@@ -30,7 +30,7 @@ from serving.runtime import Runtime
 from serving.server import Server
 from tests.pipelines.project import METHODS, ROOT, Project, git, make
 
-STAGES = ("pretrain", "probe", "register", "export", "archive")
+STAGES = ("pretrain", "probe", "finetune", "register", "export", "archive")
 EVERY = {"download@digits", "prepare", "promote", *(f"{stage}@{m}" for stage in STAGES for m in METHODS)}
 Done = subprocess.CompletedProcess[str]
 
@@ -79,10 +79,10 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Line:
     before = count(project)
     again = project.flow()
     after = count(project)
-    project.set({"promote.metric": "knn"})
+    project.set({"promote.metric": "finetune_1"})
     project.dvc("repro")
     changed = project.flow()
-    project.set({"promote.metric": "linear_5"})
+    project.set({"promote.metric": "best_1"})
     project.dvc("repro")
     return Line(project, broken, mended, again, changed, before, after)
 
@@ -111,7 +111,7 @@ def test_a_stage_that_fails_has_the_last_word_and_stops_only_its_dependants(line
     assert "Traceback" not in line.broken.stdout + line.broken.stderr
     stages = shown(line.broken).keys()
     assert {f"{stage}@{m}" for stage in STAGES for m in ("simclr", "mae")} <= stages
-    assert not {"probe@dino", "register@dino", "export@dino", "archive@dino", "promote"} & stages
+    assert not {"promote", *(f"{stage}@dino" for stage in STAGES if stage != "pretrain")} & stages
     states = line.tasks(0)
     assert states["pretrain@dino"] == "Failed"
     assert {states[name] for name in EVERY if name.endswith("@simclr")} == {"Completed"}
@@ -138,7 +138,7 @@ def test_the_flow_ends_with_table_answer_and_the_line_to_type(line: Line) -> Non
         for who in (method, f"random-{method}", "pixels"):
             f = line.json(method, "metrics.json")[who]
             few = rf"{f['linear_1']:.1f} ± {f['linear_1_sd']:.1f}"
-            assert re.search(rf"^{who} +{few} .*{f['knn']:.1f} +{f['retrieval']:.1f}", said, re.MULTILINE)
+            assert re.search(rf"^{who} +{few} .*{f['knn_all']:.1f} +{f['retrieval']:.1f}", said, re.MULTILINE)
 
 
 def test_running_it_again_does_nothing(line: Line) -> None:
@@ -172,10 +172,14 @@ def finished(line: Line) -> dict[str, Run]:
 
 def test_mlflow_holds_a_run_a_method_and_a_control_with_its_figures(line: Line) -> None:
     runs = finished(line)
-    assert runs.keys() == {*METHODS, *(f"random-{m}" for m in METHODS), "pixels"}
+    assert runs.keys() == {*METHODS, *(who for m in METHODS for who in (f"random-{m}", f"{m}-pseudolabel")), "pixels"}
     for m in METHODS:
-        for who, figures in line.json(m, "metrics.json").items():
-            assert figures.items() <= runs[who].data.metrics.items()
+        for file in ("metrics.json", "finetune.json"):
+            for who, figures in line.json(m, file).items():
+                logged = {k: v for k, v in figures.items() if k not in {"seconds", "images"} or who != m}
+                assert logged.items() <= runs[who].data.metrics.items()
+        assert runs[m].data.metrics["finetune_seconds"] == line.json(m, "finetune.json")[m]["seconds"]
+        assert runs[m].data.tags["diagnosis"] == line.json(m, "diagnosis.json")["name"]
 
 
 def test_the_run_that_failed_says_so_and_none_is_left_running(line: Line) -> None:
@@ -220,9 +224,16 @@ def test_versions_have_aliases_and_their_onnx_twin(line: Line) -> None:
 
 
 def test_the_champion_is_the_best_on_val(line: Line) -> None:
-    scores = {m: line.json(m, "metrics.json")[m]["val_linear_5"] for m in METHODS}
+    scores = {}
+    for m in METHODS:
+        frozen, tuned = (
+            line.json(m, "metrics.json")[m]["val_linear_1"],
+            line.json(m, "finetune.json")[m]["val_finetune_1"],
+        )
+        scores[m] = max(frozen, tuned)
     promoted = line.json("promoted.json")
     assert promoted["champion"] == max(scores, key=scores.__getitem__)
+    assert promoted["reason"].startswith(f"best_1 on val: {promoted['champion']} {max(scores.values()):.1f} (")
     for model in promoted["models"]:
         data = (line.project.root / model["archive"]).read_bytes()
         assert model["sha256"] == hashlib.sha256(data).hexdigest()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from sklearn.datasets import load_digits
 from torch import Generator, Tensor
 
 from models.encoder import Encoder, build
@@ -59,3 +60,10 @@ def tensor(image: Image.Image) -> Tensor:
 
 def small(params: ResNetParams | ViTParams, image_size: int = 16) -> Encoder:
     return build(params, image_size, MEAN, STD)
+
+
+def digits() -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """scikit-learn's 1,797 digits, shuffled: pixels (n, 64) and what they are (n,)."""
+    found = load_digits()
+    order = np.random.default_rng(0).permutation(len(found.target))
+    return found.data[order].astype(np.float32), found.target[order].astype(np.int64)

@@ -7,10 +7,24 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor, nn
 
-from models.probe import Array, Labels, calibrate, extract, knn, label_draws, linear_probe, retrieval, standardise
-from tests.models.conftest import RESNET, VIT, noise_images, small
+from models.probe import (
+    Array,
+    Labels,
+    calibrate,
+    extract,
+    knn,
+    label_draws,
+    linear_probe,
+    pick_C,
+    retrieval,
+    shots_of,
+    standardise,
+)  # fmt: skip
+from tests.models.conftest import RESNET, VIT, digits, noise_images, small
 
 
 def clusters(n: int, d: int, spread: float, seed: int = 0) -> tuple[Array, Labels]:
@@ -47,21 +61,73 @@ def test_temperature_weighs_the_near_one_against_the_many() -> None:
     assert knn(x, y, query, 3, 10.0).tolist() == [0]
 
 
-@pytest.mark.parametrize("C", [1.0, 100.0])
-def test_few_samples_of_many_features_are_the_plain_fit(C: float) -> None:
-    (x, y), (queries, _) = clusters(30, 80, spread=3.0), clusters(400, 80, spread=3.0, seed=1)
-    x, queries = standardise(x, queries)
-    plain = LogisticRegression(C=C, max_iter=1000, tol=1e-5).fit(x.astype(float), y)
-    top = np.sort(plain.predict_proba(queries.astype(float)), axis=1)
-    decided = top[:, -1] - top[:, -2] > 0.01
-    assert decided.mean() > 0.9
-    assert np.array_equal(linear_probe(x, y, [queries], C)[0][decided], plain.predict(queries.astype(float))[decided])
+GRID = (0.1, 1.0, 10.0, 100.0)
 
 
-@pytest.mark.parametrize("d", [4, 60])
-def test_linear_probe_separates_what_is_separable(d: int) -> None:
-    (x, y), (queries, truth) = clusters(40, d, 0.05), clusters(100, d, 0.05, seed=1)
-    assert np.array_equal(linear_probe(x, y, [queries], C=100.0)[0], truth)
+def picked_slowly(x: Array, y: Labels, folds: int) -> float:
+    """The C with most held-out digits told rightly, by scikit-learn; every fifth of a class is a fold."""
+    place = np.zeros(len(y), int)
+    for c in range(10):
+        place[y == c] = range((y == c).sum())
+    score: dict[float, tuple[int, float]] = dict.fromkeys(GRID, (0, 0.0))
+    for f in range(folds):
+        held = place % 5 == f
+        for C in GRID:
+            model = LogisticRegression(C=C, tol=1e-6, max_iter=5000).fit(x[~held].astype(float), y[~held])
+            right = int((model.predict(x[held]) == y[held]).sum())
+            loss = log_loss(y[held], model.predict_proba(x[held]), normalize=False)
+            score[C] = (score[C][0] + right, score[C][1] - loss)
+    return max(GRID, key=lambda C: score[C])
+
+
+@pytest.mark.parametrize(("shots", "folds"), [(5, 5), (10, 5), (60, 1)])
+def test_c_is_picked_on_held_out_digits(shots: int, folds: int) -> None:
+    x, y = digits()
+    chosen = next(label_draws(y[:1200], shots, 1, seed=0))
+    few, _ = standardise(x[:1200][chosen], x[1200:])
+    assert pick_C(few, y[chosen], GRID) == picked_slowly(few, y[chosen], folds)
+
+
+@pytest.mark.parametrize("shots", [1, 2, 4])
+def test_where_nothing_can_be_held_out_c_is_the_middle_of_the_grid(shots: int) -> None:
+    y = np.repeat(np.arange(3), shots)
+    x = np.random.default_rng(0).standard_normal((len(y), 4)).astype(np.float32)
+    assert pick_C(x, y, GRID) == 10.0
+    assert pick_C(x, y, (3.0,)) == 3.0
+
+
+def test_a_class_of_one_image_stops_nothing() -> None:
+    x, y = clusters(60, 4, 0.1)
+    y[7] = 5
+    (told,), _ = linear_probe(x, y, [x], (1.0, 100.0))
+    assert (told[y != 5] == y[y != 5]).all()
+
+
+@pytest.mark.parametrize("shots", [1, 5])
+def test_few_samples_of_many_features_are_the_plain_fit(shots: int) -> None:
+    x, y = digits()
+    x, queries = standardise(x[:1200], x[1200:])
+    chosen = next(label_draws(y[:1200], shots, 1, seed=0))
+    assert len(chosen) < x.shape[1]
+    (told,), C = linear_probe(x[chosen], y[chosen], [queries], GRID)
+    plain = LogisticRegression(C=C, tol=1e-8, max_iter=5000).fit(x[chosen].astype(float), y[chosen])
+    ours, theirs = (100 * np.mean(p == y[1200:]) for p in (told, plain.predict(queries)))
+    assert abs(ours - theirs) < 0.2
+
+
+@pytest.mark.parametrize(("n", "k"), [(1200, 20), (1200, 1), (50, 5)])
+def test_knn_is_scikit_learns(n: int, k: int) -> None:
+    x, y = digits()
+    model = KNeighborsClassifier(k, metric="cosine", weights=lambda distance: np.exp((1 - distance) / 0.07))
+    theirs = model.fit(x[:n], y[:n]).predict(x[1200:])
+    ours = knn(x[:n], y[:n], x[1200:], k, 0.07)
+    assert abs(100 * np.mean(ours == y[1200:]) - 100 * np.mean(theirs == y[1200:])) < 0.2
+    assert 60 < 100 * np.mean(ours == y[1200:]) < 100
+
+
+def test_counts_that_not_every_class_has_are_left_out() -> None:
+    y = np.array([0] * 30 + [3] * 10)
+    assert shots_of(y, (1, 5, 10, 11, 50)) == [1, 5, 10]
 
 
 def test_draws_hold_so_many_labels_a_class() -> None:

@@ -23,6 +23,7 @@ SMALL = {
     "probe.shots": [1, 5],
     "probe.draws": 2,
     "finetune.shots": [1],
+    "promote.metric": "best_1",
     "finetune.draws": 1,
     "finetune.steps": 2,
     "control.shots": [1],

@@ -85,11 +85,11 @@ def test_a_number_is_a_number_however_yaml_reads_it(tmp_path: Path, written: Any
         ("probe.shots", [], "label counts of 1 or more"),
         ("probe.shots", 5, "a list"),
         ("probe.draws", 0, "above 0"),
-        ("finetune.shots", [1, 7], "some of probe.shots [1, 5, 10]"),
+        ("finetune.shots", [1, 7], "some of probe.shots [1, 2, 5, 10, 50]"),
         ("finetune.draws", 6, "1 to probe.draws 5"),
         ("finetune.steps", 0, "above 0"),
         ("finetune.optim.layer_decay", 0.0, "above 0, to 1"),
-        ("control.shots", [2], "some of probe.shots [1, 5, 10]"),
+        ("control.shots", [3], "some of probe.shots [1, 2, 5, 10, 50]"),
         ("control.draws", 0, "1 to probe.draws 5"),
         ("supervised.budget", 0.0, "above 0"),
         ("supervised.views.area", [0.9, 0.3], "0 < low <= high <= 1"),
@@ -97,7 +97,12 @@ def test_a_number_is_a_number_however_yaml_reads_it(tmp_path: Path, written: Any
         ("fixmatch.threshold", 1.5, "0 to 1"),
         ("fixmatch.unlabelled", 0, "1 or more"),
         ("seeds", 0, "above 0"),
-        ("promote.metric", "linear_7", "knn, linear_all, linear_1, linear_5, linear_10"),
+        (
+            "promote.metric",
+            "finetune_2",
+            "finetune_1, finetune_5, finetune_10, finetune_all, best_1, best_5, best_10, best_all",
+        ),
+        ("promote.metric", "linear_5", "a probe of frozen features alone says too little of MAE"),
     ],
 )
 def test_a_bad_value_is_named_with_file_key_and_what_is_allowed(

@@ -262,6 +262,8 @@ def test_pretraining_goes_on_from_the_registry_and_says_so_there(project: Projec
     assert project.run("-c", BARE, "mae").returncode == 0
     first = trained(project)
     project.artifact("mae", "metrics.json").write_text(json.dumps({"mae": {"linear_all": 50.0}}))
+    project.artifact("mae", "finetune.json").write_text("{}")
+    project.artifact("mae", "diagnosis.json").write_text(json.dumps({"name": "healthy", "because": "", "change": ""}))
     assert project.run("-m", "pipelines.register", "mae").returncode == 0
     project.set(STILL | {"mae.encoder.init": "models:/digits-encoder@champion", "seed": 1})
     done = project.run("-c", REGISTERED)

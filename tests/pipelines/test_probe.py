@@ -1,86 +1,74 @@
-"""The probe's figures against the same ones computed by the long way round."""
+"""What the stage writes: scores, figures, features, a diagnosis; of every pretraining seed, with labels and without."""
 
-import shutil
-from pathlib import Path
+import contextlib
+import json
+from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
+import torch
 
 from data.shards import Prepared
-from pipelines.config import ProbeParams
-from pipelines.probe import SPLITS, agreement, evaluate, images, pixel_features
-from tests.pipelines.conftest import prepare_small, write_digits
+from models import methods
+from pipelines import config, probe, protocol, scores
 from tests.pipelines.project import Project
 
-PARAMS = ProbeParams(shots=(1, 5), draws=3, neighbours=4)
-Features = dict[str, NDArray[np.float32]]
+SEEDS = (0, 1)
 
 
-@pytest.fixture(scope="module")
-def prepared(prepared_project: Project) -> Prepared:
-    return Prepared(prepared_project.root / "data" / "prepared")
+def probed(project: Project) -> dict[str, dict[str, float]]:
+    """The stage on a SimCLR of two seeds, none of which was trained."""
+    folder = project.root / "artifacts" / "simclr"
+    folder.mkdir(parents=True)
+    with contextlib.chdir(project.root):
+        c, m = config.load(), Prepared(project.root / "data" / "prepared").manifest
+        weights = {s: methods.build("simclr", c.simclr, 16, m.mean, m.std, 7 + s).encoder.state_dict() for s in SEEDS}
+        spec: dict[str, Any] = {"encoder": vars(c.simclr.encoder), "image_size": 16}
+        torch.save({"weights": weights[0], "spec": spec, "repeats": {1: weights[1]}}, folder / "checkpoint.pt")
+        (folder / "history.jsonl").write_text(json.dumps({"step": 1, "loss": 4.0}) + "\n")
+        probe.main("simclr")
+    found: dict[str, dict[str, float]] = json.loads(project.artifact("simclr", "metrics.json").read_text())
+    return found
 
 
-@pytest.fixture(scope="module")
-def features(prepared: Prepared) -> Features:
-    """Raw pixels of the three splits."""
-    return {split: pixel_features(images(prepared, split)) for split in SPLITS}
+def test_every_seed_is_read_and_its_features_and_predictions_are_kept(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.set({"probe.shots": [1, 5, 50]})
+    metrics = probed(project)
+    said = capsys.readouterr().out
+    assert "not every class has so many labels in train, so left out: 50 a class" in said
+    assert "simclr: healthy: " in said
+    told = scores.read(project.artifact("simclr", "scores.csv"))
+    draws = config.load(project.root / "params.yaml").probe.draws
+    for who, seeds in (("simclr", SEEDS), ("random-simclr", SEEDS), ("pixels", SEEDS[:1])):
+        cells = {(s.how, s.labels, s.seed, s.draw) for s in told if s.who == who}
+        few = {(how, n, s, d) for how in ("linear", "knn") for n in "15" for s in seeds for d in range(draws)}
+        assert cells == few | {(how, "all", s, 0) for how in ("linear", "knn") for s in seeds}
+        figures = scores.figures(s for s in told if s.who == who)
+        assert {k: pytest.approx(v, abs=1e-3) for k, v in figures.items()}.items() <= metrics[who].items()
+        assert metrics[who]["C_1"] == 10.0
+        assert "C_all" in metrics[who]
+    assert "linear_all_sd" in metrics["simclr"]
+    assert len({s.accuracy for s in told if (s.who, s.how, s.labels) == ("simclr", "linear", "all")}) == 2
+    assert json.loads(project.artifact("simclr", "diagnosis.json").read_text()).keys() == {"name", "because", "change"}
+
+    y = protocol.labels(Prepared(project.root / "data" / "prepared"))
+    kept = np.load(project.artifact("simclr", "features.npz"))
+    assert [len(kept[s]) for s in protocol.SPLITS] == [len(y[s]) for s in protocol.SPLITS]
+    assert np.array_equal(kept["train_labels"], y["train"])
+    assert np.array_equal(kept["test_labels"], y["test"])
+    (first,) = [s for s in told if (s.who, s.how, s.labels, s.seed) == ("simclr", "linear", "all", 0)]
+    assert 100 * np.mean(kept["test_predictions"] == y["test"]) == pytest.approx(first.accuracy, abs=1e-3)
 
 
-def labels(prepared: Prepared, split: str) -> NDArray[np.int64]:
-    return prepared.labels(prepared.rows(split))
-
-
-def test_few_label_figures_are_those_of_a_plain_logistic_regression(prepared: Prepared, features: Features) -> None:
-    metrics = evaluate(features, prepared, PARAMS, seed=0)
-    scaler = StandardScaler().fit(features["train"])
-    length = np.linalg.norm(scaler.transform(features["train"]), axis=1).mean()
-    x = {split: scaler.transform(features[split]) / length for split in SPLITS}
-    y = labels(prepared, "train")
-    for shots in PARAMS.shots:
-        scores = []
-        for draw in range(PARAMS.draws):
-            rng = np.random.default_rng([0, shots, draw])
-            chosen = [row for c in range(10) for row in rng.permutation(np.flatnonzero(y == c))[:shots]]
-            model = LogisticRegression(C=PARAMS.C, max_iter=1000).fit(x["train"][chosen], y[chosen])
-            scores.append(100 * model.score(x["test"], labels(prepared, "test")))
-        one_image = 100 / len(x["test"])
-        assert metrics[f"linear_{shots}"] == pytest.approx(np.mean(scores), abs=one_image)
-        assert metrics[f"linear_{shots}_sd"] == pytest.approx(np.std(scores, ddof=1), abs=one_image)
-
-
-def test_knn_is_the_vote_of_the_nearest_by_cosine(prepared: Prepared, features: Features) -> None:
-    x, y = features["train"], labels(prepared, "train")
-    right = 0
-    for query, truth in zip(features["test"], labels(prepared, "test"), strict=True):
-        similarity = [float(query @ row / np.linalg.norm(query) / np.linalg.norm(row)) for row in x]
-        votes = np.zeros(10)
-        for row in sorted(range(len(x)), key=lambda row: -similarity[row])[: PARAMS.neighbours]:
-            votes[y[row]] += np.exp(similarity[row] / PARAMS.temperature)
-        right += votes.argmax() == truth
-    metrics = evaluate(features, prepared, PARAMS, seed=0)
-    assert metrics["knn"] == pytest.approx(100 * right / len(features["test"]))
-
-
-def test_features_that_are_the_labels_are_read_perfectly(prepared: Prepared, features: Features) -> None:
-    hot = {split: np.eye(10, dtype=np.float32)[labels(prepared, split)] for split in SPLITS}
-    metrics = evaluate(hot, prepared, PARAMS, seed=0)
-    assert {value for name, value in metrics.items() if not name.endswith("_sd")} == {100.0}
-    rng = np.random.default_rng(0)
-    noise = {split: rng.normal(size=x.shape).astype(np.float32) for split, x in hot.items()}
-    assert evaluate(noise, prepared, PARAMS, seed=0)["linear_all"] < 35  # chance is 10
-
-
-def test_without_labels_only_retrieval_is_measured(tmp_path: Path, features: Features) -> None:
-    write_digits(tmp_path / "raw", 60, labelled=False)
-    prepare_small(tmp_path / "raw", tmp_path / "out")
-    flat = Prepared(tmp_path / "out")
-    pixels = {split: pixel_features(images(flat, split)) for split in SPLITS}
-    assert evaluate(pixels, flat, PARAMS, seed=0) == {}
-    found = agreement(pixel_features, flat, seed=0)
-    assert found.keys() == {"retrieval", "val_retrieval"}
-    assert found == agreement(pixel_features, flat, seed=0)
-    shutil.rmtree(tmp_path / "raw")
+def test_without_labels_the_files_are_there_and_hold_what_needs_none(project: Project) -> None:
+    index = project.root / "data" / "prepared" / "index.csv"
+    head, *rows = index.read_text().splitlines()
+    index.write_text("\n".join([head, *(",".join([*r.split(",")[:2], "", *r.split(",")[3:]]) for r in rows)]) + "\n")
+    metrics = probed(project)
+    assert all(k.removesuffix("_sd").removeprefix("val_") in probe.UNLABELLED for f in metrics.values() for k in f)
+    assert scores.read(project.artifact("simclr", "scores.csv")) == []
+    kept = np.load(project.artifact("simclr", "features.npz"))
+    assert [len(kept[k]) for k in ("train_labels", "test_labels", "test_predictions")] == [0, 0, 0]
+    assert len(kept["train"]) > 0
