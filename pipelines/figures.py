@@ -202,7 +202,13 @@ def embedding_map(
         axes.plot(*places[y == c].T, "o", color=hue, markersize=3, markeredgewidth=0, alpha=0.6)
     for c in np.unique(y[y >= 0]):
         where = np.median(places[y == c], axis=0)
-        style = {"fontsize": 12, "weight": "bold", "color": hues[c % len(hues)], "gid": "halo"}
+        style = {
+            "fontsize": 12,
+            "weight": "bold",
+            "color": hues[c % len(hues)],
+            "gid": f"halo-{c}",
+            "parse_math": False,
+        }
         axes.text(where[0], where[1], short(classes[c]), ha="center", va="center", **style)
     return figure
 
