@@ -63,14 +63,17 @@ STYLE: Any = {  # matplotlib names every key in a type
     "xtick.major.size": 0,
     "ytick.major.size": 0,
 }
-SIGNALS = {  # the common ones, and what they are called
+SIGNALS = {  # what they are called; the first two are looked at first
     "effective_rank": "effective rank of the features",
-    "consistency": "consistency of nearest neighbours",
+    "consistency": "neighbours that two views share, % beyond chance",
+    "relative_loss": "loss over that of knowing nothing",
     "feature_std": "spread of the features",
-    "feature_cosine": "cosine between images",
-    "alignment": "alignment of two views",
-    "uniformity": "uniformity",
+    "feature_cosine": "mean cosine of two images",
+    "alignment": "distance of two views (alignment)",
+    "uniformity": "uniformity of the features",
     "weight_norm": "norm of the weights",
+    "kl": "KL of teacher and student",
+    "top_1": "top-1 of the pretext task",
 }
 NO_SIGNAL = {"step", "epoch", "lr", "loss", "held_out_loss", "grad_norm", "images_per_second", "input_wait", "memory"}
 POINTS = 400  # of a map
@@ -192,7 +195,8 @@ def embedding_map(
     some = np.random.default_rng(0).permutation(len(features))[:POINTS]
     x, y = features[some], labels[some]
     x = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)  # cosine, as for the neighbours
-    tsne = TSNE(perplexity=min(30, (len(x) - 1) / 3), init="pca", max_iter=400, random_state=0, n_jobs=1)
+    start = "pca" if x.std(axis=0).max() > 1e-4 else "random"  # a collapsed encoder's have no main axes
+    tsne = TSNE(perplexity=min(30, (len(x) - 1) / 3), init=start, max_iter=400, random_state=0, n_jobs=1)
     places = tsne.fit_transform(x)
     figure, axes = canvas(330, 330, (0.01, 0.01, 0.98, 0.98))
     axes.axis("off")

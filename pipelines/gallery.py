@@ -20,6 +20,7 @@ from pipelines.results import Results
 SHOWN = 8  # images of the test split, the same for all methods
 QUERIES = 6  # of them, whose neighbours are looked for
 NEIGHBOURS = 6
+LEAST = 5  # images of which a map can be drawn
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -27,54 +28,59 @@ class Gallery:
     def __init__(self, r: Results):
         self.r = r
         size = r.prepared.manifest.preprocess.size
-        self.test = r.prepared.rows("test")
+        self.test, self.train = r.prepared.rows("test"), r.prepared.rows("train")
         self.chosen = self.queries()
         self.images = torch.from_numpy(r.prepared.images(self.test[self.chosen]))
-        self.features = {m: dict(np.load(stage.artifact(m, "features.npz"))) for m in METHODS}
-        checkpoints = {m: torch.load(stage.artifact(m, "checkpoint.pt"), weights_only=True) for m in METHODS}
-        self.methods = {m: pictures.restored(m, r.config.method(m), checkpoints[m], size) for m in METHODS}
         self.curves = figures.label_efficiency(r) if r.labelled else {}
         self.training = figures.training(r.histories)
-        labels = r.prepared.labels(self.test)
-        self.maps = {
-            m: figures.embedding_map(f["test"], labels, r.prepared.manifest.classes, m)
-            for m, f in self.features.items()
-        }
-        self.neighbours = {m: self.nearest(f) for m, f in self.features.items()}
-        self.views = {m: self.drawn(method) for m, method in self.methods.items()}
-        self.reconstructions = self.filled_in() if checkpoints["mae"].get("decoder") else {}
-        self.attention = {
-            m: pictures.mosaic(pictures.attended(method.encoder, self.images[:4]))
-            for m, method in self.methods.items()
-            if isinstance(method.encoder, ViT)
-        }
-        self.confusion = confusion(self.features[r.champion], len(r.prepared.manifest.classes))
+        self.maps: dict[str, Figure] = {}
+        self.neighbours: dict[str, pictures.Image] = {}
+        self.views: dict[str, pictures.Image] = {}
+        self.attention: dict[str, pictures.Image] = {}
+        self.reconstructions: dict[str, pictures.Image] = {}
+        self.confusion: NDArray[np.int64] | None = None
+        for m in METHODS:
+            checkpoint = torch.load(stage.artifact(m, "checkpoint.pt"), weights_only=True)
+            method = pictures.restored(m, r.config.method(m), checkpoint, size)
+            with np.load(stage.artifact(m, "features.npz")) as features:
+                self.add_features(m, features)
+            self.views[m] = self.drawn(method)
+            if isinstance(method.encoder, ViT):
+                self.attention[m] = pictures.mosaic(pictures.attended(method.encoder, self.images[:4]))
+            if isinstance(method, MAE) and checkpoint.get("decoder"):
+                self.reconstructions = self.filled_in(method)
 
     def queries(self) -> NDArray[np.int64]:
-        """Places in the test split: one image of each of the first classes, or evenly spaced without labels."""
+        """Places in the test split: an image of each class in turn, or evenly spaced without labels."""
         labels = self.r.prepared.labels(self.test)
         if not self.r.labelled:
             return np.linspace(0, len(self.test) - 1, SHOWN).astype(np.int64)
-        known = [int(np.flatnonzero(labels == c)[0]) for c in np.unique(labels[labels >= 0])]
-        return np.array(known[:SHOWN])
+        classes = [np.flatnonzero(labels == c) for c in np.unique(labels[labels >= 0])]
+        return np.array([of[turn] for turn in range(SHOWN) for of in classes if turn < len(of)][:SHOWN])
 
-    def nearest(self, features: Arrays) -> pictures.Image:
-        train = self.r.prepared.rows("train")
-        places = pictures.neighbours(features["test"][self.chosen[:QUERIES]], features["train"], NEIGHBOURS)
+    def add_features(self, method: str, features: Arrays) -> None:
+        classes, test = self.r.prepared.manifest.classes, features["test"]
+        if len(test) >= LEAST:
+            self.maps[method] = figures.embedding_map(test, self.r.prepared.labels(self.test), classes, method)
+        places = pictures.neighbours(test[self.chosen[:QUERIES]], features["train"], NEIGHBOURS)
+        self.neighbours[method] = self.beside(self.train[places])
+        if method == self.r.champion:
+            self.confusion = confusion(features, len(classes))
+
+    def beside(self, found: NDArray[np.int64]) -> pictures.Image:
+        """The queries, beside each the rows (q, k) that were found for it; those of another class are framed."""
         rows = []
-        for query, found in zip(self.test[self.chosen[:QUERIES]], train[places], strict=True):
-            tiles = torch.from_numpy(self.r.prepared.images(np.concatenate([[query], found]))) / 255
-            own, *others = self.r.prepared.labels(np.concatenate([[query], found]))
-            wrong = [min(own, other) >= 0 and own != other for other in others]
-            rows.append([tiles[0], *(framed(t) if w else t for t, w in zip(tiles[1:], wrong, strict=True))])
+        for query, others in zip(self.test[self.chosen], found, strict=False):
+            line = np.array([query, *others])
+            labels, tiles = self.r.prepared.labels(line), torch.from_numpy(self.r.prepared.images(line)) / 255
+            wrong = (labels != labels[0]) & (labels >= 0) & (labels[0] >= 0)
+            rows.append([framed(tile) if w else tile for tile, w in zip(tiles, wrong, strict=True)])
         return pictures.mosaic(rows, lead=True)
 
     def drawn(self, method: Method) -> pictures.Image:
         return pictures.mosaic(pictures.seen(method, self.images[:4], generator(self.r.config.seed, 0)), lead=True)
 
-    def filled_in(self) -> dict[str, pictures.Image]:
-        method = self.methods["mae"]
-        assert isinstance(method, MAE)
+    def filled_in(self, method: MAE) -> dict[str, pictures.Image]:
         strips = {"original": list(self.images / 255)}
         found = pictures.reconstructions(method, self.images, generator(self.r.config.seed, 0))
         for ratio, (masked, filled) in found.items():
@@ -87,9 +93,9 @@ class Gallery:
         images |= {"attention": self.attention[method]} if method in self.attention else {}
         if method == "mae":
             images |= self.reconstructions
-        charts = {"map": self.maps[method], f"loss of {method}": self.training[f"loss of {method}"]}
-        charts |= {"label efficiency": self.curves[method]} if method in self.curves else {}
-        return {name: png(i) for name, i in images.items()} | {name: chart_png(f) for name, f in charts.items()}
+        charts = {"map": self.maps.get(method), "loss": self.training[f"loss of {method}"]}
+        charts |= {"label efficiency": self.curves.get(method), "frozen features": self.curves.get("frozen")}
+        return {name: png(i) for name, i in images.items()} | {name: chart_png(f) for name, f in charts.items() if f}
 
 
 def framed(tile: torch.Tensor) -> torch.Tensor:
@@ -101,11 +107,12 @@ def framed(tile: torch.Tensor) -> torch.Tensor:
 
 
 def confusion(features: Arrays, classes: int) -> NDArray[np.int64] | None:
-    """Counts (class, what it is taken for) of the probe with all labels; None where there was none."""
-    if "test_predictions" not in features:
+    """Counts (class, what it is taken for) of the probe with all labels; None where there are none."""
+    said = features.get("test_predictions", ())
+    if not len(said):
         return None
+    truth = features["test_labels"]
     counts = np.zeros((classes, classes), np.int64)
-    truth, said = features["test_labels"], features["test_predictions"]
     np.add.at(counts, (truth[truth >= 0], said[truth >= 0]), 1)
     return counts
 

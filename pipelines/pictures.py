@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models import attention, methods
 from models import encoder as encoders
-from models.mae import MAE, patchify, take
+from models.mae import MAE
 from models.methods import Method
 from models.vit import ViT
 
@@ -56,19 +56,14 @@ def reconstructions(method: MAE, images: Tensor, generator: torch.Generator) -> 
     """
     method.eval()
     noise = torch.rand(len(images), method.encoder.grid**2, generator=generator)
-    x = method.encoder.normalize(images)
-    target = patchify(x, method.encoder.patch_size)
-    found = {}
-    trained = method.params
+    trained, found = method.params, {}
     for ratio in RATIOS:
         method.params = replace(trained, mask_ratio=ratio)
-        visible, order = method.split(noise)
-        prediction = method.decode(method.encoder.encode(take(method.encoder.embed(images), visible)), order)
+        prediction, target, masked = method.reconstruct(images, noise)
         if trained.norm_pix:
             prediction = prediction * (target.var(dim=2, keepdim=True) + 1e-6).sqrt() + target.mean(2, keepdim=True)
-        shown = torch.zeros_like(noise).scatter_(1, visible, 1.0)
-        filled = pixels(method, torch.where(shown[:, :, None] > 0, target, prediction))
-        found[ratio] = [list(hidden(images / 255, shown)), list(filled)]
+        filled = pixels(method, torch.where(masked[:, :, None] > 0, prediction, target))
+        found[ratio] = [list(hidden(images / 255, 1 - masked)), list(filled)]
     method.params = trained
     return found
 
