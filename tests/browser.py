@@ -119,3 +119,13 @@ def look(page: str, scratch: Path, width: int = 1440, dark: bool = False) -> See
     seen: dict[str, Any] = json.loads(html.unescape(found[1]))
     seen["errors"] += [line for line in done.stderr.splitlines() if "CONSOLE" in line]
     return Seen(**seen)
+
+
+def check(seen: Seen, width: int, dark: bool) -> None:
+    """What holds of every page of ours: nothing asked for or broken, nothing sticks out, all can be read."""
+    assert (seen.width, seen.overflow, seen.requests, seen.errors, seen.scripts) == (width, 0, [], [], 0)
+    assert all(pixels > 0 and alt for pixels, alt in seen.images)
+    assert (seen.twice, seen.nowhere) == ([], [])
+    assert seen.contrast[0] >= 4.5, seen.contrast
+    assert seen.smallest > 10
+    assert (seen.background == "rgb(255, 255, 255)") is not dark
