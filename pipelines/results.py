@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean, stdev
 from typing import Any
 
@@ -64,7 +64,8 @@ class Results:
 
     def backbone(self, method: str) -> str:
         """The first method with the same encoder: by whose name what is trained from scratch goes."""
-        return next(m for m in METHODS if self.config.method(m).encoder == self.config.method(method).encoder)
+        encoders = {m: replace(self.config.method(m).encoder, init=None) for m in METHODS}
+        return next(m for m in METHODS if encoders[m] == encoders[method])
 
     def cells(self) -> Cells:
         """Approaches in the order of the table: the methods, what is trained from scratch, random encoders, pixels."""

@@ -1,6 +1,8 @@
 """Methods and controls side by side, one line each: accuracy, and what it cost."""
 
+from models import methods
 from models.methods import METHODS
+from pipelines import cost
 from pipelines.results import LABEL_FREE, READ, Results
 from pipelines.verdict import Approach
 
@@ -28,32 +30,36 @@ def column(labels: str) -> str:
 
 
 def costs(r: Results) -> Table:
-    """Of one training each: the pretrainings, then what is trained with labels."""
-    rows = [pretraining(r, m) for m in METHODS]
-    for who, f in r.figures.items():
-        if "seconds" in f:
-            trained = f"{who}, fine-tuned" if who in METHODS else who
-            rows.append(
-                {"training": trained, "minutes": f"{f['seconds'] / 60:.1f}"}
-                | {"images": f"{f['images']:,.0f}", "images/s": f"{f['images'] / max(f['seconds'], 1e-9):,.0f}"}
-                | {"memory, MiB": ""}
-            )
-    return rows
+    """Of one training each: the pretrainings, then what is trained with labels; images: through the backbone."""
+    return [
+        *(pretraining(r, m) for m in METHODS),
+        *(
+            priced(f"{who}, fine-tuned" if who in METHODS else who, f["seconds"], f["images"])
+            for who, f in r.figures.items()
+            if "seconds" in f
+        ),
+    ]
 
 
 def pretraining(r: Results, method: str) -> dict[str, str]:
     """Minutes are those of the steps, from the speed of every row of the history."""
-    rows, batch = r.histories[method], r.config.method(method).batch_size
-    seconds, before = 0.0, 0.0
+    rows, params, m = r.histories[method], r.config.method(method), r.prepared.manifest
+    seconds, steps = 0.0, 0.0
     for row in rows:
-        seconds += (row["step"] - before) * batch / row["images_per_second"]
-        before = row["step"]
+        seconds += (row["step"] - steps) * params.batch_size / row["images_per_second"]
+        steps = row["step"]
+    built = methods.build(method, params, m.preprocess.size, m.mean, m.std, r.config.seed)
+    images = steps * params.batch_size * cost.views(built, 2, m.preprocess.size) / 2
     memory = max((row["memory"] for row in rows if "memory" in row), default=None)
+    return priced(f"{method}, pretrained", seconds, images, memory)
+
+
+def priced(training: str, seconds: float, images: float, memory: float | None = None) -> dict[str, str]:
     return {
-        "training": f"{method}, pretrained",
+        "training": training,
         "minutes": f"{seconds / 60:.1f}",
-        "images": f"{before * batch:,.0f}",
-        "images/s": f"{before * batch / seconds:,.0f}",
+        "images": f"{images:,.0f}",
+        "images/s": f"{images / max(seconds, 1e-9):,.0f}",
         "memory, MiB": "" if memory is None else f"{memory:,.0f}",
     }
 

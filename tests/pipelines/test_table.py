@@ -67,7 +67,9 @@ def test_a_training_costs_the_time_of_its_steps(unscored: Results) -> None:
     batch = r.config.simclr.batch_size
     seconds = 10 * batch / 16 + 10 * batch / 32
     assert table.costs(r)[0]["minutes"] == f"{seconds / 60:.1f}"
-    assert table.costs(r)[0]["images/s"] == f"{20 * batch / seconds:,.0f}"
+    simclr, mae, _ = table.costs(r)
+    assert (simclr["images"], mae["images"]) == (f"{2 * 20 * batch:,}", f"{20 * r.config.mae.batch_size:,}")  # views
+    assert simclr["images/s"] == f"{2 * 20 * batch / seconds:,.0f}"
 
 
 def test_a_line_an_approach_with_its_mean_its_band_and_its_name(scored: Results) -> None:
