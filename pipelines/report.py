@@ -32,7 +32,7 @@ def main() -> None:
 
 def context(r: Results, g: Gallery) -> dict[str, Any]:
     """All that the page says and shows."""
-    names = r.prepared.manifest.classes
+    names, vit = r.prepared.manifest.classes, r.config.mae.encoder
     return {
         "dataset": r.config.dataset,
         "champion": r.champion,
@@ -55,6 +55,7 @@ def context(r: Results, g: Gallery) -> dict[str, Any]:
         "norm_pix": r.config.mae.norm_pix,
         "attention": g.attention,
         "without_attention": [m for m in METHODS if m not in g.attention],
+        "transformer": f"{{arch: {vit.arch}, patch_size: {vit.patch_size}}}",
         "share": round(100 * pictures.SHARE),
         "confusion": g.confusion,
         "confused": confused(g.confusion, names) if g.confusion is not None else [],

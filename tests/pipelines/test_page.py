@@ -21,7 +21,7 @@ def context() -> dict[str, Any]:
     table = [{"encoder": "simclr", "read by": "linear probe", "1 label": "80.0 ± 1.0"}]
     chart = figures.training({"simclr": [{"step": step, "loss": 1 / step, NASTY: step} for step in (1, 2)]})
     return {
-        **dict.fromkeys(("dataset", "leaders", "all_labels", "head", "queries", "curl"), NASTY),
+        **dict.fromkeys(("dataset", "leaders", "all_labels", "head", "queries", "curl", "transformer"), NASTY),
         **{"labelled": True, "champion": "simclr", "norm_pix": True, "share": 60, "first_signals": 1, "confused": []},
         "verdict": ["First.", NASTY, "Last."],
         "diagnoses": {"simclr": {"name": "healthy", "because": NASTY, "change": NASTY}},
