@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from benchmarks.workspace import configure, start, workspace
-from pipelines.report import METHODS, text
+from models.methods import METHODS
+from pipelines.table import text
 
 CLOCK = ("second", "wait", "memory")  # parts of the names of figures that are of the machine, not of the training
 # The training as `python -m pipelines.pretrain METHOD` does it; what it has built is written when it ends.

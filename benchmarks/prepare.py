@@ -57,7 +57,7 @@ def main() -> None:
                 }
             )
             print(rows[-1], file=sys.stderr)
-    from pipelines.report import text  # noqa: PLC0415 - and torch, which no worker may have to import
+    from pipelines.table import text  # noqa: PLC0415 - and torch, which no worker may have to import
 
     print(f"\nJPEGs of {SIDE} px to {SIZE} px, {given.workers or psutil.cpu_count()} workers\n\n{text(rows)}")
 

@@ -9,8 +9,8 @@ import subprocess
 import sys
 from statistics import mean, stdev
 
-from pipelines import config, flow, report
-from pipelines.report import METHODS
+from models.methods import METHODS
+from pipelines import config, flow, results, table
 
 SHOWN = ("linear_1", "linear_5", "linear_10", "linear_all", "knn_all", "retrieval")
 
@@ -26,12 +26,12 @@ def main() -> None:
             config.PARAMS.write_text(re.sub(r"^seed: .*", f"seed: {seed}", before, flags=re.MULTILINE))
             if subprocess.run([sys.executable, "-m", flow.__name__], check=False).returncode:
                 sys.exit(f"the flow failed with seed {seed}")
-            runs.append({who: f for figures in report.read_metrics().values() for who, f in figures.items()})
+            runs.append(results.read().figures)
     finally:
         config.PARAMS.write_text(before)
     order = [*METHODS, *(f"random-{m}" for m in METHODS), "pixels"]
     rows = [{"encoder": who} | {k: spread([run[who][k] for run in runs]) for k in SHOWN} for who in order]
-    print(f"\nmean ± sd over {len(seeds)} seeds, each the mean of its label draws\n\n{report.text(rows)}")
+    print(f"\nmean ± sd over {len(seeds)} seeds, each the mean of its label draws\n\n{table.text(rows)}")
 
 
 def spread(values: list[float]) -> str:

@@ -18,8 +18,9 @@ import psutil
 import torch
 
 from benchmarks.workspace import configure, start, workspace
-from pipelines.report import METHODS, text
+from models.methods import METHODS
 from pipelines.stage import TRY_AGAIN
+from pipelines.table import text
 
 EVERY = 2.0  # s
 WARM_UP = 0.2

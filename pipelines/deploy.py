@@ -1,6 +1,8 @@
 """After the graph: what is promoted, on TorchServe, checked against torch on real images."""
 
 import json
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -33,6 +35,15 @@ def server() -> Iterator[Runtime]:
             yield own.runtime
     else:
         yield running
+
+
+def curl(dataset: str) -> str:
+    """The line to type for an embedding of the champion."""
+    python = os.path.relpath(sys.executable)
+    return (
+        f'curl -H "Authorization: Bearer $({python} -m serving.client --token)" '
+        f"-T IMAGE http://127.0.0.1:8080/predictions/{dataset}-encoder"
+    )
 
 
 def put(runtime: Runtime) -> None:

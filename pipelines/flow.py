@@ -35,11 +35,12 @@ from prefect.futures import PrefectFuture  # noqa: E402
 from prefect.states import Completed, Failed  # noqa: E402
 from prefect.task_runners import ThreadPoolTaskRunner  # noqa: E402
 
-from pipelines import config, deploy, graph, hardware, report, stage, tracking  # noqa: E402
+from models.methods import METHODS  # noqa: E402
+from pipelines import config, deploy, graph, hardware, report, results, stage, table, tracking  # noqa: E402
 from pipelines.convert import ConfigError  # noqa: E402
 from pipelines.stage import StageError  # noqa: E402
 
-SIDE_BY_SIDE = min(len(report.METHODS), 1 + hardware.cores())
+SIDE_BY_SIDE = min(len(METHODS), 1 + hardware.cores())
 SLOTS = threading.Semaphore(SIDE_BY_SIDE)  # not the size of the pool: a task that waits for its upstream holds a thread
 CHATTER = (
     *("Running stage", "> ", "Updating lock file", "Generating lock file", "ERROR: failed to reproduce"),
@@ -114,8 +115,7 @@ def pipeline(nodes: list[graph.Node]) -> State[Any]:
     if failed:
         return Failed(message="\n".join(failed))
     c = config.load()
-    metrics = report.read_metrics()
-    create_table_artifact(report.table(c, metrics), key=f"{slug(c.dataset)}-results", description=c.dataset)
+    create_table_artifact(table.accuracies(results.read()), key=f"{slug(c.dataset)}-results", description=c.dataset)
     serve()
     return Completed()
 
@@ -209,20 +209,8 @@ def main() -> None:
     state = pipeline(nodes, return_state=True)
     if not state.is_completed():
         sys.exit(f"\n{state.message}")
-    metrics = report.read_metrics()
-    print(f"\n{report.head(c, metrics)}\n")
-    print(f"{report.text(report.table(c, metrics))}\n")
-    for sentence in report.verdicts(c, metrics):
-        print(sentence)
-    print(f"\n{time.monotonic() - started:.0f} s in all. To serve it: make serve, then\n  {curl(c.dataset)}")
-
-
-def curl(dataset: str) -> str:
-    python = os.path.relpath(sys.executable)
-    return (
-        f'curl -H "Authorization: Bearer $({python} -m serving.client --token)" '
-        f"-T IMAGE http://127.0.0.1:8080/predictions/{dataset}-encoder"
-    )
+    print(f"\n{report.ending()}")
+    print(f"\n{time.monotonic() - started:.0f} s in all. To serve it: make serve, then\n  {deploy.curl(c.dataset)}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from dvc.repo import Repo
 
 from pipelines.stage import StageError
 
-TARGET = "promote"
+TARGET = "report"
 
 
 @dataclass(frozen=True)

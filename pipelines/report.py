@@ -1,69 +1,139 @@
-"""The table at the end: methods and their controls, one line each."""
+"""Stage report: all that was found → artifacts/report.html, artifacts/plots/*.csv, and the pictures in MLflow."""
 
+import hashlib
 import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
-from models import methods
-from pipelines import stage
-from pipelines.config import Config
+import numpy as np
+from numpy.typing import NDArray
 
-METHODS = tuple(methods.METHODS)
-Table = list[dict[str, str]]
+from models.methods import METHODS
+from pipelines import config, deploy, page, pictures, register, results, stage, table, tracking, verdict
+from pipelines.gallery import QUERIES, Gallery
+from pipelines.results import Results
 
-
-def read_metrics() -> dict[str, dict[str, dict[str, float]]]:
-    """Method → who (the method, its random encoder, pixels) → figures."""
-    return {m: json.loads(stage.artifact(m, "metrics.json").read_text()) for m in METHODS}
-
-
-def table(c: Config, metrics: dict[str, dict[str, dict[str, float]]]) -> Table:
-    """Top-1 in percent on test, mean ± sd over the label draws; the controls after the methods."""
-    rows = {who: figures for m in METHODS for who, figures in metrics[m].items()}
-    order = [*METHODS, *(f"random-{m}" for m in METHODS), "pixels"]
-    labelled = "knn_all" in rows[METHODS[0]]
-    return [line(who, rows[who], c, labelled) for who in order]
+PAGE = Path("artifacts/report.html")
+PLOTS = Path("artifacts/plots")
+PAIRS = 15
+NO_CURVE = {"step", "epoch"}
+Plot = list[dict[str, Any]]
 
 
-def line(who: str, f: dict[str, float], c: Config, labelled: bool) -> dict[str, str]:
-    shown = {"encoder": who}
-    if labelled:
-        for n in c.probe.shots:
-            if f"linear_{n}" in f:
-                few = f"{n} label{'s' if n > 1 else ''} a class"
-                shown[few] = f"{f[f'linear_{n}']:.1f} ± {f.get(f'linear_{n}_sd', 0.0):.1f}"
-        shown["all labels"] = f"{f['linear_all']:.1f}"
-        shown["kNN"] = f"{f['knn_all']:.1f}"
-    shown["retrieval"] = f"{f['retrieval']:.1f}"
-    return shown
+def main() -> None:
+    r = results.read()
+    gallery = Gallery(r)
+    PAGE.write_text(page.render(context(r, gallery)), encoding="utf-8")
+    write_plots(r, gallery.confusion)
+    keep(r, gallery)
+    print(f"{PAGE}: {PAGE.stat().st_size / 1e6:.1f} MB")
 
 
-def verdicts(c: Config, metrics: dict[str, dict[str, dict[str, float]]]) -> list[str]:
-    """Where a method is not above its own controls, or hardly; one sentence if it is clearly above everywhere."""
-    keys = [k for k in [*(f"linear_{n}" for n in c.probe.shots), "linear_all", "knn_all"] if k in metrics["mae"]["mae"]]
-    if not keys:
-        return ["no labels: only the retrieval of a second view was measured"]
-    said = []
+def context(r: Results, g: Gallery) -> dict[str, Any]:
+    """All that the page says and shows."""
+    names, vit = r.prepared.manifest.classes, r.config.mae.encoder
+    return {
+        "dataset": r.config.dataset,
+        "champion": r.champion,
+        "labelled": r.labelled,
+        "verdict": r.verdict(),
+        "leaders": verdict.leaders(r.scores, len(g.test)) if r.labelled else "",
+        "all_labels": f"{r.per_class('all'):.0f}" if r.labelled else "",
+        "diagnoses": r.diagnoses,
+        "curves": g.curves,
+        "head": table.head(r).capitalize() + ".",
+        "accuracies": table.accuracies(r),
+        "costs": table.costs(r),
+        "training": g.training,
+        "first_signals": len(METHODS) + 2,  # the losses, and the two signals that are looked at first
+        "neighbours": g.neighbours,
+        "queries": ", ".join(names[c] for c in r.prepared.labels(g.test[g.chosen[:QUERIES]]) if c >= 0) or "no labels",
+        "maps": g.maps,
+        "views": g.views,
+        "reconstructions": g.reconstructions,
+        "norm_pix": r.config.mae.norm_pix,
+        "attention": g.attention,
+        "without_attention": [m for m in METHODS if m not in g.attention],
+        "transformer": f"{{arch: {vit.arch}, patch_size: {vit.patch_size}}}",
+        "share": round(100 * pictures.SHARE),
+        "confusion": g.confusion,
+        "confused": confused(g.confusion, names) if g.confusion is not None else [],
+        "classes": names,
+        "facts": facts(r),
+        "curl": deploy.curl(r.config.dataset),
+    }
+
+
+def confused(counts: NDArray[np.int64], names: Sequence[str]) -> table.Table:
+    """The pairs of classes that are taken for each other most often."""
+    wrong = counts * ~np.eye(len(counts), dtype=bool)
+    places = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
+    pairs = [divmod(int(place), len(counts)) for place in places if wrong.flat[place]]
+    return [{"is": names[i], "taken for": names[j], "images": f"{wrong[i, j]:,}"} for i, j in pairs]
+
+
+def facts(r: Results) -> dict[str, str]:
+    """What the figures are of."""
+    m, c = r.prepared.manifest, r.config
+    splits = ", ".join(f"{n:,} {split}" for split, n in m.splits.items())
+    seeds = sorted({s.seed for s in r.scores} or {c.seed})
+    return {
+        "Images": f"{m.images:,} of {m.preprocess.size} × {m.preprocess.size} px: {splits}",
+        "Classes": f"{len(m.classes)}: {', '.join(m.classes)}" if m.classes else "none: no labels",
+        "Left out": f"{m.quarantined:,} that could not be read, {m.duplicates:,} copies; "
+        f"{m.conflicts:,} without a label, as their copies disagreed",
+        "Seeds": f"{', '.join(map(str, seeds))}; {len({s.draw for s in r.scores})} draws of labels",
+        "Champion": f"{r.champion}: {r.promoted['reason']}",
+        "Versions": ", ".join(f"{v['name']} {v['version']}" for v in r.promoted["models"]),
+        "Commit": register.git_commit(),
+        "Data": m.digest,
+        "params.yaml": f"SHA-256 {hashlib.sha256(config.PARAMS.read_bytes()).hexdigest()}",
+    }
+
+
+def write_plots(r: Results, counts: NDArray[np.int64] | None) -> None:
+    """What `dvc plots` draws: the figures of the page's charts."""
+    points: Plot = [
+        {"encoder": a.who, "read": table.reading(a), "labels": labels, "labels_a_class": r.per_class(labels)}
+        | {"accuracy": p.mean, "low": p.mean - p.sd, "high": p.mean + p.sd}
+        for a, cell in r.cells().items()
+        for labels, p in cell.items()
+    ]
+    curves: Plot = [
+        {"method": m, "step": row["step"], "signal": key, "value": row[key]}
+        for m, rows in r.histories.items()
+        for row in rows
+        for key in row.keys() - NO_CURVE
+    ]
+    names = r.prepared.manifest.classes
+    cells = [] if counts is None else [(i, j) for (i, j), n in np.ndenumerate(counts) for _ in range(n)]
+    confused: Plot = [{"actual": names[i], "predicted": names[j]} for i, j in cells]
+    PLOTS.mkdir(parents=True, exist_ok=True)
+    for name, rows in {"label_efficiency": points, "training": curves, "confusion": confused}.items():
+        (PLOTS / f"{name}.json").write_text(json.dumps(rows, indent=0) + "\n")
+
+
+def keep(r: Results, gallery: Gallery) -> None:
+    """In MLflow: each method's pictures and figures in its run, the page in the champion's, a run a control."""
+    client = tracking.connect()
     for m in METHODS:
-        for control in (f"random-{m}", "pixels"):
-            ours, theirs = metrics[m][m], metrics[m][control]
-            below = [k for k in keys if ours[k] <= theirs[k]]
-            hardly = [k for k in keys if 0 < ours[k] - theirs[k] < max(f.get(f"{k}_sd", 0.0) for f in (ours, theirs))]
-            if below:
-                said.append(f"{m} is not above {control} in {', '.join(below)}")
-            if hardly:
-                said.append(f"{m} is above {control} by less than one sd of the draws in {', '.join(hardly)}")
-    return said or ["every method is above its own random encoder and above raw pixels in every column"]
+        run = results.load(m, "version.json")["run_id"]
+        files = {f"pictures/{name}.png": data for name, data in gallery.pictures(m).items()}
+        if m == r.champion:
+            files[PAGE.name] = PAGE.read_bytes()
+        tracking.log_files(client, run, files)
+        tracking.log_figures(client, run, r.figures[m])
+    for who in r.figures.keys() - set(METHODS):
+        register.ensure_control(client, r.config.dataset, who, r.figures[who])
 
 
-def head(c: Config, metrics: dict[str, dict[str, dict[str, float]]]) -> str:
-    """What the figures of the table are."""
-    if "knn_all" not in metrics["mae"]["mae"]:
-        return "images of the test split whose second view finds the first among all others, in percent"
-    return f"top-1 on the test split in percent, mean ± sd over {c.probe.draws} label draws"
+def ending() -> str:
+    """What the flow ends with: the table, the verdict, and where the page is."""
+    r = results.read()
+    said = "\n".join(r.verdict())
+    return f"{table.head(r)}\n\n{table.text(table.accuracies(r))}\n\n{said}\n\nPictures and curves: {PAGE}"
 
 
-def text(rows: Table) -> str:
-    """The table for a terminal."""
-    widths = {k: max(len(k), *(len(r[k]) for r in rows)) for k in rows[0]}
-    head = "  ".join(k.ljust(w) for k, w in widths.items())
-    body = ["  ".join(r[k].ljust(w) for k, w in widths.items()) for r in rows]
-    return "\n".join([head, "─" * len(head), *body])
+if __name__ == "__main__":
+    stage.run("report", main)

@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+import tempfile
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -148,6 +149,24 @@ def read_history(path: Path) -> list[Row]:
         return [json.loads(line) for line in lines if line.endswith("\n")]
     except ValueError:
         raise StageError(f"{path} is damaged: not every line is a row; copy it again") from None
+
+
+def log_files(client: "MlflowClient", run_id: str, files: Mapping[str, bytes]) -> None:
+    """Path below the run's artifacts → content; what is there under the same path is replaced."""
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, content in files.items():
+            path = Path(scratch, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+        client.log_artifacts(run_id, scratch)
+
+
+def log_figures(client: "MlflowClient", run_id: str, figures: Mapping[str, float]) -> None:
+    """Figures of a finished run that it does not hold yet, or holds with another value."""
+    from mlflow.entities import Metric  # noqa: PLC0415
+
+    known, now = client.get_run(run_id).data.metrics, int(time.time() * 1000)
+    client.log_batch(run_id, metrics=[Metric(k, v, now, 0) for k, v in figures.items() if known.get(k) != v])
 
 
 def register(client: "MlflowClient", model: str, logged: Any, tags: Mapping[str, str]) -> Any:

@@ -24,14 +24,17 @@ from PIL import Image
 from data.decode import Preprocess
 from data.shards import Prepared
 from models import saved
+from models.methods import CONTROLS
 from serving.client import Client
 from serving.deploy import deploy
 from serving.runtime import Runtime
 from serving.server import Server
+from tests.browser import check, look, needs_chromium
 from tests.pipelines.project import METHODS, ROOT, Project, git, make
 
 STAGES = ("pretrain", "probe", "finetune", "register", "export", "archive")
-EVERY = {"download@digits", "prepare", "promote", *(f"{stage}@{m}" for stage in STAGES for m in METHODS)}
+EVERY = {"download@digits", "prepare", "promote", "report"}
+EVERY |= {f"{stage}@{m}" for stage in STAGES for m in METHODS} | {f"control@{c}" for c in CONTROLS}
 Done = subprocess.CompletedProcess[str]
 
 
@@ -111,7 +114,7 @@ def test_a_stage_that_fails_has_the_last_word_and_stops_only_its_dependants(line
     assert "Traceback" not in line.broken.stdout + line.broken.stderr
     stages = shown(line.broken).keys()
     assert {f"{stage}@{m}" for stage in STAGES for m in ("simclr", "mae")} <= stages
-    assert not {"promote", *(f"{stage}@dino" for stage in STAGES if stage != "pretrain")} & stages
+    assert not {"promote", "report", *(f"{stage}@dino" for stage in STAGES if stage != "pretrain")} & stages
     states = line.tasks(0)
     assert states["pretrain@dino"] == "Failed"
     assert {states[name] for name in EVERY if name.endswith("@simclr")} == {"Completed"}
@@ -120,7 +123,7 @@ def test_a_stage_that_fails_has_the_last_word_and_stops_only_its_dependants(line
 
 def test_the_mended_flow_does_only_what_was_missing(line: Line) -> None:
     assert line.mended.returncode == 0, line.mended.stderr
-    new = {"promote", *(f"{stage}@dino" for stage in STAGES)}
+    new = {"promote", "report", *(f"{stage}@dino" for stage in STAGES)}
     states = line.tasks(1)
     assert {name for name, state in states.items() if state == "Completed"} == new | {"deploy"}
     assert {name for name, state in states.items() if state == "Unchanged"} == EVERY - new
@@ -152,7 +155,7 @@ def test_dvc_alone_and_the_flow_know_of_each_other(line: Line) -> None:
     assert line.changed.returncode == 0, line.changed.stderr
     assert line.tasks(3) == dict.fromkeys(EVERY, "Unchanged") | {"deploy": "Completed"}
     assert line.project.dvc("repro", "--dry").stdout.count("didn't change, skipping") == len(EVERY)
-    assert json.loads(line.project.dvc("status", "promote", "--with-deps", "--json").stdout) == {}
+    assert json.loads(line.project.dvc("status", "report", "--with-deps", "--json").stdout) == {}
 
 
 def test_prefect_keeps_the_table(line: Line) -> None:
@@ -244,6 +247,45 @@ def test_the_champion_is_the_best_on_val(line: Line) -> None:
 def test_going_back_to_earlier_params_takes_mlflow_along(line: Line) -> None:
     champion = line.client.get_model_version_by_alias("digits-encoder", "champion")
     assert champion.tags["promoted_because"] == line.json("promoted.json")["reason"]
+
+
+def test_mlflow_holds_the_pictures_and_the_page(line: Line) -> None:
+    champion = line.json("promoted.json")["champion"]
+    for method in METHODS:
+        run = line.json(method, "version.json")["run_id"]
+        kept = {item.path for item in line.client.list_artifacts(run, "pictures")}
+        assert {f"pictures/{name}.png" for name in ("neighbours", "views", "map", "loss")} <= kept
+        if method == "mae":
+            assert {f"pictures/{name}.png" for name in ("attention", "75% hidden", "75% filled in")} <= kept
+        if method == champion:
+            page = Path(line.client.download_artifacts(run, "report.html"))
+            assert page.read_bytes() == (line.project.root / "artifacts" / "report.html").read_bytes()
+
+
+@needs_chromium
+@pytest.mark.parametrize(("width", "dark"), [(390, False), (390, True), (1440, False), (1440, True)])
+def test_the_report_opens_with_the_verdict_and_can_be_read(line: Line, tmp_path: Path, width: int, dark: bool) -> None:
+    page = (line.project.root / "artifacts" / "report.html").read_text(encoding="utf-8")
+    seen = look(page, tmp_path, width, dark)
+    check(seen, width, dark)
+    assert len(page) < 3e6
+    _, *verdict = seen.text.splitlines()[:4]
+    assert all(sentence in line.mended.stdout for sentence in verdict)
+    assert "What MAE fills in" in seen.text
+    assert seen.charts > 10
+    assert len(seen.images) > 10
+
+
+def test_dvc_draws_the_figures_of_the_page(line: Line) -> None:
+    done = line.project.dvc("plots", "show", "--json")
+    assert done.returncode == 0, done.stderr
+    plots = json.loads(done.stdout)["data"]
+    assert plots.keys() == {"label efficiency", "training", "confusion of the champion"}
+    page = (line.project.root / "artifacts" / "report.html").read_text(encoding="utf-8")
+    points = plots["label efficiency"][0]["content"]["data"]["values"]
+    assert all(f"{p['accuracy']:.1f}" in page for p in points)
+    losses = [p for p in plots["training"][0]["content"]["data"]["values"] if p["signal"] == "loss"]
+    assert {p["method"] for p in losses} == set(METHODS)
 
 
 def test_nothing_in_the_store_is_pickled(line: Line) -> None:

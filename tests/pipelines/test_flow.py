@@ -37,7 +37,7 @@ def flow(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
 
 def test_the_nodes_are_those_of_dvc_dag_each_after_what_it_waits_for(fresh: Project) -> None:
     nodes = json.loads(fresh.run("-c", READ).stdout)
-    dot = fresh.dvc("dag", "promote", "--dot").stdout
+    dot = fresh.dvc("dag", "report", "--dot").stdout
     edges = set(re.findall(r'^"?([^"\s]+)"? -> "?([^"\s;]+)"?;?$', dot, re.MULTILINE))
     assert {(up, address) for address, _, upstream, _ in nodes for up in upstream} == edges
     assert {address for address, *_ in nodes} == {end for edge in edges for end in edge}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.browser import check, look, needs_chromium
 from tests.pipelines.conftest import write_digits
 from tests.pipelines.project import METHODS, Project, make
 
@@ -53,6 +54,19 @@ def test_the_table_of_unlabelled_images_is_not_called_top_1(
     flat: tuple[Project, "subprocess.CompletedProcess[str]"],
 ) -> None:
     assert "top-1" not in flat[1].stdout
+
+
+@needs_chromium
+def test_the_report_leaves_out_what_needs_labels(
+    flat: tuple[Project, "subprocess.CompletedProcess[str]"], tmp_path: Path
+) -> None:
+    page = Path(flat[0].root, "artifacts", "report.html").read_text(encoding="utf-8")
+    seen = look(page, tmp_path, 390)
+    check(seen, 390, dark=False)
+    assert "There are no labels" in "".join(seen.text.splitlines()[1:4])
+    assert "The images have no labels: accuracies" in seen.text
+    assert "confuses" not in seen.text
+    assert "What each method thinks is similar" in seen.text
 
 
 def test_retrieval_decides_and_is_all_there_is(flat: tuple[Project, "subprocess.CompletedProcess[str]"]) -> None:

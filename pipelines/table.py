@@ -1,0 +1,85 @@
+"""Methods and controls side by side, one line each: accuracy, and what it cost."""
+
+from models import methods
+from models.methods import METHODS
+from pipelines import cost
+from pipelines.results import LABEL_FREE, READ, Results
+from pipelines.verdict import Approach
+
+Table = list[dict[str, str]]
+
+
+def accuracies(r: Results) -> Table:
+    """Top-1 on test in percent, mean ± sd; without labels the label-free score. Methods first, controls after them."""
+    if not r.labelled:
+        return [{"encoder": who, LABEL_FREE: f"{f[LABEL_FREE]:.1f}"} for who, f in r.figures.items()]
+    return [
+        {"encoder": approach.who, "read by": reading(approach)}
+        | {column(n): str(points[n]) if n in points else "" for n in r.shots}
+        for approach, points in r.cells().items()
+    ]
+
+
+def reading(approach: Approach) -> str:
+    scratch = approach.how == "finetune" and not approach.pretrained
+    return "from scratch" if scratch else READ[approach.how]
+
+
+def column(labels: str) -> str:
+    return "1 label" if labels == "1" else f"{labels} labels"
+
+
+def costs(r: Results) -> Table:
+    """Of one training each: the pretrainings, then what is trained with labels; images: through the backbone."""
+    return [
+        *(pretraining(r, m) for m in METHODS),
+        *(
+            priced(f"{who}, fine-tuned" if who in METHODS else who, f["seconds"], f["images"])
+            for who, f in r.figures.items()
+            if "seconds" in f
+        ),
+    ]
+
+
+def pretraining(r: Results, method: str) -> dict[str, str]:
+    """Minutes are those of the steps, from the speed of every row of the history."""
+    rows, params, m = r.histories[method], r.config.method(method), r.prepared.manifest
+    seconds, steps = 0.0, 0.0
+    for row in rows:
+        seconds += (row["step"] - steps) * params.batch_size / row["images_per_second"]
+        steps = row["step"]
+    built = methods.build(method, params, m.preprocess.size, m.mean, m.std, r.config.seed)
+    images = steps * params.batch_size * cost.views(built, 2, m.preprocess.size) / 2
+    memory = max((row["memory"] for row in rows if "memory" in row), default=None)
+    return priced(f"{method}, pretrained", seconds, images, memory)
+
+
+def priced(training: str, seconds: float, images: float, memory: float | None = None) -> dict[str, str]:
+    return {
+        "training": training,
+        "minutes": f"{seconds / 60:.1f}",
+        "images": f"{images:,.0f}",
+        "images/s": f"{images / max(seconds, 1e-9):,.0f}",
+        "memory, MiB": "" if memory is None else f"{memory:,.0f}",
+    }
+
+
+def head(r: Results) -> str:
+    """What the figures of the table are."""
+    if not r.labelled:
+        return "images of the test split whose second view finds the first among all others, in percent"
+    seeds, draws = len({s.seed for s in r.scores}), len({s.draw for s in r.scores})
+    runs = f"{counted(seeds, 'seed')} and {counted(draws, 'draw')} of labels"
+    return f"top-1 on the test split in percent by labels a class, mean ± sd over {runs}"
+
+
+def counted(n: int, what: str) -> str:
+    return f"{n} {what}{'s' if n != 1 else ''}"
+
+
+def text(rows: Table) -> str:
+    """A table for a terminal."""
+    widths = {k: max(len(k), *(len(r[k]) for r in rows)) for k in rows[0]}
+    top = "  ".join(k.ljust(w) for k, w in widths.items())
+    body = ["  ".join(r[k].ljust(w) for k, w in widths.items()) for r in rows]
+    return "\n".join([top, "─" * len(top), *body])
