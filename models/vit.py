@@ -43,10 +43,14 @@ class Attention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        q, k, v = self.split(x)
+        y = F.scaled_dot_product_attention(q, k, v)  # (B, heads, N, d/heads)
+        return self.proj(y.transpose(1, 2).reshape(x.shape))  # type: ignore[no-any-return]
+
+    def split(self, x: Tensor) -> Tensor:
+        """Queries, keys and values of each head, (3, B, heads, N, d/heads)."""
         b, n, d = x.shape
-        q, k, v = self.qkv(x).reshape(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
-        x = F.scaled_dot_product_attention(q, k, v)  # (B, heads, N, d/heads)
-        return self.proj(x.transpose(1, 2).reshape(b, n, d))  # type: ignore[no-any-return]
+        return self.qkv(x).reshape(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)  # type: ignore[no-any-return]
 
 
 class Mlp(nn.Module):
@@ -148,11 +152,15 @@ class ViT(nn.Module):
 
     def encode(self, tokens: Tensor, keep: Tensor | None = None) -> Tensor:
         """All or some of an image's patch tokens (B, n, dim) → (B, 1 + n, dim), class token first."""
-        cls = (self.cls_token + self.pos_embed[:, :1]).expand(tokens.shape[0], -1, -1)
-        x = torch.cat([cls, tokens], dim=1)
+        x = self.with_class_token(tokens)
         for i, block in enumerate(self.blocks):
             x = block(x) if keep is None else block(x, keep[:, i])
         return self.norm(x)  # type: ignore[no-any-return]
+
+    def with_class_token(self, tokens: Tensor) -> Tensor:
+        """(B, n, dim) → (B, 1 + n, dim)."""
+        cls = (self.cls_token + self.pos_embed[:, :1]).expand(tokens.shape[0], -1, -1)
+        return torch.cat([cls, tokens], dim=1)
 
     def draw_keep(self, n: int, rate: float, generator: Generator) -> Tensor:
         """Stochastic depth (Huang et al., 2016, arXiv:1603.09382): what n samples keep of each branch, (n, depth, 2).
