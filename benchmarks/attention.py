@@ -3,6 +3,7 @@
 FOLDER holds the photographs that `garments.json` names. The mask of 60 % of the class token's attention is laid over
 the garment as drawn by hand, and so is a box in the middle, of the same area. Controls: random encoders of the same
 architecture, and another photograph's mask, whose score is due to where attention mostly lies, not to what it sees.
+What could be had at most: the outlines themselves, in patches.
 """
 
 import argparse
@@ -125,19 +126,21 @@ def untrained(spec: Spec, encoder: ViT, seed: int) -> ViT:
 
 
 def rows(photos: Photographs, artifacts: Sequence[Path]) -> list[dict[str, str]]:
-    """Of the table: each encoder, then the random ones of each architecture."""
-    found, controls = [], {}
+    """Of the table: each encoder; of each architecture the random ones, and the outlines in its patches."""
+    found, architectures = [], {}
     for path in artifacts:
         spec, encoder = load(path)
         preprocess = Preprocess.from_json(spec["preprocess"])
         for how, each in judge(encoder, preprocess, photos).items():
             found.append({"encoder": str(path), "looks": how} | each.row())
-        name = f"random {spec['encoder']['arch']}/{encoder.patch_size}"
-        controls[name] = [judge(untrained(spec, encoder, seed), preprocess, photos) for seed in range(RANDOM)]
-    for name, several in controls.items():
+        architectures[f"{spec['encoder']['arch']}/{encoder.patch_size}"] = spec, encoder, preprocess
+    for name, (spec, encoder, preprocess) in architectures.items():
+        several = [judge(untrained(spec, encoder, seed), preprocess, photos) for seed in range(RANDOM)]
         for how, runs in zip((MEAN, "best head"), zip(*(one.values() for one in several), strict=True), strict=True):
             together = Overlaps(*np.mean([astuple(run) for run in runs], axis=0))
-            found.append({"encoder": f"{name}, mean of {RANDOM}", "looks": how} | together.row())
+            found.append({"encoder": f"random {name}, mean of {RANDOM}", "looks": how} | together.row())
+        outlined = np.stack([garments.in_patches(photo.garment, encoder.grid) for photo in photos["test"]])
+        found.append({"encoder": "the outlines", "looks": "in its patches"} | overlaps(outlined, photos["test"]).row())
     return found
 
 

@@ -59,6 +59,12 @@ def patches(mask: NDArray[np.bool_]) -> Area:
     return np.asarray(Image.fromarray(mask).resize((SIDE, SIDE), Image.Resampling.NEAREST), dtype=np.float64)
 
 
+def in_patches(garment: Area, grid: int) -> NDArray[np.bool_]:
+    """(grid, grid): the patches of which half or more is garment."""
+    shares = Image.fromarray(garment.astype(np.float32)).resize((grid, grid), Image.Resampling.BOX)
+    return np.asarray(shares) >= 0.5
+
+
 def box(area: float) -> Area:
     """The square in the middle that has this share of the area; pixels on its edge belong to it in part."""
     low, high = SIDE / 2 * (1 - area**0.5), SIDE / 2 * (1 + area**0.5)

@@ -113,9 +113,10 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_random_encoders_stand_beside_it(photos: attention.Photographs, artifact: Path) -> None:
     rows = attention.rows({split: some[::4] for split, some in photos.items()}, [artifact])
     random = "random vit_nano/4, mean of 3"
-    assert [row["encoder"] for row in rows] == [str(artifact), str(artifact), random, random]
-    assert [row["looks"].split()[0] for row in rows] == ["mean", "head", "mean", "best"]
-    for row in rows[2:]:  # they look everywhere alike: at 60 % of the patches, whichever
+    assert [row["encoder"] for row in rows] == [str(artifact), str(artifact), random, random, "the outlines"]
+    assert [row["looks"].split()[0] for row in rows] == ["mean", "head", "mean", "best", "in"]
+    assert rows[4]["wins"] == "10 of 10"
+    for row in rows[2:4]:  # they look everywhere alike: at 60 % of the patches, whichever
         assert 55 < float(row["area"].split()[0]) < 61
         assert int(row["wins"].split(" of ")[0]) < 5 == int(row["wins"].split(" of ")[1]) / 2
 
