@@ -13,6 +13,7 @@ from models.methods import METHODS
 from pipelines import config, deploy, page, pictures, register, results, stage, table, tracking, verdict
 from pipelines.gallery import QUERIES, Gallery
 from pipelines.results import Results
+from pipelines.verdict import CONTROLS
 
 PAGE = Path("artifacts/report.html")
 PLOTS = Path("artifacts/plots")
@@ -115,17 +116,16 @@ def write_plots(r: Results, counts: NDArray[np.int64] | None) -> None:
 
 
 def keep(r: Results, gallery: Gallery) -> None:
-    """In MLflow: each method's pictures and figures in its run, the page in the champion's, a run a control."""
+    """In MLflow: each method's pictures in its run, the page in the champion's, and a run a control."""
     client = tracking.connect()
     for m in METHODS:
-        run = results.load(m, "version.json")["run_id"]
         files = {f"pictures/{name}.png": data for name, data in gallery.pictures(m).items()}
         if m == r.champion:
             files[PAGE.name] = PAGE.read_bytes()
-        tracking.log_files(client, run, files)
-        tracking.log_figures(client, run, r.figures[m])
-    for who in r.figures.keys() - set(METHODS):
-        register.ensure_control(client, r.config.dataset, who, r.figures[who])
+        tracking.log_files(client, results.load(m, "version.json")["run_id"], files)
+    for control in CONTROLS:
+        for who, figures in results.load(control, "metrics.json").items():
+            register.ensure_control(client, r.config.dataset, who, figures)
 
 
 def ending() -> str:

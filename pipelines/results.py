@@ -14,7 +14,6 @@ from pipelines.scores import ALL, Score
 from pipelines.tracking import Row
 from pipelines.verdict import CONTROLS, Approach
 
-LABEL_FREE = "retrieval"
 READ = {"linear": "linear probe", "knn": "kNN", "finetune": "fine-tuned"}
 Figures = dict[str, float]
 Cells = dict[Approach, dict[str, "Point"]]  # approach → labels a class, or all → its accuracy

@@ -3,7 +3,8 @@
 from models import methods
 from models.methods import METHODS
 from pipelines import cost
-from pipelines.results import LABEL_FREE, READ, Results
+from pipelines.promote import UNLABELLED
+from pipelines.results import READ, Results
 from pipelines.verdict import Approach
 
 Table = list[dict[str, str]]
@@ -12,7 +13,7 @@ Table = list[dict[str, str]]
 def accuracies(r: Results) -> Table:
     """Top-1 on test in percent, mean ± sd; without labels the label-free score. Methods first, controls after them."""
     if not r.labelled:
-        return [{"encoder": who, LABEL_FREE: f"{f[LABEL_FREE]:.1f}"} for who, f in r.figures.items()]
+        return [{"encoder": who, UNLABELLED: f"{f[UNLABELLED]:.1f}"} for who, f in r.figures.items() if UNLABELLED in f]
     return [
         {"encoder": approach.who, "read by": reading(approach)}
         | {column(n): str(points[n]) if n in points else "" for n in r.shots}

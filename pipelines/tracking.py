@@ -161,14 +161,6 @@ def log_files(client: "MlflowClient", run_id: str, files: Mapping[str, bytes]) -
         client.log_artifacts(run_id, scratch)
 
 
-def log_figures(client: "MlflowClient", run_id: str, figures: Mapping[str, float]) -> None:
-    """Figures of a finished run that it does not hold yet, or holds with another value."""
-    from mlflow.entities import Metric  # noqa: PLC0415
-
-    known, now = client.get_run(run_id).data.metrics, int(time.time() * 1000)
-    client.log_batch(run_id, metrics=[Metric(k, v, now, 0) for k, v in figures.items() if known.get(k) != v])
-
-
 def register(client: "MlflowClient", model: str, logged: Any, tags: Mapping[str, str]) -> Any:
     """A logged model as a new version of a registered model, which is made if need be."""
     from mlflow.exceptions import MlflowException  # noqa: PLC0415

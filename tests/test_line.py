@@ -141,7 +141,10 @@ def test_the_flow_ends_with_table_answer_and_the_line_to_type(line: Line) -> Non
         for who in (method, f"random-{method}", "pixels"):
             f = line.json(method, "metrics.json")[who]
             few = rf"{f['linear_1']:.1f} ± {f['linear_1_sd']:.1f}"
-            assert re.search(rf"^{who} +{few} .*{f['knn_all']:.1f} +{f['retrieval']:.1f}", said, re.MULTILINE)
+            assert re.search(rf"^{who} +linear probe +{few} .*{f['linear_all']:.1f} *$", said, re.MULTILINE)
+            assert re.search(rf"^{who} +kNN .*{f['knn_all']:.1f} *$", said, re.MULTILINE)
+        tuned = line.json(method, "finetune.json")[method]["finetune_all"]
+        assert re.search(rf"^{method} +fine-tuned .*{tuned:.1f} *$", said, re.MULTILINE)
 
 
 def test_running_it_again_does_nothing(line: Line) -> None:
@@ -161,7 +164,7 @@ def test_dvc_alone_and_the_flow_know_of_each_other(line: Line) -> None:
 def test_prefect_keeps_the_table(line: Line) -> None:
     tables = line.rows("select data from artifact where type = 'table' and key = 'digits-results'")
     rows = json.loads(json.loads(tables[-1][0]))
-    assert [row["encoder"] for row in rows] == [*METHODS, *(f"random-{m}" for m in METHODS), "pixels"]
+    assert {row["encoder"] for row in rows} == finished(line).keys()
     assert rows[0]["all labels"] == f"{line.json('simclr', 'metrics.json')['simclr']['linear_all']:.1f}"
 
 
@@ -175,7 +178,11 @@ def finished(line: Line) -> dict[str, Run]:
 
 def test_mlflow_holds_a_run_a_method_and_a_control_with_its_figures(line: Line) -> None:
     runs = finished(line)
-    assert runs.keys() == {*METHODS, *(who for m in METHODS for who in (f"random-{m}", f"{m}-pseudolabel")), "pixels"}
+    controls = {who: f for name in CONTROLS for who, f in line.json(name, "metrics.json").items()}
+    own = {*METHODS, *(who for m in METHODS for who in (f"random-{m}", f"{m}-pseudolabel")), "pixels"}
+    assert runs.keys() == own | controls.keys()
+    assert {"supervised-simclr", "fixmatch-mae"} <= controls.keys()
+    assert all(figures.items() <= runs[who].data.metrics.items() for who, figures in controls.items())
     for m in METHODS:
         for file in ("metrics.json", "finetune.json"):
             for who, figures in line.json(m, file).items():

@@ -8,8 +8,9 @@ import pytest
 from matplotlib.colors import to_hex
 
 from data.shards import Prepared
-from pipelines import config, results, stage, table
+from pipelines import config, stage, table
 from pipelines.figures import COLOURS, label_efficiency
+from pipelines.promote import UNLABELLED
 from pipelines.results import Results
 from pipelines.scores import How, Score
 from tests.pipelines.project import Project
@@ -56,8 +57,8 @@ def test_methods_come_first_and_every_cell_is_mean_and_sd(scored: Results) -> No
 
 
 def test_without_labels_the_table_has_the_label_free_score(unscored: Results) -> None:
-    r = replace(unscored, figures={"simclr": {results.LABEL_FREE: 12.34}})
-    assert table.accuracies(r) == [{"encoder": "simclr", results.LABEL_FREE: "12.3"}]
+    r = replace(unscored, figures={"simclr": {UNLABELLED: 12.34}})
+    assert table.accuracies(r) == [{"encoder": "simclr", UNLABELLED: "12.3"}]
     assert "top-1" not in table.head(r)
 
 
