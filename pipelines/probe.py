@@ -8,6 +8,7 @@ import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from statistics import mean, median, stdev
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from data.shards import Prepared
 from models import methods, probe
+from models.diagnose import diagnose
 from models.probe import Array, Labels
 from models.saved import restore
 from models.views import ViewParams, view
@@ -59,9 +61,9 @@ def main(name: str) -> None:
     stage.artifact(name, "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     for who, figures in metrics.items():
         print(f"{who}: {' · '.join(f'{k} {v:.1f}' for k, v in figures.items() if told_aloud(k))}")
-    found = diagnose(name, c)
-    stage.artifact(name, "diagnosis.json").write_text(json.dumps(found, indent=2) + "\n")
-    print(f"{name}: {found['name']}: {' '.join(filter(None, (found['because'], found['change'])))}")
+    found = diagnose(name, c.method(name), tracking.read_history(stage.artifact(name, "history.jsonl")))
+    stage.artifact(name, "diagnosis.json").write_text(json.dumps(asdict(found), indent=2) + "\n")
+    print(f"{name}: {found}")
 
 
 def label_counts(y: dict[str, Labels], wanted: Sequence[int]) -> list[int]:
@@ -145,13 +147,6 @@ def save_features(name: str, features: dict[str, Array], y: dict[str, Labels], r
         "test_predictions": said[0] if said else none,
     }
     np.savez(stage.artifact(name, "features.npz"), allow_pickle=False, **features, **kept)
-
-
-def diagnose(name: str, c: Config) -> dict[str, str]:
-    """What history.jsonl says of the run's health."""
-    rows = tracking.read_history(stage.artifact(name, "history.jsonl"))
-    last = rows[-1]["loss"]
-    return {"name": "healthy", "because": f"the loss ended at {last:.3f}", "change": ""}
 
 
 if __name__ == "__main__":
