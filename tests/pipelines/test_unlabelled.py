@@ -78,4 +78,4 @@ def test_retrieval_decides_and_is_all_there_is(flat: tuple[Project, "subprocess.
         scores[method] = metrics[method]["val_retrieval"]
     promoted = json.loads(Path(project.root, "artifacts", "promoted.json").read_text())
     assert promoted["champion"] == max(METHODS, key=scores.__getitem__)
-    assert promoted["reason"].startswith("val_retrieval ")
+    assert promoted["reason"].startswith("retrieval on val: ")
