@@ -79,7 +79,12 @@ class Results:
     def verdict(self) -> list[str]:
         test = len(self.prepared.rows("test"))
         unlabelled = "which is how often the second view of an image finds the first"
-        return verdict.sentences(self.scores, self.diagnoses, self.champion, test, unlabelled)
+        return verdict.sentences(self.scores, self.diagnoses, self.champion, test, unlabelled, self.shares())
+
+    def shares(self) -> verdict.Shares:
+        """The images of a training from scratch, as a share of its backbone's pretraining."""
+        longer = {n: self.config.control.all_labels if n == ALL else 1.0 for n in self.shots}
+        return {(who, n): times * self.config.of_control(who).budget for who in CONTROLS for n, times in longer.items()}
 
 
 def place(approach: Approach) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
 """The verdict in words: did pretraining work, is it worth it with these labels, what to do. Pure functions."""
 
 import math
+import types
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -38,6 +39,7 @@ class Approach:
 
 
 Cells = dict[str, dict[Approach, list[Score]]]
+Shares = Mapping[tuple[str, str], float]
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,11 @@ def best(cell: Mapping[Approach, Sequence[Score]]) -> Approach:
     return max(cell, key=lambda approach: mean(s.val for s in cell[approach]))
 
 
-def worth(scores: Iterable[Score], images: int) -> str:
-    """With how many labels a class the best pretrained approach beats the best other one, and by what."""
+def worth(scores: Iterable[Score], images: int, shares: Shares = types.MappingProxyType({})) -> str:
+    """With how many labels a class the best pretrained approach beats the best other one, and by what.
+
+    shares: control and label count → the images of a training from scratch, as a share of the pretraining's.
+    """
     outcomes = []
     for labels, cell in cells(scores).items():
         sides = [{a: s for a, s in cell.items() if a.pretrained is pretrained} for pretrained in (True, False)]
@@ -98,7 +103,9 @@ def worth(scores: Iterable[Score], images: int) -> str:
     for outcome, group in groupby(outcomes, key=lambda found: found[3].outcome):
         members = list(group)
         labels, ours, theirs, d, cell = max(members, key=lambda found: abs(found[3].points))
-        figures = f"{ours} {accuracy(cell[ours])} %, {theirs} {accuracy(cell[theirs])} %"
+        share = shares.get((theirs.who.partition("-")[0], labels), 1.0)
+        trained = f" on {100 * share:.0f} % of pretraining's images" if share < 1 else ""
+        figures = f"{ours} {accuracy(cell[ours])} %, {theirs}{trained} {accuracy(cell[theirs])} %"
         most = "" if len(members) == 1 else f"most {counts([labels])}: "
         what = {1: "pretraining wins", -1: "pretraining loses", 0: "the difference is within noise"}[outcome]
         span = counts([found[0] for found in members])
@@ -150,7 +157,7 @@ def health(diagnoses: Mapping[str, Mapping[str, str]]) -> str:
     return ("Training went well: " if not ill else "Not every training went well: ") + "; ".join(said) + "."
 
 
-def advice(scores: Sequence[Score], champion: str, images: int) -> str:
+def advice(scores: Sequence[Score], champion: str, images: int, shares: Shares = types.MappingProxyType({})) -> str:
     """What to do: one sentence that follows from `worth`'s figures."""
     every = cells(scores)
     wins, ties = [], []
@@ -162,14 +169,21 @@ def advice(scores: Sequence[Score], champion: str, images: int) -> str:
             wins += [labels] if outcome > 0 else []
             ties += [labels] if outcome == 0 else []
     if wins:
-        return f"Use {champion}, which is served as the champion: it pays {counts(wins)}."
+        short = sorted({control for (control, labels), share in shares.items() if share < 1 and labels in wins})
+        unfair = f", though not at equal cost yet: raise the budget of {listed(short)} to 1" if short else ""
+        return f"Use {champion}, which is served as the champion: it pays {counts(wins)}{unfair}."
     if ties:
         return f"Pretraining does not pay here yet: {champion} is served, but simpler ways do as well; try more epochs."
     return f"Do not use {champion} for these classes: simpler ways are better; try more epochs or more images."
 
 
 def sentences(
-    scores: Sequence[Score], diagnoses: Mapping[str, Mapping[str, str]], champion: str, images: int, unlabelled: str
+    scores: Sequence[Score],
+    diagnoses: Mapping[str, Mapping[str, str]],
+    champion: str,
+    images: int,
+    unlabelled: str,
+    shares: Shares = types.MappingProxyType({}),
 ) -> list[str]:
     """The verdict in three sentences. images: of the test split; unlabelled: what the label-free score is worth."""
     if not scores:
@@ -180,7 +194,7 @@ def sentences(
             f"Look at {champion}'s nearest neighbours: if they are what you would call similar, use it; labelling ten "
             "images a class would be enough to measure it.",
         ]
-    return [health(diagnoses), worth(scores, images), advice(scores, champion, images)]
+    return [health(diagnoses), worth(scores, images, shares), advice(scores, champion, images, shares)]
 
 
 def listed(names: Sequence[str]) -> str:

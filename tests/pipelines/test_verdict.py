@@ -116,6 +116,19 @@ def test_advice_follows_from_the_differences() -> None:
     assert advice(simclr + alike, "simclr", 1000).startswith("Pretraining does not pay here yet")
 
 
+def test_a_win_over_shorter_trainings_says_so() -> None:
+    figures = scores("simclr", "linear", 85, 95, 97) + scores("fixmatch-simclr", "finetune", 50, 94.9, 97)
+    shares = {("fixmatch", "1"): 0.25, ("fixmatch", "10"): 1.0, ("supervised", "1"): 1.0}
+    assert "FixMatch of simclr's backbone from scratch on 25 % of pretraining's images 50.0" in worth(
+        figures, 1000, shares
+    )
+    assert advice(figures, "simclr", 1000, shares) == (
+        "Use simclr, which is served as the champion: it pays with 1 label a class, though not at equal cost yet: "
+        "raise the budget of fixmatch to 1."
+    )
+    assert "of pretraining's images" not in worth(figures, 1000)
+
+
 def test_leaders_change_with_the_labels() -> None:
     figures = [
         *scores("simclr", "linear", 85, 90, 92),
