@@ -12,7 +12,7 @@ from pipelines import config, scores, stage, tracking, verdict
 from pipelines.config import Config
 from pipelines.scores import ALL, Score
 from pipelines.tracking import Row
-from pipelines.verdict import CONTROLS, Approach
+from pipelines.verdict import CONTROLS, Approach, Shares
 
 READ = {"linear": "linear probe", "knn": "kNN", "finetune": "fine-tuned"}
 Figures = dict[str, float]
@@ -81,7 +81,7 @@ class Results:
         unlabelled = "which is how often the second view of an image finds the first"
         return verdict.sentences(self.scores, self.diagnoses, self.champion, test, unlabelled, self.shares())
 
-    def shares(self) -> verdict.Shares:
+    def shares(self) -> Shares:
         """The images of a training from scratch, as a share of its backbone's pretraining."""
         longer = {n: self.config.control.all_labels if n == ALL else 1.0 for n in self.shots}
         return {(who, n): times * self.config.of_control(who).budget for who in CONTROLS for n, times in longer.items()}
