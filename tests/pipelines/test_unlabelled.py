@@ -55,13 +55,15 @@ def test_the_table_of_unlabelled_images_is_not_called_top_1(
     assert "top-1" not in flat[1].stdout
 
 
-def test_retrieval_decides_and_is_all_there_is(flat: tuple[Project, "subprocess.CompletedProcess[str]"]) -> None:
+def test_the_label_free_score_decides(flat: tuple[Project, "subprocess.CompletedProcess[str]"]) -> None:
     project, _ = flat
     scores = {}
     for method in METHODS:
         metrics = json.loads(project.artifact(method, "metrics.json").read_text())
-        assert all(figures.keys() == {"retrieval", "val_retrieval"} for figures in metrics.values())
-        scores[method] = metrics[method]["val_retrieval"]
+        assert all(
+            {k.removeprefix("val_") for k in figures} == {"retrieval", "label_free"} for figures in metrics.values()
+        )
+        scores[method] = metrics[method]["val_label_free"]
     promoted = json.loads(Path(project.root, "artifacts", "promoted.json").read_text())
     assert promoted["champion"] == max(METHODS, key=scores.__getitem__)
-    assert promoted["reason"].startswith("val_retrieval ")
+    assert promoted["reason"].startswith("label_free on val: ")
