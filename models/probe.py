@@ -1,4 +1,4 @@
-"""How good are frozen features? Linear probe, kNN and retrieval, all from arrays of features."""
+"""How good are frozen features? Linear probe, kNN, and what can be said without labels; all from arrays of features."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -113,3 +113,19 @@ def retrieval(a: Array, b: Array) -> float:
     """Share of images whose nearest view (cosine) in b is their own: a (n, D), b (n, D), row i the same image."""
     similarity = F.normalize(torch.from_numpy(a), dim=1) @ F.normalize(torch.from_numpy(b), dim=1).T
     return float((similarity.argmax(dim=1) == torch.arange(len(a))).float().mean())
+
+
+def between_images(views: Array) -> float:
+    """How much of the features' variance tells images apart, rather than views of one; views: (V, n, D).
+
+    tr(S_b S_t⁻¹) / D, S_b the covariance of the images' means and S_t that of all: the mean over the directions of
+    linear discriminant analysis, each image a class (Pillai's trace, 1955, over its size). No linear map of the
+    features changes it. 1: no view changes the features; 1/V: noise; 0: all are equal.
+    """
+    x = (views - views.mean(axis=(0, 1))).astype(np.float64)
+    std = x.std(axis=(0, 1))
+    x /= np.where(std > 1e-6 * std.max(), std, np.inf)  # a constant feature tells nothing apart
+    V, n, D = x.shape
+    total = np.einsum("vni,vnj->ij", x, x, optimize=True) / (V * n)
+    means = x.mean(axis=0)
+    return float(np.trace(np.linalg.solve(total + 1e-4 * np.eye(D), means.T @ means / n)) / D)

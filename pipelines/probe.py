@@ -29,8 +29,8 @@ from pipelines.scores import ALL, Score
 
 BATCH = 256
 PIXELS = 32  # side of the raw-pixel control at most
-RETRIEVED = 1000  # images that retrieval compares at most
-UNLABELLED = ("retrieval",)  # figures that need no labels
+COMPARED = 1000  # images of which views are compared, at most
+VIEWS = 4  # of each
 # One law for every encoder and data set; no flip, since a mirrored digit is another sign.
 LAW = ViewParams(area=(0.5, 1.0), flip=0.0, jitter=0.8, strengths=(0.4, 0.4, 0.4, 0.1))
 Metrics = dict[str, float]
@@ -52,7 +52,7 @@ def main(name: str) -> None:
             for r in read:
                 if r.C is not None:
                     measured[who][f"C_{r.labels}"].append(r.C)
-            for key, value in agreement(extract, prepared, c.seed).items():
+            for key, value in unlabelled(extract, prepared, c.seed).items():
                 measured[who][key].append(value)
             if (who, seed) == (name, c.seed):
                 save_features(name, features, y, read)
@@ -91,8 +91,10 @@ def readers(name: str, c: Config, prepared: Prepared, device: torch.device) -> I
 
 
 def images(prepared: Prepared, split: str, at_most: int | None = None) -> Iterator[Tensor]:
-    """uint8 batches (B, 3, S, S) of a split, in order, read as they are used."""
-    rows = prepared.rows(split)[:at_most]
+    """uint8 batches (B, 3, S, S) of a split, in order, read as they are used; evenly over it where it has more."""
+    rows = prepared.rows(split)
+    if at_most is not None and len(rows) > at_most:
+        rows = rows[np.arange(at_most) * len(rows) // at_most]  # a folder's first images are of its first classes
     for chunk in np.array_split(rows, max(1, -(-len(rows) // BATCH))):
         yield torch.from_numpy(prepared.images(chunk))
 
@@ -107,16 +109,20 @@ def pixel_features(batches: Iterable[Tensor]) -> Array:
     return torch.cat(small).flatten(1).numpy()
 
 
-def agreement(extract: Extract, prepared: Prepared, seed: int) -> Metrics:
-    """Needs no labels: the share of images, in percent, whose second view finds the first among all others' views."""
+def unlabelled(extract: Extract, prepared: Prepared, seed: int) -> Metrics:
+    """What needs no labels, in percent, from views of up to 1,000 images of test and (val_) of val.
+
+    label_free: `probe.between_images`; retrieval: the images whose second view finds the first among all others'.
+    """
     metrics: Metrics = {}
     for split, prefix in (("test", ""), ("val", "val_")):
         generator = torch.Generator().manual_seed(seed)
-        batches = list(images(prepared, split, RETRIEVED))
+        batches = list(images(prepared, split, COMPARED))
         size = prepared.manifest.preprocess.size
-        drawn = [[(view(x, size, LAW, generator) * 255).round().byte() for x in batches] for _ in range(2)]
-        a, b = map(extract, drawn)
-        metrics[f"{prefix}retrieval"] = 100 * probe.retrieval(a, b)
+        drawn = ([(view(x, size, LAW, generator) * 255).round().byte() for x in batches] for _ in range(VIEWS))
+        views = np.stack([extract(v) for v in drawn])
+        metrics[f"{prefix}label_free"] = 100 * probe.between_images(views)
+        metrics[f"{prefix}retrieval"] = 100 * probe.retrieval(views[0], views[1])
     return metrics
 
 

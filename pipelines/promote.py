@@ -13,8 +13,7 @@ from models.methods import METHODS
 from pipelines import config, stage, tracking
 from pipelines.stage import StageError
 
-UNLABELLED = "retrieval"
-RELIABILITY = "no labels: retrieval of a second view decided, which favours SimCLR's own objective"
+UNLABELLED = "label_free"
 Figures = dict[str, float]
 
 
@@ -62,7 +61,11 @@ def main() -> None:
     stage.PROMOTED.write_text(json.dumps(promoted, indent=2) + "\n")
     print(f"champion of {c.dataset}: {champion}, version {read[champion]['version']['version']} ({reason})")
     if not labelled:
-        print(RELIABILITY, file=sys.stderr)
+        print(
+            "no labels: the label-free score decided, the variance between images rather than views of one; "
+            "how well it ranks encoders that do have labels is in docs/evaluation.md",
+            file=sys.stderr,
+        )
 
 
 def score(figures: Figures, metric: str) -> tuple[float, str]:

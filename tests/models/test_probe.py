@@ -9,11 +9,12 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.neighbors import KNeighborsClassifier
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
 from models.probe import (
     Array,
     Labels,
+    between_images,
     calibrate,
     extract,
     knn,
@@ -155,6 +156,32 @@ def test_retrieval_closed_forms() -> None:
     assert retrieval(x, mixed) == pytest.approx(0.75)
     collapsed = np.ones((20, 8), np.float32)
     assert retrieval(collapsed, collapsed) == pytest.approx(1 / 20)  # chance
+
+
+def test_variance_between_images_closed_forms() -> None:
+    rng = np.random.default_rng(0)
+    image, noise = rng.standard_normal((1, 4000, 6)), rng.standard_normal((4, 4000, 6))
+    share = np.array([0.0, 0.1, 0.3, 0.5, 0.9, 1.0])  # of each direction's variance that is the image's own
+    x = np.sqrt(share) * image + np.sqrt(1 - share) * noise
+    expected = (share + (1 - share) / 4).mean()  # a quarter of the noise is left in the mean of four views
+    assert between_images(x.astype(np.float32)) == pytest.approx(expected, abs=0.01)
+    mixed = x @ rng.standard_normal((6, 6)) * np.array([1e-3, 1, 1, 1, 1, 1e3]) + 5
+    assert between_images(mixed.astype(np.float32)) == pytest.approx(between_images(x.astype(np.float32)), abs=2e-3)
+    dead = np.concatenate([x, np.ones_like(x)], axis=2)
+    assert between_images(dead.astype(np.float32)) == pytest.approx(expected / 2, abs=0.005)
+    assert between_images(np.ones((4, 9, 3), np.float32)) == 0
+
+
+def test_variance_between_images_is_the_loops(generator: Generator) -> None:
+    views = torch.randn(3, 20, 2, generator=generator).numpy() + np.arange(20)[:, None].astype(np.float32)
+    means, whole = views.mean(axis=0), views.mean(axis=(0, 1))
+    between, total = np.zeros((2, 2)), np.zeros((2, 2))
+    for i in range(20):
+        between += np.outer(means[i] - whole, means[i] - whole) / 20
+        for v in range(3):
+            total += np.outer(views[v, i] - whole, views[v, i] - whole) / 60
+    share = np.linalg.eigvals(np.linalg.inv(total) @ between).mean()
+    assert between_images(views) == pytest.approx(share, abs=2e-3)
 
 
 def test_standardised_by_the_train_images_alone() -> None:

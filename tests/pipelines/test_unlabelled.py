@@ -69,13 +69,15 @@ def test_the_report_leaves_out_what_needs_labels(
     assert "What each method thinks is similar" in seen.text
 
 
-def test_retrieval_decides_and_is_all_there_is(flat: tuple[Project, "subprocess.CompletedProcess[str]"]) -> None:
+def test_the_label_free_score_decides(flat: tuple[Project, "subprocess.CompletedProcess[str]"]) -> None:
     project, _ = flat
     scores = {}
     for method in METHODS:
         metrics = json.loads(project.artifact(method, "metrics.json").read_text())
-        assert all(figures.keys() == {"retrieval", "val_retrieval"} for figures in metrics.values())
-        scores[method] = metrics[method]["val_retrieval"]
+        assert all(
+            {k.removeprefix("val_") for k in figures} == {"retrieval", "label_free"} for figures in metrics.values()
+        )
+        scores[method] = metrics[method]["val_label_free"]
     promoted = json.loads(Path(project.root, "artifacts", "promoted.json").read_text())
     assert promoted["champion"] == max(METHODS, key=scores.__getitem__)
-    assert promoted["reason"].startswith("retrieval on val: ")
+    assert promoted["reason"].startswith("label_free on val: ")
