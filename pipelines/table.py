@@ -68,7 +68,9 @@ def priced(training: str, seconds: float, images: float, memory: float | None = 
 def head(r: Results) -> str:
     """What the figures of the table are."""
     if not r.labelled:
-        return "images of the test split whose second view finds the first among all others, in percent"
+        return (
+            "label-free score: variance between images of the test split rather than between views of one, in percent"
+        )
     seeds, draws = len({s.seed for s in r.scores}), len({s.draw for s in r.scores})
     runs = f"{counted(seeds, 'seed')} and {counted(draws, 'draw')} of labels"
     return f"top-1 on the test split in percent by labels a class, mean ± sd over {runs}"

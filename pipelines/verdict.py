@@ -130,7 +130,7 @@ def leaders(scores: Iterable[Score], images: int) -> str:
             n = sum(len(close) for _, _, close in members)
             where = "" if len(alike) == len(members) else f"{counts(alike)} "
             noise = f" ({where}within noise of {'another' if n == 1 else 'others'})"
-        said.append(f"{first} is the best {counts([labels for labels, _, _ in members])}{noise}")
+        said.append(f"{counts([labels for labels, _, _ in members])} the best is {first}{noise}")
     return capital("; ".join(said)) + "."
 
 
@@ -150,6 +150,8 @@ def accuracy(scores: Sequence[Score]) -> str:
 
 def health(diagnoses: Mapping[str, Mapping[str, str]]) -> str:
     """What the label-free signals say of the trainings."""
+    if not diagnoses:
+        return "Nothing was seen of how the trainings went."
     ill = {m: d for m, d in diagnoses.items() if d["name"] != "healthy"}
     well = [m for m in diagnoses if m not in ill]
     said = [f"{listed(well)} look{'s' if len(well) == 1 else ''} healthy"] if well else []

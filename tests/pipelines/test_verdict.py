@@ -136,12 +136,13 @@ def test_leaders_change_with_the_labels() -> None:
         *scores("pixels", "linear", 50, 60, 97.9),
     ]
     assert leaders(figures, images=10_000) == (
-        "Simclr with a linear probe is the best with 1 label a class; simclr fine-tuned is the best with 10 labels a "
-        "class and with all (with all labels within noise of another)."
+        "With 1 label a class the best is simclr with a linear probe; with 10 labels a class and with all the best is "
+        "simclr fine-tuned (with all labels within noise of another)."
     )
 
 
 def test_health_names_the_ill_with_the_figure_and_the_cure() -> None:
+    assert health({}) == "Nothing was seen of how the trainings went."
     assert health(HEALTHY) == "Training went well: simclr and mae look healthy."
     ill = HEALTHY | {"mae": {"name": "diverged", "because": "the loss is nan", "change": "lower mae.optim.lr"}}
     assert health(ill) == (
