@@ -41,7 +41,7 @@ def draws(data: Labelled, of: LabelDraws, seed: int) -> list[tuple[str, int, Num
     rows, y = data.rows["train"], data.y["train"]
     few = [
         (str(shots), draw, rows[chosen])
-        for shots in of.shots
+        for shots in probe.shots_of(y, of.shots)
         for draw, chosen in enumerate(probe.label_draws(y, shots, of.draws, seed))
     ]
     return [*few, (ALL, 0, rows)]

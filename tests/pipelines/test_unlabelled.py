@@ -47,7 +47,7 @@ def test_the_folder_becomes_a_served_encoder(flat: tuple[Project, "subprocess.Co
 def test_the_verdict_says_that_there_are_no_labels(flat: tuple[Project, "subprocess.CompletedProcess[str]"]) -> None:
     _, done = flat
     assert "There are no labels, so that nothing here says what the encoders are good for" in done.stdout
-    assert re.search(r"^encoder +retrieval *$", done.stdout, re.MULTILINE)
+    assert re.search(r"^encoder +label_free *$", done.stdout, re.MULTILINE)
 
 
 def test_the_table_of_unlabelled_images_is_not_called_top_1(
