@@ -58,7 +58,7 @@ def pretraining(r: Results, method: str) -> dict[str, str]:
 def priced(training: str, seconds: float, images: float, memory: float | None = None) -> dict[str, str]:
     return {
         "training": training,
-        "minutes": f"{seconds / 60:.1f}",
+        "minutes": f"{seconds / 60:.2f}",
         "images": f"{images:,.0f}",
         "images/s": f"{images / max(seconds, 1e-9):,.0f}",
         "memory, MiB": "" if memory is None else f"{memory:,.0f}",
@@ -72,7 +72,7 @@ def head(r: Results) -> str:
             "label-free score: variance between images of the test split rather than between views of one, in percent"
         )
     seeds, draws = len({s.seed for s in r.scores}), len({s.draw for s in r.scores})
-    runs = f"{counted(seeds, 'seed')} and {counted(draws, 'draw')} of labels"
+    runs = f"{counted(seeds, 'seed')} and up to {counted(draws, 'draw')} of labels"
     return f"top-1 on the test split in percent by labels a class, mean ± sd over {runs}"
 
 

@@ -12,7 +12,7 @@ from scipy.stats import t as student
 from pipelines.scores import ALL, Score
 
 CONTROLS = ("supervised", "pseudolabel", "fixmatch")
-READ = {"linear": "with a linear probe", "knn": "by its nearest neighbours", "finetune": "fine-tuned"}
+READ = {"linear": "with a linear probe", "knn": "by nearest neighbours", "finetune": "fine-tuned"}
 SCRATCH = {"supervised": "supervised training", "pseudolabel": "pseudo-labelling", "fixmatch": "FixMatch"}
 
 
@@ -44,10 +44,15 @@ Shares = Mapping[tuple[str, str], float]
 
 @dataclass(frozen=True)
 class Difference:
-    """Of two accuracies on test, in points: mean of the pairs, and the half width of its 95 % interval."""
+    """Of two accuracies on test in percent, means over their pairs; margin: half of the 95 % interval of `points`."""
 
-    points: float
+    ours: float
+    theirs: float
     margin: float
+
+    @property
+    def points(self) -> float:
+        return self.ours - self.theirs
 
     @property
     def outcome(self) -> int:
@@ -71,14 +76,13 @@ def difference(ours: Sequence[Score], theirs: Sequence[Score], images: int) -> D
     """
     by_both = {(s.seed, s.draw): s.accuracy for s in theirs}
     by_draw = {s.draw: s.accuracy for s in theirs}
-    pairs = [(s.accuracy, by_both.get((s.seed, s.draw), by_draw.get(s.draw))) for s in ours]
-    differences = [a - b for a, b in pairs if b is not None]
-    points, n = mean(differences), len(differences)
-    of_pairs = student.ppf(0.975, n - 1) * stdev(differences) / math.sqrt(n) if n > 1 else 0.0
-    right, other = (mean(s.accuracy for s in side) / 100 for side in (ours, theirs))
+    found = [(s.accuracy, by_both.get((s.seed, s.draw), by_draw.get(s.draw))) for s in ours]
+    pairs = [(a, b) for a, b in found if b is not None]
+    n, (right, other) = len(pairs), (mean(side) / 100 for side in zip(*pairs, strict=True))
+    of_pairs = student.ppf(0.975, n - 1) * stdev(a - b for a, b in pairs) / math.sqrt(n) if n > 1 else 0.0
     discordant = right * (1 - other) + other * (1 - right)
     of_images = 100 * 1.96 * math.sqrt(max(0.0, discordant - (right - other) ** 2) / images)
-    return Difference(points, math.hypot(of_pairs, of_images))
+    return Difference(100 * right, 100 * other, math.hypot(of_pairs, of_images))
 
 
 def best(cell: Mapping[Approach, Sequence[Score]]) -> Approach:
@@ -96,20 +100,21 @@ def worth(scores: Iterable[Score], images: int, shares: Shares = types.MappingPr
         sides = [{a: s for a, s in cell.items() if a.pretrained is pretrained} for pretrained in (True, False)]
         if all(sides):
             ours, theirs = (best(side) for side in sides)
-            outcomes.append((labels, ours, theirs, difference(cell[ours], cell[theirs], images), cell))
+            outcomes.append((labels, ours, theirs, difference(cell[ours], cell[theirs], images)))
     if not outcomes:
         return "There is nothing to compare pretraining with."
     said = []
-    for outcome, group in groupby(outcomes, key=lambda found: found[3].outcome):
-        members = list(group)
-        labels, ours, theirs, d, cell = max(members, key=lambda found: abs(found[3].points))
+    for outcome, what in ((1, "pretraining wins"), (-1, "pretraining loses"), (0, "the difference is within noise")):
+        members = [found for found in outcomes if found[3].outcome == outcome]
+        if not members:
+            continue
+        labels, ours, theirs, d = max(members, key=lambda found: abs(found[3].points))
         share = shares.get((theirs.who.partition("-")[0], labels), 1.0)
         trained = f" on {100 * share:.0f} % of pretraining's images" if share < 1 else ""
-        figures = f"{ours} {accuracy(cell[ours])} %, {theirs}{trained} {accuracy(cell[theirs])} %"
         most = "" if len(members) == 1 else f"most {counts([labels])}: "
-        what = {1: "pretraining wins", -1: "pretraining loses", 0: "the difference is within noise"}[outcome]
+        figures = f"{most}{d.ours:.1f} % by {ours}, {d.theirs:.1f} % by {theirs}{trained}"
         span = counts([found[0] for found in members])
-        said.append(f"{span} {what} ({most}{figures}: {d.points:+.1f} ± {d.margin:.1f} points)")
+        said.append(f"{span} {what} ({figures}; {d.points:+.1f} ± {d.margin:.1f} points)")
     return capital("; ".join(said)) + "."
 
 
@@ -141,11 +146,6 @@ def counts(labels: Sequence[str]) -> str:
         return "with all labels"
     plural = "" if few == ["1"] else "s"
     return f"with {listed(few)} label{plural} a class" + (" and with all" if ALL in labels else "")
-
-
-def accuracy(scores: Sequence[Score]) -> str:
-    values = [s.accuracy for s in scores]
-    return f"{mean(values):.1f} ± {stdev(values):.1f}" if len(values) > 1 else f"{values[0]:.1f}"
 
 
 def health(diagnoses: Mapping[str, Mapping[str, str]]) -> str:

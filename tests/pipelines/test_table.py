@@ -67,7 +67,7 @@ def test_a_training_costs_the_time_of_its_steps(unscored: Results) -> None:
     r = replace(unscored, histories=dict.fromkeys(("simclr", "mae", "dino"), rows), figures={})
     batch = r.config.simclr.batch_size
     seconds = 10 * batch / 16 + 10 * batch / 32
-    assert table.costs(r)[0]["minutes"] == f"{seconds / 60:.1f}"
+    assert table.costs(r)[0]["minutes"] == f"{seconds / 60:.2f}"
     simclr, mae, _ = table.costs(r)
     assert (simclr["images"], mae["images"]) == (f"{2 * 20 * batch:,}", f"{20 * r.config.mae.batch_size:,}")  # views
     assert simclr["images/s"] == f"{2 * 20 * batch / seconds:,.0f}"
