@@ -21,18 +21,17 @@ from models import methods, probe
 from models.diagnose import diagnose
 from models.probe import Array, Labels
 from models.saved import restore
-from models.views import ViewParams, view
+from models.views import view
 from pipelines import config, hardware, protocol, scores, stage, tracking
 from pipelines.config import Config
 from pipelines.protocol import SPLITS, Reading
 from pipelines.scores import ALL, Score
+from pipelines.watch import LAW
 
 BATCH = 256
 PIXELS = 32  # side of the raw-pixel control at most
 COMPARED = 1000  # images of which views are compared, at most
 VIEWS = 4  # of each
-# One law for every encoder and data set; no flip, since a mirrored digit is another sign.
-LAW = ViewParams(area=(0.5, 1.0), flip=0.0, jitter=0.8, strengths=(0.4, 0.4, 0.4, 0.1))
 Metrics = dict[str, float]
 Extract = Callable[[Iterable[Tensor]], Array]
 
