@@ -68,6 +68,13 @@ def cells(scores: Iterable[Score]) -> Cells:
     return found
 
 
+def contested(scores: Iterable[Score]) -> Cells:
+    """The label counts with which something was trained from scratch, where there are any: raw pixels prove little."""
+    every = cells(scores)
+    found = {n: cell for n, cell in every.items() if any(a.who.partition("-")[0] in CONTROLS for a in cell)}
+    return found or every
+
+
 def difference(ours: Sequence[Score], theirs: Sequence[Score], images: int) -> Difference:
     """Paired by seed and draw where both have the seed, else by draw. images: of the test split.
 
@@ -96,7 +103,7 @@ def worth(scores: Iterable[Score], images: int, shares: Shares = types.MappingPr
     shares: control and label count → the images of a training from scratch, as a share of the pretraining's.
     """
     outcomes = []
-    for labels, cell in cells(scores).items():
+    for labels, cell in contested(scores).items():
         sides = [{a: s for a, s in cell.items() if a.pretrained is pretrained} for pretrained in (True, False)]
         if all(sides):
             ours, theirs = (best(side) for side in sides)
@@ -161,9 +168,8 @@ def health(diagnoses: Mapping[str, Mapping[str, str]]) -> str:
 
 def advice(scores: Sequence[Score], champion: str, images: int, shares: Shares = types.MappingProxyType({})) -> str:
     """What to do: one sentence that follows from `worth`'s figures."""
-    every = cells(scores)
     wins, ties = [], []
-    for labels, cell in every.items():
+    for labels, cell in contested(scores).items():
         ours = {a: s for a, s in cell.items() if a.pretrained}
         theirs = {a: s for a, s in cell.items() if not a.pretrained}
         if ours and theirs:
@@ -175,7 +181,10 @@ def advice(scores: Sequence[Score], champion: str, images: int, shares: Shares =
         unfair = f", though not at equal cost yet: raise the budget of {listed(short)} to 1" if short else ""
         return f"Use {champion}, which is served as the champion: it pays {counts(wins)}{unfair}."
     if ties:
-        return f"Pretraining does not pay here yet: {champion} is served, but simpler ways do as well; try more epochs."
+        return (
+            f"Pretraining and the best way without it are level: {champion} is served, one training for every question "
+            "that labels may ask; more images or epochs may part them."
+        )
     return f"Do not use {champion} for these classes: simpler ways are better; try more epochs or more images."
 
 

@@ -101,6 +101,14 @@ def test_worth_says_where_pretraining_wins_and_where_it_is_noise() -> None:
     )
 
 
+def test_a_win_over_pixels_alone_does_not_count_where_more_was_tried() -> None:
+    figures = scores("simclr", "linear", 85, 95, 97) + scores("pixels", "linear", 60, 60, 60)
+    scratch = [s for s in scores("fixmatch-simclr", "finetune", 0, 95, 0) if s.labels == "10"]
+    assert worth(figures + scratch, 1000).startswith("With 10 labels a class the difference is within noise (")
+    assert worth(figures, 1000).startswith("With 1 and 10 labels a class and with all pretraining wins (")
+    assert advice(figures + scratch, "simclr", 1000).startswith("Pretraining and the best way without it are level")
+
+
 def test_worth_says_when_it_is_a_loss() -> None:
     figures = scores("mae", "finetune", 20, 30, 40) + scores("pixels", "linear", 40, 60, 80)
     assert worth(figures, 1000).startswith("With 1 and 10 labels a class and with all pretraining loses (")
@@ -113,7 +121,9 @@ def test_advice_follows_from_the_differences() -> None:
         "Use simclr, which is served as the champion: it pays with 1 label a class."
     )
     alike = scores("pixels", "linear", 85, 95, 97)
-    assert advice(simclr + alike, "simclr", 1000).startswith("Pretraining does not pay here yet")
+    assert advice(simclr + alike, "simclr", 1000).startswith(
+        "Pretraining and the best way without it are level: simclr"
+    )
 
 
 def test_a_win_over_shorter_trainings_says_so() -> None:
