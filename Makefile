@@ -22,8 +22,8 @@ setup: .venv/installed ## the virtual environment, with exactly what requirement
 demo: .venv/installed ## the bundled digits: from images to a served encoder, in minutes
 	@$(BIN)/python -m pipelines.flow
 
-test: .venv/installed ## every test
-	@$(BIN)/python -m pytest
+test: .venv/installed ## every test, a file at a time on every core
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --dist loadfile
 
 check: .venv/installed ## format, lint, types
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
