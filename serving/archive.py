@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 from serving import ServingError
@@ -21,6 +22,7 @@ def build(onnx: Path, decode: Path, out: Path, name: str, version: str) -> None:
     parts = {
         "encoder.onnx": onnx,
         "handler.py": HERE / "handler.py",
+        "core.py": HERE / "core.py",
         "decode.py": decode,
         "model-config.yaml": HERE / "model-config.yaml",
     }
@@ -37,7 +39,7 @@ def build(onnx: Path, decode: Path, out: Path, name: str, version: str) -> None:
             "--version": version,
             "--serialized-file": "encoder.onnx",
             "--handler": "handler.py",
-            "--extra-files": "decode.py",
+            "--extra-files": "core.py,decode.py",
             "--config-file": "model-config.yaml",
             "--export-path": ".",
         }
@@ -55,3 +57,10 @@ def build(onnx: Path, decode: Path, out: Path, name: str, version: str) -> None:
             reason = (done.stderr.strip() or "it gave no reason").splitlines()[-1]
             raise ServingError(f"The archive {out} could not be made from {onnx}: {reason}")
         (stage / f"{name}.mar").replace(out)
+
+
+def unpack(path: Path, folder: Path) -> None:
+    """What an encoder is loaded from, out of an archive that has been checked."""
+    with zipfile.ZipFile(path) as mar:
+        for part in ("encoder.onnx", "decode.py"):
+            (folder / part).write_bytes(mar.read(part))

@@ -34,7 +34,7 @@ def deploy(path: Path, runtime: Runtime | None = None, deadline: float = 90) -> 
     runtime = runtime or Runtime()
     models = promoted.read(path).models
     for model in models:
-        _check(model)
+        check(model)
     management = Management(runtime, deadline)
     # Two at a time: a worker's start is a second of importing torch on one core, then mostly waiting.
     with ThreadPoolExecutor(2) as pool:
@@ -42,7 +42,8 @@ def deploy(path: Path, runtime: Runtime | None = None, deadline: float = 90) -> 
             print(line, file=sys.stderr, flush=True)
 
 
-def _check(model: Model) -> None:
+def check(model: Model) -> None:
+    """Raises ServingError unless the archive is the file that was promoted."""
     if not model.archive.is_file():
         raise ServingError(f"{model.name} cannot be served: {model.archive} is missing; run `make demo`.")
     with model.archive.open("rb") as file:

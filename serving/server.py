@@ -17,7 +17,7 @@ from typing import IO, NoReturn, Self
 
 import requests
 
-from serving import ServingError, ports, promoted
+from serving import ServingError, ports, promoted, refusal
 from serving.deploy import deploy
 from serving.runtime import Runtime, settings
 
@@ -76,13 +76,14 @@ class Server:
         self.runtime.keys.unlink(missing_ok=True)
         self.runtime.config.write_text(config)
         home, frontend = _torchserve()
+        refusal.write(frontend, self.scratch / "classes")
         command = [
             str(java),
             *settings(config)["vmargs"].split(),
             f"-Dmodel_server_home={home}",
             f"-Djava.io.tmpdir={self.scratch}",
             f"-Dlog4j.configurationFile={HERE / 'log4j2.xml'}",
-            *("-cp", str(frontend / "*"), "org.pytorch.serve.ModelServer"),
+            *("-cp", f"{self.scratch / 'classes'}:{frontend / '*'}", "org.pytorch.serve.ModelServer"),
             *("--python", sys.executable),
             *("-f", str(self.runtime.config)),
             *("-s", str(self.runtime.models)),

@@ -3,6 +3,9 @@
 import hashlib
 import io
 import json
+import shutil
+import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +13,13 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import uvicorn
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from serving import archive
+from serving import archive, promoted
+from serving.app import Key, create
 from serving.deploy import deploy
 from serving.runtime import Runtime
 from serving.server import Server
@@ -49,6 +54,13 @@ def network(path: Path, version: str = "3", **metadata: str) -> Path:
     helper.set_model_props(model, {"preprocess": json.dumps(spec), "model": json.dumps(about)} | metadata)
     onnx.save(model, path)
     return path
+
+
+def unpacked(folder: Path, version: str = "3", **metadata: str) -> Path:
+    """What of an archive an encoder is loaded from."""
+    network(folder / "encoder.onnx", version, **metadata)
+    shutil.copyfile(DECODE, folder / "decode.py")
+    return folder
 
 
 def picture(seed: int) -> tuple[bytes, NDArray[np.uint8]]:
@@ -101,3 +113,21 @@ def server(tmp_path_factory: pytest.TempPathFactory, make_archive: MakeArchive) 
     with Server(Runtime(folder / "run"), free_ports=True) as started:
         deploy(promote(folder, entry("digits-encoder", mar), entry("digits-simclr", mar)), started.runtime)
         yield started.runtime
+
+
+@pytest.fixture(scope="session")
+def second(tmp_path_factory: pytest.TempPathFactory, make_archive: MakeArchive) -> Iterator[Runtime]:
+    """The second server with the same archive under the same names."""
+    folder = tmp_path_factory.mktemp("second")
+    mar = make_archive()
+    models = promoted.read(promote(folder, entry("digits-encoder", mar), entry("digits-simclr", mar))).models
+    runtime = Runtime(folder / "run")
+    with socket.create_server(("127.0.0.1", 0)) as own, Key(runtime, f"http://127.0.0.1:{own.getsockname()[1]}"):
+        app = uvicorn.Server(uvicorn.Config(create(models, runtime), log_level="warning"))
+        running = threading.Thread(target=app.run, args=([own],))
+        running.start()
+        while not app.started and running.is_alive():
+            running.join(0.02)
+        yield runtime
+        app.should_exit = True
+        running.join()

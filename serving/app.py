@@ -1,0 +1,234 @@
+"""The second server: the same archives and answers without TorchServe. `python -m serving.app` until Ctrl-C.
+
+One process, one thread a model that runs the network; requests that arrive meanwhile share its next batch.
+"""
+
+import argparse
+import asyncio
+import fcntl
+import hmac
+import json
+import math
+import os
+import secrets
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+import yaml
+from fastapi import FastAPI, HTTPException, Response
+from fastapi import Request as Asked
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from serving import ServingError, archive, promoted
+from serving.core import MAX_IMAGES, TENSOR, Answer, Encoder, Request, mime
+from serving.deploy import check
+from serving.promoted import Model
+from serving.runtime import Runtime, settings
+
+HERE = Path(__file__).resolve().parent
+SETTINGS = settings((HERE / "config.properties").read_text())
+MAX_BYTES, QUEUE, TIMEOUT = (
+    int(SETTINGS[key]) for key in ("max_request_size", "job_queue_size", "default_response_timeout")
+)
+BATCH = 32  # requests
+
+
+@dataclass
+class Job:
+    """A request that waits for its answer."""
+
+    request: Request
+    answer: asyncio.Future[Answer]
+
+
+class Served:
+    """A model, its queue, and the thread on which its network runs."""
+
+    def __init__(self, model: Model, encoder: Encoder) -> None:
+        self.model, self.encoder = model, encoder
+        self.queue: asyncio.Queue[Job] = asyncio.Queue(QUEUE)
+        self.thread = ThreadPoolExecutor(1)
+
+    async def ask(self, request: Request) -> Answer:
+        """The answer. Raises HTTPException: 503 when the queue is full, 504 when it takes too long."""
+        job = Job(request, asyncio.get_running_loop().create_future())
+        try:
+            self.queue.put_nowait(job)
+            return await asyncio.wait_for(job.answer, TIMEOUT)
+        except asyncio.QueueFull:
+            raise HTTPException(503, "Too many requests wait already; try again later.") from None
+        except TimeoutError:
+            raise HTTPException(504, f"No answer within {TIMEOUT} s.") from None
+
+    async def run(self) -> None:
+        """Answer batch after batch, for ever."""
+        while True:
+            jobs = [await self.queue.get()]
+            while len(jobs) < BATCH and not self.queue.empty():
+                jobs.append(self.queue.get_nowait())
+            jobs = [job for job in jobs if not job.answer.done()]  # nobody waits for those any more
+            requests = [job.request for job in jobs]
+            loop = asyncio.get_running_loop()
+            try:
+                answers = await loop.run_in_executor(self.thread, self.encoder.answer, self.model.name, requests)
+            except Exception as error:
+                answers = [Answer(json.dumps({"error": f"The network failed: {error}."}).encode(), 500)] * len(jobs)
+            for job, answer in zip(jobs, answers, strict=True):
+                if not job.answer.done():
+                    job.answer.set_result(answer)
+
+
+def create(models: Sequence[Model], runtime: Runtime) -> FastAPI:
+    """The application for these models; who knows the runtime's token is admitted.
+
+    At its start raises ServingError when an archive is not what was promoted.
+    """
+    served: dict[str, Served] = {}
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with ExitStack() as stack:
+            for model in models:
+                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+                check(model)
+                archive.unpack(model.archive, folder)
+                served[model.name] = Served(model, Encoder(folder))
+            tasks = [asyncio.create_task(each.run()) for each in served.values()]
+            yield
+            for task in tasks:
+                task.cancel()
+
+    app = FastAPI(lifespan=lifespan, openapi_url=None)
+
+    @app.exception_handler(StarletteHTTPException)
+    async def refuse(asked: Asked, error: StarletteHTTPException) -> JSONResponse:
+        return JSONResponse({"error": str(error.detail)}, error.status_code, headers=error.headers)
+
+    def find(name: str, version: str | None) -> Served:
+        found = served.get(name)
+        if found is None or version not in (None, found.model.version):
+            raise HTTPException(404, f"Model not found: {name}{f', version {version}' if version else ''}.")
+        return found
+
+    def admit(asked: Asked) -> None:
+        given = asked.headers.get("authorization", "").encode()
+        if not hmac.compare_digest(given, f"Bearer {runtime.token('inference')}".encode()):
+            raise HTTPException(401, "The token is missing or wrong.", {"WWW-Authenticate": "Bearer"})
+
+    @app.get("/ping")
+    async def ping() -> dict[str, str]:
+        return {"status": "Healthy"}
+
+    @app.get("/ready")
+    async def ready() -> dict[str, bool]:
+        for one in served.values():
+            await one.ask(Request([bytes(math.prod(one.encoder.shape))], TENSOR))
+        return {"ready": True}
+
+    @app.get("/models")
+    async def describe(asked: Asked) -> list[dict[str, Any]]:
+        admit(asked)
+        return [
+            {"name": name, "method": one.model.method, "version": one.model.version, "dim": one.encoder.dim,
+             "size": one.encoder.preprocess.size, "sha256": one.model.sha256}
+            for name, one in served.items()
+        ]  # fmt: skip
+
+    @app.api_route("/predictions/{name}", methods=["POST", "PUT"])
+    @app.api_route("/predictions/{name}/{version}", methods=["POST", "PUT"])
+    async def predict(asked: Asked, name: str, version: str | None = None) -> Response:
+        admit(asked)
+        one = find(name, version)
+        answer = await one.ask(await read(asked))
+        return Response(answer.body, answer.status, answer.headers, answer.content_type)
+
+    @app.get("/openapi.json")
+    async def openapi() -> Any:
+        return yaml.safe_load((HERE / "openapi.yaml").read_text())
+
+    return app
+
+
+async def read(asked: Asked) -> Request:
+    """The body, no larger and no slower than is allowed. Raises HTTPException."""
+    content_type, accept, normalize = (asked.headers.get(key, "") for key in ("content-type", "accept", "x-normalize"))
+    form = mime(content_type) == "multipart/form-data"
+    try:
+        parts = await asyncio.wait_for(fields(asked) if form else whole(asked), TIMEOUT)
+    except TimeoutError:
+        raise HTTPException(408, f"The body did not come within {TIMEOUT} s.") from None
+    return Request(parts, content_type, accept, normalize)
+
+
+async def whole(asked: Asked) -> list[bytes]:
+    body = bytearray()
+    async for chunk in asked.stream():
+        body += chunk
+        if len(body) > MAX_BYTES:
+            raise HTTPException(413, f"The body is larger than {MAX_BYTES:,} bytes.")
+    return [bytes(body)]
+
+
+async def fields(asked: Asked) -> list[bytes]:
+    """Of a form."""
+    if int(asked.headers.get("content-length", MAX_BYTES + 1)) > MAX_BYTES:
+        raise HTTPException(413, f"The body is larger than {MAX_BYTES:,} bytes, or does not say how large.")
+    async with asked.form(max_files=MAX_IMAGES + 1, max_fields=MAX_IMAGES + 1, max_part_size=MAX_BYTES) as form:
+        return [value.encode() if isinstance(value, str) else await value.read() for _, value in form.multi_items()]
+
+
+class Key:
+    """A token in the runtime's folder, for as long as the server runs. Raises ServingError when one runs already."""
+
+    def __init__(self, runtime: Runtime, address: str) -> None:
+        self.runtime, self.address = runtime, address
+
+    def __enter__(self) -> None:
+        folder = self.runtime.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.log = self.runtime.log.open("a")
+        try:
+            fcntl.flock(self.log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ServingError(f"A server runs in {folder} already; stop it first.") from None
+        self.runtime.config.write_text(f"inference_address={self.address}\n")
+        with open(os.open(self.runtime.keys, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            json.dump({"inference": {"key": secrets.token_urlsafe()}}, file)
+
+    def __exit__(self, *error: object) -> None:
+        self.runtime.keys.unlink(missing_ok=True)
+        self.log.close()
+
+
+def application() -> FastAPI:
+    """For uvicorn's processes."""
+    return create(promoted.read(Path("artifacts/promoted.json")).models, Runtime())
+
+
+def main() -> None:
+    """Serve what is promoted until Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m serving.app", description=__doc__)
+    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--workers", type=int, default=1, help="processes, each with every model")
+    given = parser.parse_args()
+    address = f"http://127.0.0.1:{given.port}"
+    try:
+        name = promoted.read(Path("artifacts/promoted.json")).encoder
+        with Key(Runtime(), address):
+            print(f"serving {name} at {address}/predictions/{name}; Ctrl-C stops the server", flush=True)
+            uvicorn.run("serving.app:application", factory=True, port=given.port, workers=given.workers,
+                        log_level="warning", access_log=False, server_header=False)  # fmt: skip
+    except ServingError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

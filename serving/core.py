@@ -1,0 +1,237 @@
+"""An encoder behind HTTP, whatever the server: requests in, answers out (docs/serving.md says what both may be).
+
+Packed beside `decode.py` and the ONNX file; only those, NumPy, orjson and ONNX Runtime are needed.
+"""
+
+import base64
+import binascii
+import importlib.util
+import io
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import orjson
+from numpy.typing import NDArray
+
+Pixels = NDArray[np.uint8]
+Embeddings = NDArray[np.float32]
+
+MAX_IMAGES = 64  # a request
+CHUNK = 32  # images a run of the network: more are no faster, and take memory
+JSON, BYTES, NPY, TENSOR = "application/json", "application/octet-stream", "application/x-npy", "application/x-uint8"
+# What an image is told that is of no use; everything else that fails to decode is a plain 400.
+STATUS = {"bomb": 413, "not an image": 415}
+
+
+class Refused(Exception):
+    """A request or one image of it is of no use; the status of HTTP, and a sentence."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.reason = status, reason
+
+    def json(self) -> dict[str, object]:
+        return {"status": self.status, "error": self.reason}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the server read: one body, or the parts of a form; and three headers as they came."""
+
+    parts: Sequence[bytes]
+    content_type: str = ""
+    accept: str = ""
+    normalize: str = ""  # x-normalize: TorchServe hands on no query
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server sends."""
+
+    body: bytes
+    status: int = 200
+    content_type: str = JSON
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+class Encoder:
+    """The one ONNX file of a folder, checked against its own metadata, and the decoder beside it.
+
+    Raises ValueError, or what NumPy and ONNX Runtime raise, when the folder is not what the pipeline packs.
+    """
+
+    def __init__(self, folder: Path, threads: int = 1, decoders: int = 1) -> None:
+        decode = load(folder / "decode.py")
+        self.unusable = decode.Unusable
+        self.session = session(folder, threads)
+        metadata = self.session.get_modelmeta().custom_metadata_map
+        self.preprocess = decode.Preprocess.from_json(metadata["preprocess"])
+        model = orjson.loads(metadata["model"])
+        self.version, self.dim = str(model["version"]), int(model["dim"])
+        self.shape = (3, self.preprocess.size, self.preprocess.size)
+        self.pool = ThreadPoolExecutor(decoders) if decoders > 1 else None
+        # Two images, so that a batch dimension frozen at 1 is found here and not by the second client.
+        trial = self.embed(np.zeros((2, *self.shape), np.uint8))
+        if trial.shape != (2, self.dim) or not np.isfinite(trial).all():
+            raise ValueError(f"two images gave {trial.shape}, the metadata promise 2 × {self.dim} finite")
+
+    def embed(self, images: Pixels) -> Embeddings:
+        """uint8 (B, 3, S, S) → float32 (B, D)."""
+        chunks = [images[i : i + CHUNK] for i in range(0, len(images), CHUNK)]
+        found = [self.session.run(["embeddings"], {"images": chunk})[0] for chunk in chunks]
+        return np.concatenate(found) if len(found) > 1 else np.asarray(found[0])
+
+    def answer(self, model: str, requests: Sequence[Request]) -> list[Answer]:
+        """One answer a request, all images of all of them in one batch; none harms its neighbours."""
+        images = [self.images(request) for request in requests]
+        usable = [image for of in images for image in of if not isinstance(image, Refused)]
+        embeddings = iter(self.embed(np.stack(usable)) if usable else ())
+        answers = []
+        for request, of in zip(requests, images, strict=True):
+            rows = [image if isinstance(image, Refused) else next(embeddings) for image in of]
+            answers.append(self.render(model, request, rows))
+        return answers
+
+    def images(self, request: Request) -> list[Pixels | Refused]:
+        """Each image (3, S, S) of a request, or why it is of no use; a refused request is one of those."""
+        try:
+            given = mime(request.content_type)
+            if given == JSON:
+                return self.decode(encoded(request.parts[0]))
+            if given in (NPY, TENSOR):
+                return list(tensor(request.parts[0], given, self.shape))
+            few(len(request.parts))
+            return self.decode(request.parts)
+        except Refused as refused:
+            return [refused]
+
+    def decode(self, files: Iterable[bytes | Refused]) -> list[Pixels | Refused]:
+        """Image files → (3, S, S) each. Pillow lets other threads run while it decodes."""
+        return list(self.pool.map(self.decode_one, files) if self.pool else map(self.decode_one, files))
+
+    def decode_one(self, data: bytes | Refused) -> Pixels | Refused:
+        if isinstance(data, Refused):
+            return data
+        try:
+            return self.preprocess(data)  # type: ignore[no-any-return]
+        except self.unusable as error:
+            return Refused(STATUS.get(error.kind, 400), f"This image is of no use: {error}.")
+
+    def render(self, model: str, request: Request, rows: Sequence[Embeddings | Refused]) -> Answer:
+        """A request of one image has the status of that image; of several, each its own."""
+        refused = [(i, row) for i, row in enumerate(rows) if isinstance(row, Refused)]
+        if refused and len(rows) == 1:
+            return Answer(orjson.dumps({"error": refused[0][1].reason}), refused[0][1].status)
+        if request.normalize not in ("", "l2"):
+            return Answer(orjson.dumps({"error": f"x-normalize is {request.normalize[:40]!r}; allowed: l2."}), 400)
+        none = np.full(self.dim, np.nan, np.float32)
+        vectors = np.stack([none if isinstance(row, Refused) else row for row in rows])
+        if request.normalize:
+            vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        about = {"model": model, "version": self.version, "dim": self.dim}
+        errors = [{"index": i} | row.json() for i, row in refused]
+        if (wanted := mime(request.accept)) in (BYTES, NPY):
+            headers = {f"x-{key}": str(value) for key, value in about.items()}
+            if errors:
+                headers["x-errors"] = orjson.dumps(errors).decode("ascii", "replace")
+            return Answer(raw(vectors, wanted), content_type=wanted, headers=headers)
+        shown = [None if isinstance(row, Refused) else vector for row, vector in zip(rows, vectors, strict=True)]
+        answer = about | {"embeddings": shown} | ({"errors": errors} if errors else {})
+        return Answer(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def mime(value: str) -> str:
+    """`application/json; charset=utf-8` → `application/json`."""
+    return value.split(";", maxsplit=1)[0].strip().lower()
+
+
+def session(folder: Path, threads: int) -> onnxruntime.InferenceSession:
+    """Of the one ONNX file in a folder."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it would take the decoder's core
+    (path,) = folder.glob("*.onnx")
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def load(path: Path) -> Any:
+    """The module in a file."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def few(n: int) -> None:
+    """Raises Refused unless a request may have so many images."""
+    if not 1 <= n <= MAX_IMAGES:
+        raise Refused(413 if n else 400, f"The request has {n} images; allowed: 1 to {MAX_IMAGES}.")
+
+
+def encoded(body: bytes) -> list[bytes | Refused]:
+    """`{"images": ["<base64>", …]}` → image files."""
+    try:
+        texts = orjson.loads(body)["images"]
+        if not isinstance(texts, list):
+            raise TypeError("images is no list")
+    except (ValueError, KeyError, TypeError) as error:
+        said = f'lacks "{error.args[0]}"' if isinstance(error, KeyError) else str(error)
+        raise Refused(400, f'The JSON is not {{"images": ["<base64>", …]}}: {said}.') from None
+    few(len(texts))
+    return [unpacked(text) for text in texts]
+
+
+def unpacked(text: object) -> bytes | Refused:
+    """One base64 text."""
+    try:
+        if not isinstance(text, str):
+            raise ValueError(f"{type(text).__name__} instead of a text")
+        return base64.b64decode(text.encode(), validate=True)
+    except (ValueError, binascii.Error) as error:
+        return Refused(400, f"This image is not base64: {error}.")
+
+
+def tensor(body: bytes, content_type: str, shape: tuple[int, int, int]) -> Pixels:
+    """uint8 images (N, 3, S, S), C order, bare or as .npy. Nothing is allocated that was not sent."""
+    wanted = f"uint8 (N, {', '.join(map(str, shape))})"
+    each = int(np.prod(shape))
+    try:
+        data: Any = body
+        if content_type == NPY:
+            file = io.BytesIO(body)
+            given, fortran, dtype = header(file)
+            data = memoryview(body)[file.tell() :]
+            if dtype != np.uint8 or fortran or given[1:] != shape or given[0] * each != len(data):
+                raise ValueError(f"it is {dtype} {given}{', in Fortran order' if fortran else ''}, {len(data)} bytes")
+        if len(data) % each or not len(data):
+            raise ValueError(f"{len(data)} bytes are not whole images of {each}")
+        few(len(data) // each)
+        return np.frombuffer(data, np.uint8).reshape(-1, *shape)
+    except ValueError as error:
+        raise Refused(400, f"The tensor is not {wanted}: {' '.join(str(error).split())[:200]}.") from None
+
+
+def header(file: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Of a .npy file: shape, Fortran order, type. Raises ValueError."""
+    version = np.lib.format.read_magic(file)
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    if version not in readers:
+        raise ValueError(f"version {version} of .npy")
+    return readers[version](file)
+
+
+def raw(vectors: Embeddings, content_type: str) -> bytes:
+    """float32 (N, D), little endian, bare or as .npy."""
+    if content_type == BYTES:
+        return vectors.astype("<f4", copy=False).tobytes()
+    file = io.BytesIO()
+    np.save(file, vectors, allow_pickle=False)
+    return file.getvalue()

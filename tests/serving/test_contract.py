@@ -1,0 +1,171 @@
+"""docs/serving.md and openapi.yaml, word by word, against both servers."""
+
+import base64
+import io
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import jsonschema
+import numpy as np
+import pytest
+import requests
+import yaml
+
+from serving.runtime import Runtime
+from tests.serving.conftest import DIM, ROOT, SIZE, expected, picture
+
+API: dict[str, Any] = yaml.safe_load((ROOT / "serving/openapi.yaml").read_text())
+PNG, PIXELS = picture(1)
+TENSOR = PIXELS.transpose(2, 0, 1)[None]
+FORBIDDEN = {"server": 403, "second": 401}  # TorchServe has no 401
+
+
+@pytest.fixture(params=["server", "second"])
+def endpoint(request: pytest.FixtureRequest) -> Runtime:
+    """TorchServe, and the FastAPI application."""
+    return cast(Runtime, request.getfixturevalue(request.param))
+
+
+def ask(endpoint: Runtime, name: str = "digits-encoder", **given: Any) -> requests.Response:
+    """A request whose answer must be one that openapi.yaml describes."""
+    headers = {"Authorization": f"Bearer {endpoint.token('inference')}"} | given.pop("headers", {})
+    url = f"{endpoint.address('inference')}/predictions/{name}"
+    response = requests.request(given.pop("method", "POST"), url, headers=headers, timeout=20, **given)
+    check(response)
+    return response
+
+
+def check(response: requests.Response) -> None:
+    """Status, type and body are as described."""
+    described = API["paths"]["/predictions/{name}"]["post"]["responses"][str(response.status_code)]
+    if "$ref" in described:
+        described = API["components"]["responses"][described["$ref"].split("/")[-1]]
+    kinds = described.get("content", {})
+    if kinds and (response.content or response.ok):
+        kind = response.headers["content-type"].split(";")[0]
+        assert kind in kinds
+        if kind == "application/json":
+            schema = kinds[kind]["schema"] | {"components": API["components"]}
+            jsonschema.Draft202012Validator(schema).validate(response.json())
+
+
+def npy(array: np.ndarray[Any, Any]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+BODIES: dict[str, dict[str, Any]] = {
+    "image/png": {"data": PNG, "headers": {"Content-Type": "image/png"}},
+    "octets": {"data": PNG, "headers": {"Content-Type": "application/octet-stream"}},
+    "PUT without a type": {"data": PNG, "method": "PUT"},
+    "JSON": {"json": {"images": [base64.b64encode(PNG).decode()]}},
+    "a form's file": {"files": {"data": ("a.png", PNG, "image/png")}},
+    "tensor": {"data": TENSOR.tobytes(), "headers": {"Content-Type": "application/x-uint8"}},
+    "npy": {"data": npy(TENSOR), "headers": {"Content-Type": "application/x-npy"}},
+}
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_every_body_that_is_described_gives_the_networks_vector(endpoint: Runtime, body: dict[str, Any]) -> None:
+    answer = ask(endpoint, **body)
+    assert answer.status_code == 200, answer.text
+    np.testing.assert_allclose(answer.json()["embeddings"], [expected(PIXELS)], rtol=1e-5)
+    assert {key: answer.json()[key] for key in ("model", "version", "dim")} == {
+        "model": "digits-encoder",
+        "version": "3",
+        "dim": DIM,
+    }
+
+
+@pytest.mark.parametrize("accept", ["application/octet-stream", "application/x-npy"])
+def test_bytes_come_on_request(endpoint: Runtime, accept: str) -> None:
+    files = {"a": PNG, "b": b"rubbish"}
+    answer = ask(endpoint, files=files, headers={"Accept": accept, "x-normalize": "l2"})
+    body = answer.content
+    rows = np.load(io.BytesIO(body)) if accept.endswith("npy") else np.frombuffer(body, "<f4").reshape(2, DIM)
+    unit = expected(PIXELS) / np.linalg.norm(expected(PIXELS))
+    np.testing.assert_allclose(rows[0], unit, rtol=1e-5)
+    assert np.isnan(rows[1]).all()
+    assert answer.headers["x-version"] == "3"
+    assert '"index":1' in answer.headers["x-errors"]
+
+
+def test_one_bad_image_of_many_fails_alone(endpoint: Runtime) -> None:
+    pictures = [picture(seed) for seed in range(20)]
+    files = {str(row): b"rubbish" if row == 7 else png for row, (png, _) in enumerate(pictures)}
+    given = ask(endpoint, files=files).json()
+    assert given["embeddings"].pop(7) is None
+    assert [(error["index"], error["status"]) for error in given["errors"]] == [(7, 415)]
+    rest = [expected(pixels) for row, (_, pixels) in enumerate(pictures) if row != 7]
+    np.testing.assert_allclose(given["embeddings"], rest, rtol=1e-4, atol=1e-5)
+
+
+STATUS: dict[str, tuple[int, dict[str, Any]]] = {
+    "empty": (400, {"data": b""}),
+    "truncated": (400, {"data": PNG[:-30]}),
+    "not an image": (415, {"data": b"words"}),
+    "broken JSON": (400, {"data": b"{", "headers": {"Content-Type": "application/json"}}),
+    "too many images": (413, {"data": TENSOR.tobytes() * 65, "headers": {"Content-Type": "application/x-uint8"}}),
+    "too many bytes": (413, {"data": bytes(21 << 20), "headers": {"Content-Type": "image/png"}}),
+    "an unknown model": (404, {"data": PNG, "name": "nobody"}),
+    "an unknown version": (404, {"data": PNG, "name": "digits-encoder/99"}),
+    "another norm": (400, {"data": PNG, "headers": {"x-normalize": "l1"}}),
+}
+
+
+@pytest.mark.parametrize(("status", "given"), STATUS.values(), ids=STATUS)
+def test_what_is_refused_has_its_status(endpoint: Runtime, status: int, given: dict[str, Any]) -> None:
+    assert ask(endpoint, **given).status_code == status
+
+
+def test_the_version_is_in_the_address(endpoint: Runtime) -> None:
+    assert ask(endpoint, "digits-encoder/3", data=PNG).json()["version"] == "3"
+
+
+@pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic abc"}])
+def test_strangers_are_turned_away(endpoint: Runtime, header: dict[str, str], request: pytest.FixtureRequest) -> None:
+    url = f"{endpoint.address('inference')}/predictions/digits-encoder"
+    answer = requests.post(url, data=PNG, headers=header, timeout=20)
+    check(answer)
+    which = next(name for name in FORBIDDEN if request.node.callspec.params["endpoint"] == name)
+    assert answer.status_code == FORBIDDEN[which]
+
+
+def test_ping_answers(endpoint: Runtime) -> None:
+    headers = {"Authorization": f"Bearer {endpoint.token('inference')}"}
+    assert requests.get(f"{endpoint.address('inference')}/ping", headers=headers, timeout=20).json() == {
+        "status": "Healthy"
+    }
+
+
+def test_many_clients_at_once_each_get_their_own_vector(endpoint: Runtime) -> None:
+    pictures = [picture(seed) for seed in range(100)]
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda each: ask(endpoint, data=each[0]).json(), pictures))
+    for answer, (_, pixels) in zip(answers, pictures, strict=True):
+        np.testing.assert_allclose(answer["embeddings"], [expected(pixels)], rtol=1e-4, atol=1e-5)
+
+
+def test_clients_that_go_away_in_the_middle_leave_the_server_well(endpoint: Runtime) -> None:
+    place = urlsplit(endpoint.address("inference"))
+    head = (
+        f"POST /predictions/digits-encoder HTTP/1.1\r\nHost: {place.netloc}\r\n"
+        f"Authorization: Bearer {endpoint.token('inference')}\r\nContent-Length: {len(PNG)}\r\n\r\n"
+    ).encode()
+
+    def give_up(bodies: bytes) -> None:
+        with socket.create_connection((place.hostname, place.port)) as connection:
+            connection.sendall(head + bodies)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(give_up, [PNG, PNG[:10]] * 20))
+    np.testing.assert_allclose(ask(endpoint, data=PNG).json()["embeddings"], [expected(PIXELS)], rtol=1e-5)
+
+
+def test_the_description_names_the_limits_that_hold() -> None:
+    body = API["paths"]["/predictions/{name}"]["post"]["requestBody"]
+    assert body["content"]["application/json"]["schema"]["properties"]["images"]["maxItems"] == 64
+    assert TENSOR.size == SIZE * SIZE * 3

@@ -1,0 +1,181 @@
+"""The core alone, without a server: what a batch of requests is answered."""
+
+import base64
+import io
+import json
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from serving import core
+from serving.core import BYTES, JSON, NPY, TENSOR, Encoder, Request
+from tests.serving.conftest import DIM, SIZE, expected, picture, unpacked
+
+ONE, OTHER = picture(1), picture(2)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    return Encoder(unpacked(tmp_path_factory.mktemp("archive")))
+
+
+def npy(array: NDArray[Any]) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def images(*parts: bytes | str) -> bytes:
+    return json.dumps({"images": [p if isinstance(p, str) else base64.b64encode(p).decode() for p in parts]}).encode()
+
+
+PIXELS = np.stack([pixels.transpose(2, 0, 1) for _, pixels in (ONE, OTHER)])
+BOTH = {
+    "form": Request([ONE[0], OTHER[0]], "multipart/form-data; boundary=x"),
+    "JSON": Request([images(ONE[0], OTHER[0])], "application/json; charset=utf-8"),
+    "tensor": Request([PIXELS.tobytes()], TENSOR),
+    "npy": Request([npy(PIXELS)], NPY),
+}
+
+
+@pytest.mark.parametrize("request_", BOTH.values(), ids=BOTH)
+def test_every_kind_of_body_gives_the_same_vectors(encoder: Encoder, request_: Request) -> None:
+    (answer,) = encoder.answer("digits-encoder", [request_])
+    given = json.loads(answer.body)
+    assert answer.status == 200
+    assert b" " not in answer.body
+    assert {k: given[k] for k in given if k != "embeddings"} == {"model": "digits-encoder", "version": "3", "dim": DIM}
+    np.testing.assert_allclose(given["embeddings"], [expected(ONE[1]), expected(OTHER[1])], rtol=1e-5)
+
+
+@pytest.mark.parametrize("accept", [BYTES, NPY])
+def test_bytes_are_the_same_vectors_and_say_what_json_says(encoder: Encoder, accept: str) -> None:
+    request = Request([ONE[0], b"rubbish", OTHER[0]], accept=accept)
+    (answer,) = encoder.answer("m", [request])
+    body = answer.body
+    rows = np.load(io.BytesIO(body)) if accept == NPY else np.frombuffer(body, "<f4").reshape(-1, DIM)
+    assert rows.dtype == np.float32
+    np.testing.assert_allclose(rows[[0, 2]], [expected(ONE[1]), expected(OTHER[1])], rtol=1e-5)
+    assert np.isnan(rows[1]).all()
+    assert answer.content_type == accept
+    assert {key: answer.headers[key] for key in ("x-model", "x-version", "x-dim")} == {
+        "x-model": "m",
+        "x-version": "3",
+        "x-dim": str(DIM),
+    }
+    assert [(e["index"], e["status"]) for e in json.loads(answer.headers["x-errors"])] == [(1, 415)]
+
+
+def test_normalised_vectors_have_length_one_and_the_same_direction(encoder: Encoder) -> None:
+    black = bytes(3 * SIZE * SIZE)
+    plain, unit, none = encoder.answer(
+        "m",
+        [
+            Request([ONE[0]], accept=BYTES),
+            Request([ONE[0]], accept=BYTES, normalize="l2"),
+            Request([black], TENSOR, BYTES, "l2"),
+        ],
+    )
+    vector, direction = (np.frombuffer(a.body, "<f4") for a in (plain, unit))
+    np.testing.assert_allclose(direction, vector / np.linalg.norm(vector), rtol=1e-5)
+    assert not np.frombuffer(none.body, "<f4").any()  # a vector of zeros has no direction, and is not NaN
+
+
+def test_bad_images_have_their_own_status_and_harm_no_neighbour(encoder: Encoder) -> None:
+    good = [picture(seed) for seed in range(3)]
+    bomb = bytearray(good[0][0])
+    bomb[16:24] = (1 << 16).to_bytes(4, "big") * 2  # the header claims 65,536 × 65,536 pixels,
+    bomb[29:33] = zlib.crc32(bomb[12:29]).to_bytes(4, "big")  # with a valid checksum
+    bodies = [good[0][0], b"", good[1][0], b"plainly not an image", bytes(bomb), good[2][0], good[2][0][:-30]]
+    bad = {1: 400, 3: 415, 4: 413, 6: 400}
+    alone = encoder.answer("m", [Request([body]) for body in bodies])
+    (together,) = encoder.answer("m", [Request(bodies)])
+    assert {row: answer.status for row, answer in enumerate(alone) if answer.status != 200} == bad
+    given = json.loads(together.body)
+    assert together.status == 200
+    assert {error["index"]: error["status"] for error in given["errors"]} == bad
+    for error in given["errors"]:
+        assert json.loads(alone[error["index"]].body) == {"error": error["error"]}
+        assert error["error"].endswith(".")
+    assert [row for row, vector in enumerate(given["embeddings"]) if vector is None] == list(bad)
+    for row, (_, pixels) in zip((0, 2, 5), good, strict=True):
+        np.testing.assert_allclose(given["embeddings"][row], expected(pixels), rtol=1e-5)
+        np.testing.assert_allclose(json.loads(alone[row].body)["embeddings"], [expected(pixels)], rtol=1e-5)
+
+
+REFUSED = {
+    "no part": (Request([]), 400, "0 images"),
+    "too many parts": (Request([ONE[0]] * 65), 413, "65 images"),
+    "no JSON": (Request([b"{"], JSON), 400, "The JSON is not"),
+    "another key": (Request([b'{"image": []}'], JSON), 400, 'lacks "images"'),
+    "a text for a list": (Request([b'{"images": "x"}'], JSON), 400, "no list"),
+    "a list": (Request([b"[]"], JSON), 400, "The JSON is not"),
+    "deep": (Request([b"[" * 100_000], JSON), 400, "The JSON is not"),
+    "no image in JSON": (Request([images()], JSON), 400, "0 images"),
+    "too many in JSON": (Request([images(*[ONE[0]] * 65)], JSON), 413, "65 images"),
+    "not base64": (Request([images("%%")], JSON), 400, "not base64"),
+    "a number": (Request([b'{"images": [1]}'], JSON), 400, "int instead of a text"),
+    "an empty tensor": (Request([b""], TENSOR), 400, "0 bytes"),
+    "part of a tensor": (Request([PIXELS.tobytes()[:-1]], TENSOR), 400, "not whole images"),
+    "too many in a tensor": (Request([bytes(65 * 3 * SIZE * SIZE)], TENSOR), 413, "65 images"),
+    "floats": (Request([npy(PIXELS.astype("f4"))], NPY), 400, "float32"),
+    "another size": (Request([npy(PIXELS[..., :-1])], NPY), 400, "(2, 3, 4, 3)"),
+    "Fortran order": (Request([npy(np.asfortranarray(PIXELS))], NPY), 400, "Fortran"),
+    "a file cut short": (Request([npy(PIXELS)[:-1]], NPY), 400, "95 bytes"),
+    "objects": (Request([npy(np.array([{}], dtype=object))], NPY), 400, "object"),
+    "no .npy": (Request([b"words"], NPY), 400, "The tensor is not"),
+    "a shape beyond all memory": (Request([npy(PIXELS).replace(b"(2, 3, 4, 4)", b"(9000000000,")], NPY), 400, "not"),
+    "another length": (Request([ONE[0]], normalize="l1"), 400, "allowed: l2"),
+}
+
+
+@pytest.mark.parametrize(("request_", "status", "said"), REFUSED.values(), ids=REFUSED)
+def test_what_is_of_no_use_is_a_status_and_a_sentence(
+    encoder: Encoder, request_: Request, status: int, said: str
+) -> None:
+    wrong, right = encoder.answer("m", [request_, Request([ONE[0]])])
+    assert wrong.status == status
+    (sentence,) = json.loads(wrong.body).values()
+    assert said in sentence
+    assert sentence.endswith(".")
+    assert right.status == 200
+
+
+def test_long_batches_run_in_pieces(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = np.random.default_rng(0).integers(0, 256, (100, 3, SIZE, SIZE), np.uint8)
+    whole = encoder.session.run(None, {"images": many})[0]
+    np.testing.assert_allclose(encoder.embed(many), whole, rtol=1e-6)
+    monkeypatch.setattr(core, "CHUNK", 7)
+    np.testing.assert_allclose(encoder.embed(many), whole, rtol=1e-6)
+
+
+def test_several_decoders_keep_the_order(tmp_path: Path) -> None:
+    pictures = [picture(seed) for seed in range(50)]
+    answers = Encoder(unpacked(tmp_path), decoders=4).answer("m", [Request([png]) for png, _ in pictures])
+    for answer, (_, pixels) in zip(answers, pictures, strict=True):
+        np.testing.assert_allclose(json.loads(answer.body)["embeddings"], [expected(pixels)], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"preprocess": "{}"},
+        {"preprocess": '{"size": 5, "filter": "bilinear", "resize": "shorter side", "crop": "centre"}'},
+        {"model": '{"version": "3", "dim": 128}'},
+    ],
+    ids=["no size", "a size that the network does not take", "a width that it does not give"],
+)
+def test_metadata_that_do_not_fit_are_found_at_loading(tmp_path: Path, metadata: dict[str, str]) -> None:
+    with pytest.raises(Exception, match=r"size|Got: 5 Expected: 4|two images gave"):
+        Encoder(unpacked(tmp_path, **metadata))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_session_has_the_threads_that_are_asked_for(tmp_path: Path, threads: int) -> None:
+    options = Encoder(unpacked(tmp_path), threads=threads).session.get_session_options()
+    assert options.intra_op_num_threads == threads
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
