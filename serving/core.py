@@ -221,11 +221,12 @@ def tensor(body: bytes, content_type: str, shape: tuple[int, int, int]) -> Pixel
 
 def header(file: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Of a .npy file: shape, Fortran order, type. Raises ValueError."""
-    version = np.lib.format.read_magic(file)
-    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    if version not in readers:
-        raise ValueError(f"version {version} of .npy")
-    return readers[version](file)
+    try:
+        version = np.lib.format.read_magic(file)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        return readers[version](file)
+    except Exception as error:  # NumPy parses it as Python: any error of the parser, and KeyError for version 3
+        raise ValueError(f"its header cannot be read ({type(error).__name__})") from None
 
 
 def raw(vectors: Embeddings, content_type: str) -> bytes:

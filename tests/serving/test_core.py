@@ -128,7 +128,8 @@ REFUSED = {
     "a file cut short": (Request([npy(PIXELS)[:-1]], NPY), 400, "95 bytes"),
     "objects": (Request([npy(np.array([{}], dtype=object))], NPY), 400, "object"),
     "no .npy": (Request([b"words"], NPY), 400, "The tensor is not"),
-    "a shape beyond all memory": (Request([npy(PIXELS).replace(b"(2, 3, 4, 4)", b"(9000000000,")], NPY), 400, "not"),
+    "a header that is no header": (Request([npy(PIXELS).replace(b"(2, 3, 4, 4)", b"(10**9, 3,4,4")], NPY), 400, "not"),
+    "a shape that is not there": (Request([npy(PIXELS).replace(b"(2, 3, 4, 4)", b"(9999,3,4,4)")], NPY), 400, "9999"),
     "another length": (Request([ONE[0]], normalize="l1"), 400, "allowed: l2"),
 }
 
