@@ -25,11 +25,13 @@ import yaml
 from fastapi import FastAPI, HTTPException, Response
 from fastapi import Request as Asked
 from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from serving import ServingError, archive, promoted
 from serving.core import MAX_IMAGES, TENSOR, Answer, Encoder, Request, mime
 from serving.deploy import check
+from serving.metrics import Meter, exposition
 from serving.promoted import Model
 from serving.runtime import Runtime, settings
 
@@ -100,7 +102,9 @@ def create(models: Sequence[Model], runtime: Runtime) -> FastAPI:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
                 check(model)
                 archive.unpack(model.archive, folder)
-                served[model.name] = Served(model, Encoder(folder))
+                encoder = Encoder(folder)
+                encoder.meter = Meter(model.name, encoder.version, folder / "drift.npz")
+                served[model.name] = Served(model, encoder)
             tasks = [asyncio.create_task(each.run()) for each in served.values()]
             yield
             for task in tasks:
@@ -132,6 +136,11 @@ def create(models: Sequence[Model], runtime: Runtime) -> FastAPI:
         for one in served.values():
             await one.ask(Request([bytes(math.prod(one.encoder.shape))], TENSOR))
         return {"ready": True}
+
+    @app.get("/metrics")
+    async def metrics(asked: Asked) -> Response:
+        admit(asked)
+        return Response(exposition(), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/models")
     async def describe(asked: Asked) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from serving import ServingError
 
 HERE = Path(__file__).resolve().parent
+PACKAGE = ("__init__.py", "core.py", "drift.py", "metrics.py")  # packed as `serving`, as they stand
 
 
 def build(onnx: Path, decode: Path, out: Path, name: str, version: str) -> None:
@@ -22,10 +23,9 @@ def build(onnx: Path, decode: Path, out: Path, name: str, version: str) -> None:
     parts = {
         "encoder.onnx": onnx,
         "handler.py": HERE / "handler.py",
-        "core.py": HERE / "core.py",
         "decode.py": decode,
         "model-config.yaml": HERE / "model-config.yaml",
-    }
+    } | {f"pack/serving/{part}": HERE / part for part in PACKAGE}
     missing = [str(path) for path in parts.values() if not path.is_file()]
     if missing:
         raise ServingError(f"The archive {out} lacks {', '.join(missing)}; run the stage before it.")
@@ -33,13 +33,14 @@ def build(onnx: Path, decode: Path, out: Path, name: str, version: str) -> None:
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".archive-") as folder:
         stage = Path(folder)
         for part, path in parts.items():
+            (stage / part).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, stage / part)
         arguments = {
             "--model-name": name,
             "--version": version,
             "--serialized-file": "encoder.onnx",
             "--handler": "handler.py",
-            "--extra-files": "core.py,decode.py",
+            "--extra-files": "decode.py,pack",
             "--config-file": "model-config.yaml",
             "--export-path": ".",
         }
@@ -62,5 +63,5 @@ def build(onnx: Path, decode: Path, out: Path, name: str, version: str) -> None:
 def unpack(path: Path, folder: Path) -> None:
     """What an encoder is loaded from, out of an archive that has been checked."""
     with zipfile.ZipFile(path) as mar:
-        for part in ("encoder.onnx", "decode.py"):
+        for part in {"encoder.onnx", "decode.py", "drift.npz"} & set(mar.namelist()):
             (folder / part).write_bytes(mar.read(part))

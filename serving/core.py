@@ -1,12 +1,13 @@
 """An encoder behind HTTP, whatever the server: requests in, answers out (docs/serving.md says what both may be).
 
-Packed beside `decode.py` and the ONNX file; only those, NumPy, orjson and ONNX Runtime are needed.
+Packed with `drift.py` and `metrics.py` beside the decoder and the ONNX file; nothing else of this tree is needed.
 """
 
 import base64
 import binascii
 import importlib.util
 import io
+import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ import numpy as np
 import onnxruntime
 import orjson
 from numpy.typing import NDArray
+
+from serving.metrics import Meter
 
 Pixels = NDArray[np.uint8]
 Embeddings = NDArray[np.float32]
@@ -74,6 +77,7 @@ class Encoder:
         model = orjson.loads(metadata["model"])
         self.version, self.dim = str(model["version"]), int(model["dim"])
         self.shape = (3, self.preprocess.size, self.preprocess.size)
+        self.meter: Meter | None = None
         self.pool = ThreadPoolExecutor(decoders) if decoders > 1 else None
         # Two images, so that a batch dimension frozen at 1 is found here and not by the second client.
         trial = self.embed(np.zeros((2, *self.shape), np.uint8))
@@ -88,13 +92,20 @@ class Encoder:
 
     def answer(self, model: str, requests: Sequence[Request]) -> list[Answer]:
         """One answer a request, all images of all of them in one batch; none harms its neighbours."""
+        begin = time.perf_counter()
         images = [self.images(request) for request in requests]
         usable = [image for of in images for image in of if not isinstance(image, Refused)]
-        embeddings = iter(self.embed(np.stack(usable)) if usable else ())
-        answers = []
+        decoded = time.perf_counter()
+        embeddings = self.embed(np.stack(usable)) if usable else np.empty((0, self.dim), np.float32)
+        embedded = time.perf_counter()
+        rest, answers = iter(embeddings), []
         for request, of in zip(requests, images, strict=True):
-            rows = [image if isinstance(image, Refused) else next(embeddings) for image in of]
+            rows = [image if isinstance(image, Refused) else next(rest) for image in of]
             answers.append(self.render(model, request, rows))
+        if self.meter:
+            each = (image.status if isinstance(image, Refused) else 200 for of in images for image in of)
+            statuses = (answer.status for answer in answers)
+            self.meter.count(statuses, each, embeddings, decoded - begin, embedded - decoded)
         return answers
 
     def images(self, request: Request) -> list[Pixels | Refused]:

@@ -6,7 +6,7 @@ Recht, 2007): the distance of two means. The sketch holds no image and no embedd
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +41,8 @@ class Sketch:
         return float(np.square(mean - self.reference).sum())
 
     def save(self, path: Path) -> None:
-        np.savez(path, **{field.name: np.asarray(getattr(self, field.name)) for field in fields(self)})
+        arrays: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        np.savez(path, **arrays)
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -5,8 +5,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-# In the archive core.py lies beside this file, not in this package.
-from core import Answer, Encoder, Request  # type: ignore[import-not-found]
+from serving.core import Answer, Encoder, Request
+from serving.metrics import Meter
 
 
 class Handler:
@@ -21,7 +21,8 @@ class Handler:
             import PIL.Image  # noqa: F401, PLC0415 - the decoder takes it late; without it this worker must not start
 
             settings = (context.model_yaml_config or {}).get("handler", {})
-            self.encoder = Encoder(Path(context.system_properties["model_dir"]), **settings)
+            self.encoder = Encoder(folder := Path(context.system_properties["model_dir"]), **settings)
+            self.encoder.meter = Meter(context.model_name, self.encoder.version, folder / "drift.npz")
         except Exception as error:
             raise RuntimeError(f"The archive of {context.model_name} cannot be loaded: {error!r}") from error
         # From here on TorchServe writes one line a batch at INFO.

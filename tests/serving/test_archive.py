@@ -15,11 +15,14 @@ def test_an_archive_holds_its_files_and_names_the_handler(make_archive: MakeArch
     with zipfile.ZipFile(make_archive("7")) as mar:
         assert sorted(mar.namelist()) == [
             "MAR-INF/MANIFEST.json",
-            "core.py",
             "decode.py",
             "encoder.onnx",
             "handler.py",
             "model-config.yaml",
+            "serving/__init__.py",
+            "serving/core.py",
+            "serving/drift.py",
+            "serving/metrics.py",
         ]
         assert mar.read("decode.py") == DECODE.read_bytes()
         model = json.loads(mar.read("MAR-INF/MANIFEST.json"))["model"]

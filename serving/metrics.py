@@ -1,0 +1,71 @@
+"""What a worker counts, for Prometheus: labels are model and version, and no figure tells an image.
+
+With PROMETHEUS_MULTIPROC_DIR set, the counts of all processes of a server lie in that folder, and `exposition` adds
+them up. Packed beside `core.py`.
+"""
+
+import os
+from collections import Counter as Tally
+from collections.abc import Iterable
+from pathlib import Path
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from serving.drift import Floats, Sketch, Window
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+OF = ("model", "version")
+SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
+REQUESTS = Counter("encoder_requests", "Requests that were answered, by status.", (*OF, "status"))
+IMAGES = Counter("encoder_images", "Images, by the status each of them had.", (*OF, "status"))
+BATCH = Histogram("encoder_batch_images", "Images that were run together.", OF, buckets=(1, 2, 4, 8, 16, 32, 64, 128))
+DECODE = Histogram("encoder_decode_seconds", "Reading and decoding a batch.", OF, buckets=SECONDS)
+INFERENCE = Histogram("encoder_inference_seconds", "Running the network on a batch.", OF, buckets=SECONDS)
+DRIFT = Gauge(
+    "encoder_drift",
+    "Squared MMD of the last embeddings to the training images' over the limit: above 1 is an alarm.",
+    OF,
+    multiprocess_mode="mostrecent",
+)
+DRIFT_EVERY = 16  # embeddings
+
+
+class Meter:
+    """Of one model in one worker. sketch: a file; without it drift is not looked at."""
+
+    def __init__(self, model: str, version: str, sketch: Path) -> None:
+        self.of = (model, version)
+        self.batch_images, self.decode, self.inference = (h.labels(*self.of) for h in (BATCH, DECODE, INFERENCE))
+        self.window = Window(Sketch.load(sketch)) if sketch.exists() else None
+        self.due = 0
+
+    def count(
+        self, statuses: Iterable[int], images: Iterable[int], embeddings: Floats, decode: float, inference: float
+    ) -> None:
+        """A batch: the statuses of its requests and of their images, what was embedded (B, D), and seconds."""
+        for counter, each in ((REQUESTS, statuses), (IMAGES, images)):
+            for status, n in Tally(each).items():
+                counter.labels(*self.of, str(status)).inc(n)
+        self.decode.observe(decode)
+        if len(embeddings):
+            self.batch_images.observe(len(embeddings))
+            self.inference.observe(inference)
+            self.drift(embeddings)
+
+    def drift(self, embeddings: Floats) -> None:
+        if self.window is None:
+            return
+        self.window.add(embeddings)
+        if self.window.seen >= self.due and (distance := self.window.distance) is not None:
+            DRIFT.labels(*self.of).set(distance / self.window.of.limit)
+            self.due = self.window.seen + DRIFT_EVERY
+
+
+def exposition() -> bytes:
+    """All counts in Prometheus' text format."""
+    registry = REGISTRY
+    if FOLDER in os.environ:
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
