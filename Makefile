@@ -1,6 +1,6 @@
 # The words of the project. Everything runs in .venv, made from requirements.lock.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check serve ui bench drill-resume soak lock clean
+.PHONY: help setup demo test check serve ui bench bench-serving drill-resume soak lock clean
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3.11)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -42,6 +42,9 @@ bench: .venv/installed ## images a second, beside plain torch, other libraries a
 	$(PYTHON) -m venv --clear .scratch/peers
 	.scratch/peers/bin/pip install --quiet --no-deps --requirement $<
 	@touch $@
+
+bench-serving: .venv/installed ## the endpoint beside the second server, and beside no server at all
+	@$(BIN)/python -m benchmarks.serving
 
 drill-resume: .venv/installed ## kill every training 20 times; does it end in the same bits?
 	@$(BIN)/python -m benchmarks.drill

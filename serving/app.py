@@ -11,12 +11,11 @@ import json
 import math
 import os
 import secrets
+import socket
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,11 @@ from fastapi import Request as Asked
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from uvicorn.supervisors import Multiprocess
 
 from serving import ServingError, archive, promoted
-from serving.core import MAX_IMAGES, TENSOR, Answer, Encoder, Request, mime
+from serving.batching import Served
+from serving.core import MAX_IMAGES, TENSOR, Encoder, Request, mime
 from serving.deploy import check
 from serving.metrics import Meter, exposition
 from serving.promoted import Model
@@ -40,52 +41,6 @@ SETTINGS = settings((HERE / "config.properties").read_text())
 MAX_BYTES, QUEUE, TIMEOUT = (
     int(SETTINGS[key]) for key in ("max_request_size", "job_queue_size", "default_response_timeout")
 )
-BATCH = 32  # requests
-
-
-@dataclass
-class Job:
-    """A request that waits for its answer."""
-
-    request: Request
-    answer: asyncio.Future[Answer]
-
-
-class Served:
-    """A model, its queue, and the thread on which its network runs."""
-
-    def __init__(self, model: Model, encoder: Encoder) -> None:
-        self.model, self.encoder = model, encoder
-        self.queue: asyncio.Queue[Job] = asyncio.Queue(QUEUE)
-        self.thread = ThreadPoolExecutor(1)
-
-    async def ask(self, request: Request) -> Answer:
-        """The answer. Raises HTTPException: 503 when the queue is full, 504 when it takes too long."""
-        job = Job(request, asyncio.get_running_loop().create_future())
-        try:
-            self.queue.put_nowait(job)
-            return await asyncio.wait_for(job.answer, TIMEOUT)
-        except asyncio.QueueFull:
-            raise HTTPException(503, "Too many requests wait already; try again later.") from None
-        except TimeoutError:
-            raise HTTPException(504, f"No answer within {TIMEOUT} s.") from None
-
-    async def run(self) -> None:
-        """Answer batch after batch, for ever."""
-        while True:
-            jobs = [await self.queue.get()]
-            while len(jobs) < BATCH and not self.queue.empty():
-                jobs.append(self.queue.get_nowait())
-            jobs = [job for job in jobs if not job.answer.done()]  # nobody waits for those any more
-            requests = [job.request for job in jobs]
-            loop = asyncio.get_running_loop()
-            try:
-                answers = await loop.run_in_executor(self.thread, self.encoder.answer, self.model.name, requests)
-            except Exception as error:
-                answers = [Answer(json.dumps({"error": f"The network failed: {error}."}).encode(), 500)] * len(jobs)
-            for job, answer in zip(jobs, answers, strict=True):
-                if not job.answer.done():
-                    job.answer.set_result(answer)
 
 
 def create(models: Sequence[Model], runtime: Runtime) -> FastAPI:
@@ -104,7 +59,7 @@ def create(models: Sequence[Model], runtime: Runtime) -> FastAPI:
                 archive.unpack(model.archive, folder)
                 encoder = Encoder(folder)
                 encoder.meter = Meter(model.name, encoder.version, folder / "drift.npz")
-                served[model.name] = Served(model, encoder)
+                served[model.name] = Served(model, encoder, QUEUE, TIMEOUT)
             tasks = [asyncio.create_task(each.run()) for each in served.values()]
             yield
             for task in tasks:
@@ -218,25 +173,36 @@ class Key:
 
 
 def application() -> FastAPI:
-    """For uvicorn's processes."""
-    return create(promoted.read(Path("artifacts/promoted.json")).models, Runtime())
+    """For uvicorn's processes, which are told by the environment."""
+    models = promoted.read(Path(os.environ["ENCODER_PROMOTED"])).models
+    return create(models, Runtime(Path(os.environ["ENCODER_RUN"])))
 
 
 def main() -> None:
     """Serve what is promoted until Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m serving.app", description=__doc__)
-    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--port", type=int, default=8080, help="0: any that is free")
     parser.add_argument("--workers", type=int, default=1, help="processes, each with every model")
+    parser.add_argument("--promoted", type=Path, default=Path("artifacts/promoted.json"), metavar="FILE")
+    parser.add_argument("--run", type=Path, default=Runtime().folder, metavar="FOLDER", help="for the token")
     given = parser.parse_args()
-    address = f"http://127.0.0.1:{given.port}"
+    os.environ |= {"ENCODER_PROMOTED": str(given.promoted), "ENCODER_RUN": str(given.run)}
+    config = uvicorn.Config("serving.app:application", factory=True, port=given.port, workers=given.workers,
+                            log_level="warning", access_log=False, server_header=False)  # fmt: skip
+    server = uvicorn.Server(config)
     try:
-        name = promoted.read(Path("artifacts/promoted.json")).encoder
-        with Key(Runtime(), address):
-            print(f"serving {name} at {address}/predictions/{name}; Ctrl-C stops the server", flush=True)
-            uvicorn.run("serving.app:application", factory=True, port=given.port, workers=given.workers,
-                        log_level="warning", access_log=False, server_header=False)  # fmt: skip
+        name = promoted.read(given.promoted).encoder
+        with socket.create_server(("127.0.0.1", given.port), backlog=2048) as own, \
+             Key(Runtime(given.run), address := f"http://127.0.0.1:{own.getsockname()[1]}"):  # fmt: skip
+            print(f"serving at {address}/predictions/{name}; Ctrl-C stops the server", flush=True)
+            if given.workers > 1:
+                Multiprocess(config, [own]).run()
+            else:
+                server.run([own])
     except ServingError as error:
         sys.exit(str(error))
+    except OSError as error:
+        sys.exit(f"Port {given.port} cannot be used: {error.strerror}.")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,163 @@
+"""`make bench-serving`: the endpoint beside the second server and beside decode-and-run without any server.
+
+The same images, threads and encoder in one run; contenders take turns, figures are medians of the rounds. What asks
+runs on the same cores as what answers. Weights are random: what they say does not change how long it takes.
+"""
+
+import argparse
+import hashlib
+import io
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks import load
+from benchmarks.report import markdown
+from data.decode import Preprocess
+from models import encoder
+from models.resnet import ResNetParams
+from models.vit import ViTParams
+from pipelines.export import export
+from serving import archive
+from serving.core import CHUNK, Encoder
+from serving.deploy import deploy
+from serving.runtime import Runtime
+from serving.server import Server
+
+DECODE = Path("data/decode.py")
+CONNECTIONS = (1, 8, 32)
+IMAGES = 64
+# name → the encoder, the side of its images, and the kind of file that is sent
+CASES: dict[str, tuple[encoder.EncoderParams, int, str]] = {
+    "vit_small/16, 224 px, JPEG": (ViTParams(arch="vit_small", patch_size=16), 224, "JPEG"),
+    "vit_tiny/4, 32 px, PNG": (ViTParams(arch="vit_tiny", patch_size=4), 32, "PNG"),
+    "resnet10 w16, 16 px, PNG": (ResNetParams(arch="resnet10", width=16, stem="small/2"), 16, "PNG"),
+}
+
+
+def pictures(size: int, kind: str) -> list[bytes]:
+    """Files of smooth noise, a quarter larger than the encoder wants them."""
+    generator, side, files = np.random.default_rng(0), size * 5 // 4, []
+    for _ in range(IMAGES):
+        coarse = Image.fromarray(generator.integers(0, 256, (8, 8, 3), np.uint8))
+        file = io.BytesIO()
+        coarse.resize((side, side), Image.Resampling.BICUBIC).save(file, kind)
+        files.append(file.getvalue())
+    return files
+
+
+def packed(of: encoder.EncoderParams, size: int, out: Path) -> Path:
+    """An archive of this encoder with random weights."""
+    torch.manual_seed(0)
+    network = encoder.build(of, size, (0.5,) * 3, (0.25,) * 3)
+    about = {"dataset": "bench", "method": "random", "version": "1"}
+    spec: Any = {"image_size": size, "preprocess": Preprocess(size).to_json()}
+    export(network, spec, about, out.with_suffix(".onnx"))
+    archive.build(out.with_suffix(".onnx"), DECODE, out, "bench", "1")
+    return out
+
+
+def direct(one: Encoder, files: list[bytes], seconds: float, cores: int) -> float:
+    """Images a second: decoding and running in chunks, on as many threads as there are cores."""
+
+    def chunk(i: int) -> int:
+        images = [one.preprocess(files[(i + k) % len(files)]) for k in range(CHUNK)]
+        return len(one.session.run(None, {"images": np.stack(images)})[0])
+
+    end, done, begin = time.perf_counter() + seconds, 0, time.perf_counter()
+    with ThreadPoolExecutor(cores) as pool:
+        while time.perf_counter() < end:
+            done += sum(pool.map(chunk, range(0, cores * CHUNK, CHUNK)))
+    return done / (time.perf_counter() - begin)
+
+
+@contextmanager
+def second(folder: Path, promoted: Path) -> Iterator[Runtime]:
+    """The FastAPI application in a process of its own."""
+    runtime = Runtime(folder)
+    with subprocess.Popen(
+        [sys.executable, "-m", "serving.app", "--promoted", promoted, "--run", folder, "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield runtime
+        process.terminate()
+
+
+def measure(name: str, rounds: int, seconds: float) -> list[dict[str, Any]]:
+    """A row a number of connections."""
+    of, size, kind = CASES[name]
+    files, cores = pictures(size, kind), len(os.sched_getaffinity(0))
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+        folder = Path(scratch)
+        mar = packed(of, size, folder / "encoder.mar")
+        promoted = promote(folder, mar)
+        (folder / "unpacked").mkdir()
+        archive.unpack(mar, folder / "unpacked")
+        one = Encoder(folder / "unpacked")
+        first = stack.enter_context(Server(Runtime(folder / "first"), free_ports=True)).runtime
+        deploy(promoted, first)
+        other = stack.enter_context(second(folder / "second", promoted))
+        rows = []
+        for connections in CONNECTIONS:
+            bare: list[float] = []
+            found: dict[str, list[load.Load]] = {"TorchServe": [], "FastAPI": []}
+            for _ in range(rounds):
+                bare.append(direct(one, files, seconds, cores))
+                for loads, runtime in zip(found.values(), (first, other), strict=True):
+                    loads.append(ask(runtime, files, connections, seconds))
+            row: dict[str, Any] = {"encoder": name, "connections": connections}
+            row["direct, images/s"] = statistics.median(bare)
+            for key, loads in found.items():
+                row[f"{key}, images/s"] = statistics.median(each.rate for each in loads)
+                row[f"{key}, of direct"] = statistics.median(x.rate / b for x, b in zip(loads, bare, strict=True))
+                for p in (50, 95, 99):
+                    row[f"{key}, p{p}, ms"] = statistics.median(each.percentile(p) for each in loads)
+            rows.append(row)
+    return rows
+
+
+def promote(folder: Path, mar: Path) -> Path:
+    path = folder / "artifacts" / "promoted.json"
+    path.parent.mkdir()
+    digest = hashlib.sha256(mar.read_bytes()).hexdigest()
+    entry = {"name": "bench-encoder", "method": "random", "version": "1", "archive": str(mar), "sha256": digest}
+    path.write_text(json.dumps({"dataset": "bench", "champion": "random", "models": [entry]}))
+    return path
+
+
+def ask(of: Runtime, files: list[bytes], connections: int, seconds: float) -> load.Load:
+    """A round; every answer must be 200."""
+    url = f"{of.address('inference')}/predictions/bench-encoder"
+    found = load.run(url, [load.message(url, of.token("inference"), file) for file in files], connections, seconds)
+    assert set(found.statuses) == {200}, found.statuses
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each round")
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    given = parser.parse_args()
+    rows = [row for name in given.cases for row in measure(name, given.rounds, given.seconds)]
+    print(markdown(rows))
+
+
+if __name__ == "__main__":
+    main()
