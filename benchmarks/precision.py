@@ -88,7 +88,8 @@ def cost(project: Path, checkpoint: Path, folder: Path) -> Iterator[Row]:
         low = quantize.embed(graph, images(prepared, "val"))
         found = fidelity.cost(low, features, prepared, ProbeParams.C)
         some = prepared.images(prepared.rows("val")[:ALONE])
-        one_by_one = np.concatenate([session(graph).run(None, {"images": x[None]})[0] for x in some])
+        single = session(graph)
+        one_by_one = np.concatenate([single.run(None, {"images": x[None]})[0] for x in some])
         yield {
             "encoder": f"{project.name}, {checkpoint.parent.name} ({spec['encoder']['arch']})",
             "precision": precision,
