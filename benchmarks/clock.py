@@ -71,7 +71,7 @@ def machine(device: torch.device) -> str:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:
         return platform.processor() or platform.machine()
-    units = [name for name in ("avx512f", "avx512_bf16", "amx_bf16") if f" {name} " in text]
+    units = [name for name in ("avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16") if f" {name} " in text]
     found = re.search(r"model name\s*: (.*)", text)
     return f"{found[1] if found else 'CPU'} ({', '.join(units) or 'no AVX-512'})"
 

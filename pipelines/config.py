@@ -58,6 +58,11 @@ class ProbeParams:
 
 
 @dataclass(frozen=True)
+class ExportParams:
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"  # of what is served; refused where it costs too much
+
+
+@dataclass(frozen=True)
 class PromoteParams:
     metric: str = "best_5"  # the better of linear and finetune, on val; without labels `label_free` decides
 
@@ -78,6 +83,7 @@ class Config:
     supervised: SupervisedControl
     pseudolabel: PseudoLabelControl
     fixmatch: FixMatchControl
+    export: ExportParams
     promote: PromoteParams
 
     def method(self, name: str) -> MethodParams:

@@ -13,6 +13,7 @@ from data.decode import Preprocess
 from data.shards import Prepared
 from models import saved
 from pipelines import stage
+from pipelines.fidelity import COSINE
 from pipelines.stage import StageError
 from serving import ServingError, promoted
 from serving.client import Client
@@ -21,7 +22,6 @@ from serving.runtime import Runtime
 from serving.server import Server
 
 IMAGES = 8
-COSINE = 0.9999
 
 
 @contextmanager
@@ -71,7 +71,8 @@ def check(runtime: Runtime) -> tuple[str, float]:
         ours = saved.Predictor(encoder).predict(pixels)
         theirs = np.stack([np.asarray(v) for v in client.embed_many(model.name, paths)])
         cosine = (ours * theirs).sum(1) / (np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1))
-        if not cosine.min() >= COSINE:
+        precision = json.loads(stage.artifact(model.method, "parity.json").read_text())["precision"]
+        if not cosine.min() >= COSINE[precision]:
             raise StageError(f"{model.name} answers otherwise than torch does: cosine {cosine.min():.4f}")
         smallest = min(smallest, float(cosine.min()))
         if model.name == listed.encoder:

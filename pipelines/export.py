@@ -1,6 +1,7 @@
 """Stage export@<method>: the registered version → artifacts/<method>/encoder.onnx, parity.json, and its ONNX twin.
 
-One file: uint8 images in, normalisation inside, float32 embeddings out, any batch size.
+One file: uint8 images in, normalisation inside, float32 embeddings out, any batch size; in fp32 or, where that costs
+little, in a lower precision.
 """
 
 import hashlib
@@ -8,6 +9,7 @@ import json
 import logging
 import sys
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,11 @@ from numpy.typing import NDArray
 from data.shards import Prepared
 from models import saved
 from models.encoder import Encoder
-from pipelines import config, stage, tracking
+from pipelines import config, fidelity, quantize, stage, tracking
+from pipelines.config import Config
+from pipelines.fidelity import Cost
+from pipelines.probe import images
+from pipelines.quantize import Lower
 from pipelines.register import signature
 from pipelines.stage import StageError
 
@@ -30,37 +36,53 @@ TOLERANCE = 1e-4  # of an embedding's largest entry
 
 
 def main(name: str) -> None:
-    config.load()
+    c = config.load()
+    precision = c.export.precision
     receipt = json.loads(stage.artifact(name, "version.json").read_text())
     model, version = receipt["model"], receipt["version"]
     client = tracking.connect()
     spec, encoder = load_registered(f"models:/{model}/{version}")
     path = stage.artifact(name, "encoder.onnx")
-    described = {"dataset": spec["dataset"], "method": name, "version": version}
+    described = {"dataset": spec["dataset"], "method": name, "version": version, "precision": precision}
     export(encoder, spec, described, path)
-    parity = compare(encoder, path, Prepared(stage.PREPARED))
+    prepared = Prepared(stage.PREPARED)
+    parity = compare(encoder, path, prepared)
     if not parity["max_relative_difference"] <= TOLERANCE:  # also when it is not a number
         raise StageError(f"{path} differs from the torch encoder by {parity['max_relative_difference']:.1e} of the "
                          f"largest entry; allowed: {TOLERANCE:.0e}")  # fmt: skip
+    parity |= {"precision": precision, "drop": 0.0}
+    if precision != "fp32":
+        cost = lower(name, precision, path, prepared, c)
+        parity |= {"drop": cost.drop, "min_cosine": cost.min_cosine, "cost": asdict(cost)}
+    parity["bytes"] = path.stat().st_size
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     twin = f"{model}-onnx"
     found = tracking.versions(client, twin, "onnx_digest", digest)
-    tags = {"method": name, "encoder_version": version, "onnx_digest": digest} | {
-        k: str(v) for k, v in parity.items() if isinstance(v, float)
-    }
+    figures = {k: v for k, v in parity.items() if isinstance(v, float | str)}
+    tags = {"method": name, "encoder_version": version, "onnx_digest": digest} | {k: str(v) for k, v in figures.items()}
     if found:
         registered = found[0]
     else:
         logged = log_onnx(receipt["run_id"], path, spec["image_size"])
         registered = tracking.register(client, twin, logged, tags)
     client.set_model_version_tag(model, version, "onnx_version", registered.version)
-    for key, value in parity.items():
-        if isinstance(value, float):
-            client.set_model_version_tag(model, version, key, value)
+    for key, value in figures.items():
+        client.set_model_version_tag(model, version, key, value)
     result = parity | {"onnx_model": twin, "onnx_version": str(registered.version)}
     stage.artifact(name, "parity.json").write_text(json.dumps(result, indent=2) + "\n")
-    print(f"exported {name}: largest difference {parity['max_absolute_difference']:.1e}, "
-          f"smallest cosine {parity['min_cosine']:.6f}")  # fmt: skip
+    print(f"exported {name} in {precision}: largest difference of fp32 {parity['max_absolute_difference']:.1e}, "
+          f"smallest cosine {parity['min_cosine']:.6f}, {parity['bytes'] / 1e6:.1f} MB")  # fmt: skip
+
+
+def lower(name: str, precision: Lower, path: Path, prepared: Prepared, c: Config) -> Cost:
+    """Rewrite the fp32 graph in a lower precision. Raises StageError where that costs too much."""
+    quantize.lower(path, precision, images(prepared, "train", quantize.CALIBRATION), path)
+    with np.load(stage.artifact(name, "features.npz")) as kept:
+        features = {split: kept[split] for split in ("train", "val")}
+    cost = fidelity.cost(quantize.embed(path, images(prepared, "val")), features, prepared, c.probe.C)
+    cost.check(precision)
+    print(f"{name} in {precision}: {cost.measure} {cost.lower:.1f} % of val, in fp32 {cost.in_fp32:.1f} %")
+    return cost
 
 
 def load_registered(uri: str) -> tuple[saved.Spec, Encoder]:

@@ -96,6 +96,7 @@ def test_a_number_is_a_number_however_yaml_reads_it(tmp_path: Path, written: Any
         ("pseudolabel.accumulate", 2, "1"),
         ("fixmatch.threshold", 1.5, "0 to 1"),
         ("fixmatch.unlabelled", 0, "1 or more"),
+        ("export.precision", "int4", "fp32, fp16, int8"),
         ("seeds", 0, "above 0"),
         (
             "promote.metric",
