@@ -1,4 +1,5 @@
-"""Stage export@<method>: the registered version → artifacts/<method>/encoder.onnx, parity.json, and its ONNX twin.
+"""Stage export@<method>: the registered version → artifacts/<method>/encoder.onnx, parity.json, golden.npz, and its
+ONNX twin.
 
 One file: uint8 images in, normalisation inside, float32 embeddings out, any batch size.
 """
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from data.shards import Prepared
 from models import saved
 from models.encoder import Encoder
-from pipelines import config, stage, tracking
+from pipelines import config, golden, stage, tracking
 from pipelines.register import signature
 from pipelines.stage import StageError
 
@@ -38,10 +39,12 @@ def main(name: str) -> None:
     path = stage.artifact(name, "encoder.onnx")
     described = {"dataset": spec["dataset"], "method": name, "version": version}
     export(encoder, spec, described, path)
-    parity = compare(encoder, path, Prepared(stage.PREPARED))
+    prepared = Prepared(stage.PREPARED)
+    parity = compare(encoder, path, prepared)
     if not parity["max_relative_difference"] <= TOLERANCE:  # also when it is not a number
         raise StageError(f"{path} differs from the torch encoder by {parity['max_relative_difference']:.1e} of the "
                          f"largest entry; allowed: {TOLERANCE:.0e}")  # fmt: skip
+    golden.write(encoder, prepared, TOLERANCE, stage.artifact(name, "golden.npz"))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     twin = f"{model}-onnx"
     found = tracking.versions(client, twin, "onnx_digest", digest)

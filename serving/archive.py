@@ -5,25 +5,25 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from serving import ServingError
 
 HERE = Path(__file__).resolve().parent
+NETWORK = "encoder.onnx"
+OURS = ("handler.py", "model-config.yaml")  # packed as they stand beside this file
 
 
-def build(onnx: Path, decode: Path, out: Path, name: str, version: str) -> None:
+def build(onnx: Path, decode: Path, out: Path, name: str, version: str, more: Sequence[Path] = ()) -> None:
     """Pack the network, the handler, the decoder and the model's settings into `out`, atomically.
 
-    `decode` is the file that turned the training images into tensors; it goes in as it stands.
+    `decode` is the file that turned the training images into tensors; it goes in as it stands, and so does
+    what comes as `more`, each under its own name: `golden.npz` (serving/golden.py).
     Raises ServingError when a file is missing or TorchServe's archiver refuses.
     """
-    parts = {
-        "encoder.onnx": onnx,
-        "handler.py": HERE / "handler.py",
-        "decode.py": decode,
-        "model-config.yaml": HERE / "model-config.yaml",
-    }
+    parts = {NETWORK: onnx, "decode.py": decode}
+    parts |= {part: HERE / part for part in OURS} | {path.name: path for path in more}
     missing = [str(path) for path in parts.values() if not path.is_file()]
     if missing:
         raise ServingError(f"The archive {out} lacks {', '.join(missing)}; run the stage before it.")
@@ -35,9 +35,9 @@ def build(onnx: Path, decode: Path, out: Path, name: str, version: str) -> None:
         arguments = {
             "--model-name": name,
             "--version": version,
-            "--serialized-file": "encoder.onnx",
+            "--serialized-file": NETWORK,
             "--handler": "handler.py",
-            "--extra-files": "decode.py",
+            "--extra-files": ",".join(["decode.py", *(path.name for path in more)]),
             "--config-file": "model-config.yaml",
             "--export-path": ".",
         }

@@ -11,12 +11,13 @@ from serving import ServingError, archive
 from tests.serving.conftest import DECODE, MakeArchive, network
 
 
-def test_an_archive_holds_the_four_files_and_names_the_handler(make_archive: MakeArchive) -> None:
+def test_an_archive_holds_the_five_files_and_names_the_handler(make_archive: MakeArchive) -> None:
     with zipfile.ZipFile(make_archive("7")) as mar:
         assert sorted(mar.namelist()) == [
             "MAR-INF/MANIFEST.json",
             "decode.py",
             "encoder.onnx",
+            "golden.npz",
             "handler.py",
             "model-config.yaml",
         ]
