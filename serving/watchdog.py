@@ -11,7 +11,8 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, NoReturn
+from threading import Event
+from typing import TYPE_CHECKING
 
 import psutil
 import requests
@@ -29,8 +30,10 @@ if TYPE_CHECKING:
 
 TICK = 0.25  # s between two looks at the processes
 PERIOD = 5.0  # s between two questions to a name that is ready; one that is not is asked at every tick
-DEADLINE = 10.0  # s for an answer; who is silent for longer while nobody else is answered either is wedged
-STARTUP = 30.0  # s for a worker to start; doubled each time that starting the front end was in vain
+DEADLINE = 10.0  # s for an answer; a worker that answers nobody for so long is wedged
+STARTUP = (
+    60.0  # s for a worker to start, as in model-config.yaml; doubled each time that starting the front end was in vain
+)
 RENEWAL = timedelta(days=1)  # left of the tokens' life when new ones are made
 ANSWERS = re.compile(r'^ts_inference_latency_microseconds\{.*model_name="([^"]*)".*\} (\S+)$', re.MULTILINE)
 
@@ -46,7 +49,7 @@ class Watched:
         self.asking: Future[None] | None = None
         self.workers: dict[int, str] = {}  # which process is of which version
         self.helps = 0  # since it answered last
-        self.others = ""  # TorchServe's counter of answers, when it was asked
+        self.others: list[str] = []  # TorchServe's counter of answers, when it was asked
 
     def turn(self, is_ready: bool, reason: str = "") -> None:
         """Note whether it is ready, and since when."""
@@ -56,7 +59,7 @@ class Watched:
 
 
 class Watchdog:
-    """Watches over a running server; `run` returns only by an exception, such as KeyboardInterrupt."""
+    """Watches over a running server, from `run` on until `ended` is set, or an exception such as KeyboardInterrupt."""
 
     def __init__(self, server: "Server") -> None:
         self.server, self.runtime = server, server.runtime
@@ -66,6 +69,7 @@ class Watchdog:
         self.pinged = time.monotonic()
         self.pinging: Future[None] | None = None
         self.restoring: Future[list[str]] | None = None
+        self.ended = Event()
 
     def report(self) -> ready.Report:
         """Every name: whether it is ready, since when, and if not, why."""
@@ -75,16 +79,15 @@ class Watchdog:
             for each in list(self.watched.values())
         }
 
-    def run(self) -> NoReturn:
-        """Watch until the program ends, and answer at the `ready_address`."""
+    def run(self) -> None:
+        """Watch, and answer at the `ready_address`."""
         self.pool = ThreadPoolExecutor(16)
         try:
             with ready.serve(self.runtime.address("ready"), self.report):
-                while True:
+                while not self.ended.wait(TICK):
                     # It may go away under our hands: the next look finds what to do.
                     with suppress(ServingError, requests.RequestException, psutil.NoSuchProcess):
                         self._look()
-                    time.sleep(TICK)
         finally:
             self.pool.shutdown(wait=False, cancel_futures=True)
 
@@ -136,58 +139,65 @@ class Watchdog:
             each.turn(False, "its worker died")
         if each.asking and each.asking.done():
             error = each.asking.exception()
-            each.turn(error is None, str(error or ""))
+            each.turn(error is None, str(error or "").rstrip("."))
             each.asking = None
             if each.ready:
                 each.answered, each.helps = now, 0
         if each.asking is None and (not each.ready or now - each.asked > PERIOD):
             each.asked = now
             each.asking = self.pool.submit(self._ask, each)
-        if each.ready and now - each.asked > DEADLINE:
+        late = each.asking is not None and now - each.asked > DEADLINE
+        if late:
             each.turn(False, f"no answer in {DEADLINE:g} s")
-        silent = now - max(each.answered, each.helped)
-        if not each.ready and silent > DEADLINE and self.restoring is None:
-            self._help(each, silent)
+        if each.ready or self.restoring:
+            return
+        if late and each.helps == 0:
+            self._unwedge(each)
+        elif now - max(each.answered, each.helped) > STARTUP * 2 ** min(self.vain, 6):
+            self._help(each)
 
     def _ask(self, each: Watched) -> None:
-        """Raises ServingError when the golden image is not answered rightly, in time."""
+        """Raises ServingError when the golden image is not answered rightly."""
+        each.workers = self._workers(each.name)
         each.others = self._answers(each.name)
         client = Client.of(self.runtime)
-        client.timeout = DEADLINE
+        client.timeout = 2 * DEADLINE
         golden = Golden.read(self.runtime.models / each.version.file)
         golden.compare(client, f"{each.name}/{each.version.version}", first=1)
-        standing = self.management.versions(each.name).items()
-        each.workers = {w["pid"]: label for label, v in standing if loaded(v) for w in v["workers"]}
+        each.workers = self._workers(each.name)
 
-    def _answers(self, name: str) -> str:
+    def _workers(self, name: str) -> dict[int, str]:
+        """The processes that have loaded a version of the name, and which."""
+        standing = self.management.versions(name).items()
+        return {w["pid"]: label for label, about in standing if loaded(about) for w in about["workers"]}
+
+    def _answers(self, name: str) -> list[str]:
         """TorchServe's counters of what it answered under a name."""
         text = requests.get(f"{self.runtime.address('metrics')}/metrics", timeout=DEADLINE).text
-        return str([total for named, total in ANSWERS.findall(text) if named == name])
+        return [total for named, total in ANSWERS.findall(text) if named == name]
 
-    def _help(self, each: Watched, silent: float) -> None:
+    def _unwedge(self, each: Watched) -> None:
+        """Kill the worker that was there when the question came, unless others were answered: then it is busy."""
+        silent = [pid for pid, label in each.workers.items() if label == each.version.version]
+        if silent and each.others == self._answers(each.name):
+            self._kill(each, silent, each.reason)
+
+    def _help(self, each: Watched) -> None:
         label = each.version.version
-        standing = self.management.versions(each.name).get(label, {})
-        if loaded(standing) and each.others != self._answers(each.name):
-            pass  # others were answered meanwhile: it is not wedged but busy
-        elif loaded(standing) and each.helps == 0:
-            self._kill(each, [worker["pid"] for worker in standing["workers"]], each.reason)
-        elif silent < STARTUP * 2 ** min(self.vain, 6):
-            return  # it may be starting
-        elif standing and each.helps <= 1:
+        if label in self.management.versions(each.name) and each.helps <= 1:
             self._say(f"{each.name}: {each.reason}; its worker is replaced")
             self.management.scale(each.name, label, 0)
             self.management.scale(each.name, label, 1)
-            each.helps = 2
+            each.helps, each.helped = 2, time.monotonic()
         else:
             self._restart(f"does not serve {each.name} ({each.reason})")
-        each.helped = time.monotonic()
 
     def _kill(self, each: Watched, workers: list[int], reason: str) -> None:
         self._say(f"{each.name}: {reason}; its worker is killed")
         for pid in workers:
             with suppress(psutil.NoSuchProcess):
                 psutil.Process(pid).kill()
-        each.helps = 1
+        each.helps, each.helped = 1, time.monotonic()
 
     def _restart(self, reason: str) -> None:
         self._say(f"TorchServe {reason}; it is started anew")
