@@ -18,6 +18,7 @@ def main(name: str) -> None:
             out=out,
             name=f"{receipt['model'].removesuffix('-encoder')}-{name}",
             version=receipt["version"],
+            more=[stage.artifact(name, "golden.npz"), stage.artifact(name, "drift.npz")],
         )
     except ServingError as error:
         raise stage.StageError(str(error)) from None

@@ -1,4 +1,5 @@
-"""Stage export@<method>: the registered version → artifacts/<method>/encoder.onnx, parity.json, and its ONNX twin.
+"""Stage export@<method>: the registered version → artifacts/<method>/encoder.onnx, parity.json, golden.npz,
+drift.npz, and its ONNX twin.
 
 One file: uint8 images in, normalisation inside, float32 embeddings out, any batch size; in fp32 or, where that costs
 little, in a lower precision.
@@ -22,7 +23,7 @@ from numpy.typing import NDArray
 from data.shards import Prepared
 from models import saved
 from models.encoder import Encoder
-from pipelines import config, fidelity, quantize, stage, tracking
+from pipelines import config, fidelity, golden, quantize, sketch, stage, tracking
 from pipelines.config import Config
 from pipelines.fidelity import Cost
 from pipelines.probe import images
@@ -55,6 +56,8 @@ def main(name: str) -> None:
         cost = lower(name, precision, path, prepared, c)
         parity |= {"drop": cost.drop, "min_cosine": cost.min_cosine, "cost": asdict(cost)}
     parity["bytes"] = path.stat().st_size
+    golden.write(encoder, path, prepared, TOLERANCE, stage.artifact(name, "golden.npz"))
+    sketch.write(path, prepared, stage.artifact(name, "drift.npz"))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     twin = f"{model}-onnx"
     found = tracking.versions(client, twin, "onnx_digest", digest)

@@ -31,7 +31,6 @@ from uvicorn.supervisors import Multiprocess
 from serving import ServingError, archive, promoted
 from serving.batching import Served
 from serving.core import MAX_IMAGES, TENSOR, Encoder, Request, mime
-from serving.deploy import check
 from serving.metrics import Meter, exposition
 from serving.promoted import Model
 from serving.runtime import Runtime, settings
@@ -55,8 +54,7 @@ def create(models: Sequence[Model], runtime: Runtime) -> FastAPI:
         with ExitStack() as stack:
             for model in models:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-                check(model)
-                archive.unpack(model.archive, folder)
+                archive.unpack(admit(model, model.version, folder), folder)
                 encoder = Encoder(folder)
                 encoder.meter = Meter(model.name, encoder.version, folder / "drift.npz")
                 served[model.name] = Served(model, encoder, QUEUE, TIMEOUT)
@@ -77,7 +75,7 @@ def create(models: Sequence[Model], runtime: Runtime) -> FastAPI:
             raise HTTPException(404, f"Model not found: {name}{f', version {version}' if version else ''}.")
         return found
 
-    def admit(asked: Asked) -> None:
+    def authorise(asked: Asked) -> None:
         given = asked.headers.get("authorization", "").encode()
         if not hmac.compare_digest(given, f"Bearer {runtime.token('inference')}".encode()):
             raise HTTPException(401, "The token is missing or wrong.", {"WWW-Authenticate": "Bearer"})
@@ -94,12 +92,12 @@ def create(models: Sequence[Model], runtime: Runtime) -> FastAPI:
 
     @app.get("/metrics")
     async def metrics(asked: Asked) -> Response:
-        admit(asked)
+        authorise(asked)
         return Response(exposition(), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/models")
     async def describe(asked: Asked) -> list[dict[str, Any]]:
-        admit(asked)
+        authorise(asked)
         return [
             {"name": name, "method": one.model.method, "version": one.model.version, "dim": one.encoder.dim,
              "size": one.encoder.preprocess.size, "sha256": one.model.sha256}
@@ -109,7 +107,7 @@ def create(models: Sequence[Model], runtime: Runtime) -> FastAPI:
     @app.api_route("/predictions/{name}", methods=["POST", "PUT"])
     @app.api_route("/predictions/{name}/{version}", methods=["POST", "PUT"])
     async def predict(asked: Asked, name: str, version: str | None = None) -> Response:
-        admit(asked)
+        authorise(asked)
         one = find(name, version)
         answer = await one.ask(await read(asked))
         return Response(answer.body, answer.status, answer.headers, answer.content_type)

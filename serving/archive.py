@@ -6,26 +6,27 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from serving import ServingError
 
 HERE = Path(__file__).resolve().parent
-PACKAGE = ("__init__.py", "core.py", "drift.py", "metrics.py")  # packed as `serving`, as they stand
+NETWORK = "encoder.onnx"
+OURS = ("handler.py", "model-config.yaml")  # packed as they stand beside this file
+PACKAGE = ("__init__.py", "core.py", "drift.py", "metrics.py")  # the same, in a folder of their own
 
 
-def build(onnx: Path, decode: Path, out: Path, name: str, version: str) -> None:
+def build(onnx: Path, decode: Path, out: Path, name: str, version: str, more: Sequence[Path] = ()) -> None:
     """Pack the network, the handler, the decoder and the model's settings into `out`, atomically.
 
-    `decode` is the file that turned the training images into tensors; it goes in as it stands.
+    `decode` is the file that turned the training images into tensors; it goes in as it stands, and so does
+    what comes as `more`, each under its own name: `golden.npz` (serving/golden.py).
     Raises ServingError when a file is missing or TorchServe's archiver refuses.
     """
-    parts = {
-        "encoder.onnx": onnx,
-        "handler.py": HERE / "handler.py",
-        "decode.py": decode,
-        "model-config.yaml": HERE / "model-config.yaml",
-    } | {f"pack/serving/{part}": HERE / part for part in PACKAGE}
+    parts = {NETWORK: onnx, "decode.py": decode}
+    parts |= {part: HERE / part for part in OURS} | {path.name: path for path in more}
+    parts |= {f"pack/serving/{part}": HERE / part for part in PACKAGE}
     missing = [str(path) for path in parts.values() if not path.is_file()]
     if missing:
         raise ServingError(f"The archive {out} lacks {', '.join(missing)}; run the stage before it.")
@@ -38,9 +39,9 @@ def build(onnx: Path, decode: Path, out: Path, name: str, version: str) -> None:
         arguments = {
             "--model-name": name,
             "--version": version,
-            "--serialized-file": "encoder.onnx",
+            "--serialized-file": NETWORK,
             "--handler": "handler.py",
-            "--extra-files": "decode.py,pack",
+            "--extra-files": ",".join(["decode.py", "pack", *(path.name for path in more)]),
             "--config-file": "model-config.yaml",
             "--export-path": ".",
         }
@@ -61,7 +62,7 @@ def build(onnx: Path, decode: Path, out: Path, name: str, version: str) -> None:
 
 
 def unpack(path: Path, folder: Path) -> None:
-    """What an encoder is loaded from, out of an archive that has been checked."""
+    """What an encoder is loaded from, out of an admitted archive."""
     with zipfile.ZipFile(path) as mar:
-        for part in {"encoder.onnx", "decode.py", "drift.npz"} & set(mar.namelist()):
+        for part in {NETWORK, "decode.py", "drift.npz"} & set(mar.namelist()):
             (folder / part).write_bytes(mar.read(part))

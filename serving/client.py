@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +16,8 @@ from requests.adapters import HTTPAdapter
 
 from serving import ServingError, promoted
 from serving.runtime import Runtime
+
+REFUSED = "Token Authorization failed"  # TorchServe, with status 400
 
 Image = bytes | str | Path  # encoded bytes, or the path of a file
 
@@ -44,13 +47,18 @@ class Client:
             self.session.mount(scheme, HTTPAdapter(pool_maxsize=connections))
         # Octets, or TorchServe would look for a form in the body.
         self.session.headers["Content-Type"] = "application/octet-stream"
-        if token is not None:
-            self.session.headers["Authorization"] = f"Bearer {token}"
+        self.token = token
+        self.runtime: Runtime | None = None
 
     @classmethod
     def of(cls, runtime: Runtime) -> Self:
-        """A client of the server that runs in this folder. Raises ServingError when none does."""
-        return cls(runtime.address("inference"), runtime.token("inference"))
+        """A client of the server that runs in this folder, which finds the token there again when it was changed.
+
+        Raises ServingError when no server runs there.
+        """
+        client = cls(runtime.address("inference"), runtime.token("inference"))
+        client.runtime = runtime
+        return client
 
     def embed(self, name: str, image: Image) -> NDArray[np.float32]:
         """The embedding (D,) of one image by the model of that name.
@@ -64,12 +72,28 @@ class Client:
             raise ImageError(f"{shown} cannot be read: {error.strerror}.") from error
         try:
             url = f"{self.address}/predictions/{name}"
-            response = self.session.post(url, data=body, timeout=(5, self.timeout))
+            response = self._post(url, body)
+            if response.status_code == requests.codes.bad and REFUSED in response.text and self._new_token():
+                response = self._post(url, body)
         except requests.Timeout as error:
             raise ServingError(f"{self.address} gave no answer for {name} in {self.timeout:g} s.") from error
         except requests.RequestException as error:
             raise ServingError(f"No server answers at {self.address}; run `make serve`.") from error
         return _embedding(response, name, shown)
+
+    def _post(self, url: str, body: bytes) -> requests.Response:
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token is not None else None
+        return self.session.post(url, data=body, headers=headers, timeout=(5, self.timeout))
+
+    def _new_token(self) -> bool:
+        """Whether the server's folder holds another token than ours; it does from a moment after the change on."""
+        if self.runtime is None:
+            return False
+        refused, end = self.token, time.monotonic() + 1
+        while self.token == refused and time.monotonic() < end:
+            self.token = self.runtime.token("inference")
+            time.sleep(0.02)
+        return self.token != refused
 
     def embed_many(self, name: str, images: Iterable[Image]) -> Iterator[NDArray[np.float32] | ImageError]:
         """What `embed` gives for every image, in order, with an unusable image's error in its place."""

@@ -1,138 +1,201 @@
-"""Make a running server serve what is promoted; harmless when done twice."""
+"""Make a running server serve what is promoted, or what it served before; harmless when done twice."""
 
-import hashlib
-import os
-import shutil
+import argparse
+import fcntl
 import sys
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
-import requests
-
-from serving import ServingError, promoted
+from serving import ServingError, promoted, served
+from serving.admission import admit, sha256
 from serving.client import Client
+from serving.golden import Golden
+from serving.management import Management, ready
 from serving.promoted import Model
 from serving.runtime import Runtime
+from serving.served import Served, Table, Version
 
-# A grey PNG of one pixel: the smallest real question.
-PIXEL = bytes.fromhex(
-    "89504e470d0a1a0a 0000000d 49484452 00000001 00000001 0800000000 3a7e9b55"
-    "0000000a 49444154 789c6368000000820081 77cd72b6 00000000 49454e44 ae426082"
-)
+PROMOTED = Path("artifacts/promoted.json")
+Step = Callable[[str, Version], str]
 
 
 def deploy(path: Path, runtime: Runtime | None = None, deadline: float = 90) -> None:
-    """Register every model of `promoted.json` at `path` and wait until each answers a real request.
+    """Serve every model of the `promoted.json` at `path`: all of them, or, when one fails, what was served before.
 
-    `runtime` is the running server's folder: its address, management token and model store. A name that
-    already serves the same archive stays, one that serves another is replaced. `deadline` is in seconds, for
-    one model. Raises ServingError, which names the model and the log; all archives are checked before the
-    first is touched.
+    `runtime` is the running server's folder. Each archive is checked, registered beside what answers, asked for
+    its golden images, and only then made the default. The versions that answered before stay, for `rollback`; older
+    ones go. `deadline` is in seconds, for one worker's start. Raises ServingError, which names the model.
     """
     runtime = runtime or Runtime()
     models = promoted.read(path).models
-    for model in models:
-        check(model)
-    management = Management(runtime, deadline)
+    with _alone(runtime):
+        management, known = Management(runtime), served.read(runtime)
+        target = {model.name: _admit(management, model) for model in models}
+        before = known.before if target == known.now else known.now
+        _switch(management, Served(target, before), deadline)
+
+
+def rollback(runtime: Runtime | None = None, deadline: float = 90) -> None:
+    """Serve what was served before the last change; twice leads back. Raises ServingError when there is nothing."""
+    runtime = runtime or Runtime()
+    with _alone(runtime):
+        known = served.read(runtime)
+        if not known.before:
+            raise ServingError(f"The server in {runtime.folder} served nothing before; there is no way back.")
+        _switch(Management(runtime), Served(known.before, known.now), deadline)
+
+
+def restore(runtime: Runtime, deadline: float = 90) -> list[str]:
+    """After the front end was started anew: serve exactly what was served. Returns why, where that failed."""
+    with _alone(runtime):
+        known = served.read(runtime)
+        bring = partial(_bring, Management(runtime), deadline=deadline)
+        # The defaults first: TorchServe makes a name's first version its default, and the others can wait.
+        results = [*_each(bring, known.now), *_each(bring, known.before)]
+        return [str(each) for each in results if isinstance(each, ServingError)]
+
+
+@contextmanager
+def _alone(runtime: Runtime) -> Iterator[None]:
+    runtime.address("management")  # is there a server?
+    with (runtime.folder / "deploy.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _admit(management: Management, model: Model) -> Version:
+    store = management.runtime.models
+    label = model.version
+    file = admit(model, label, store).name
+    standing = management.versions(model.name).get(label)
+    if standing and standing["modelUrl"] != file:
+        # A label can stand there once only, and what answers under it must not go before its successor answers.
+        label = f"{model.version}-{model.sha256[:8]}"
+        file = admit(model, label, store).name
+    return Version(label, model.method, file)
+
+
+def _switch(management: Management, wanted: Served, deadline: float) -> None:
+    """Bring up what is wanted, and when all of it answers rightly switch the defaults, then tidy up."""
+    runtime = management.runtime
+    results = _each(partial(_bring, management, deadline=deadline), wanted.now)
+    failed = [each for each in results if isinstance(each, ServingError)]
+    if failed:
+        for name in wanted.now:
+            _tidy(management, name, served.read(runtime))
+        raise failed[0]
+    for name, version in wanted.now.items():
+        management.make_default(name, version.version)
+    served.write(runtime, wanted)
+    for line in results:
+        print(line, file=sys.stderr, flush=True)
+    for name in management.names():
+        _tidy(management, name, wanted)
+    files = {version.file for _, version in wanted.all()}
+    for path in runtime.models.iterdir():
+        if path.name not in files:
+            path.unlink()
+
+
+def _each(step: Step, table: Table) -> list[str | ServingError]:
+    """Do it for all, and give an error in its place."""
+
+    def safely(name: str, version: Version) -> str | ServingError:
+        try:
+            return step(name, version)
+        except ServingError as error:
+            return error
+
     # Two at a time: a worker's start is a second of importing torch on one core, then mostly waiting.
     with ThreadPoolExecutor(2) as pool:
-        for line in pool.map(management.serve, models):
-            print(line, file=sys.stderr, flush=True)
+        return list(pool.map(safely, table.keys(), table.values()))
 
 
-def check(model: Model) -> None:
-    """Raises ServingError unless the archive is the file that was promoted."""
-    if not model.archive.is_file():
-        raise ServingError(f"{model.name} cannot be served: {model.archive} is missing; run `make demo`.")
-    with model.archive.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != model.sha256:
-        raise ServingError(
-            f"{model.name} cannot be served: {model.archive} is not the file that was promoted "
-            f"(SHA-256 {digest[:12]}… instead of {model.sha256[:12]}…); run `make demo`."
-        )
+def _bring(management: Management, name: str, version: Version, deadline: float) -> str:
+    """Have a version on the server that answers its golden images rightly. Raises ServingError."""
+    runtime = management.runtime
+    begin = time.monotonic()
+    try:
+        known = version.version in management.versions(name)
+        if not known:
+            mar = runtime.models / version.file
+            if not mar.is_file() or f"{sha256(mar)}.mar" != version.file:
+                raise ServingError(f"{mar} is missing or has changed")
+            management.register(name, version.file)
+        management.wait(name, version.version, deadline)
+        golden = Golden.read(runtime.models / version.file)
+        golden.compare(Client.of(runtime), f"{name}/{version.version}")
+    except ServingError as error:
+        raise ServingError(f"{name} cannot be served: {str(error).rstrip('.')}; see {runtime.log}.") from error
+    about = f"{name}: version {version.version} ({version.method})"
+    return f"{about} was served already" if known else f"{about} serves after {time.monotonic() - begin:.1f} s"
 
 
-class Management:
-    """TorchServe's management interface, for one deployment."""
-
-    def __init__(self, runtime: Runtime, deadline: float) -> None:
-        self.runtime = runtime
-        self.deadline = deadline
-        self.address = runtime.address("management")
-        self.headers = {"Authorization": f"Bearer {runtime.token('management')}"}
-        self.client = Client.of(runtime)
-        self.client.timeout = 10
-
-    def serve(self, model: Model) -> str:
-        """Put one model on the server, wait until it answers, and say so."""
-        begin = time.monotonic()
-        file = f"{model.sha256}.mar"
-        found = self._call("GET", model)
-        served = found.json()[0] if found.ok else None
-        if served and served["modelUrl"] == file:
-            self._wait_until_ready(model, model.name)
-            return f"{model.name}: version {model.version} ({model.method}) was served already"
-        if served and served["modelVersion"] == model.version:
-            # A version can stand there once only: this one is away for as long as a worker needs to start.
-            self._expect(self._call("DELETE", model), model)
-            served = None
-        self._store(model, self.runtime.models / file)
-        wanted = {"url": file, "model_name": model.name, "initial_workers": "1", "synchronous": "true"}
-        try:
-            self._expect(self._call("POST", model, query=wanted), model)
-            self._wait_until_ready(model, f"{model.name}/{model.version}")
-        except ServingError:
-            # Beside another version TorchServe keeps one that cannot load, and would refuse its successor.
-            self._call("DELETE", model, f"/{model.version}")
-            raise
-        if served:
-            old = served["modelVersion"]
-            self._expect(self._call("PUT", model, f"/{model.version}/set-default"), model)
-            # Requests that wait for a version are never answered once it is deleted. It answers in order:
-            # when it has answered one more, those before are done. A dead one keeps nobody waiting.
+def _tidy(management: Management, name: str, wanted: Served) -> None:
+    """Take away the versions of a name that are not wanted, the default last."""
+    keep = {version.version for named, version in wanted.all() if named == name}
+    default, standing = management.default(name), management.versions(name)
+    for version in sorted(standing.keys() - keep, key=lambda each: each == default):
+        if ready(standing[version]):
+            # Requests that wait for a version are never answered once it is gone. It answers in order: when it
+            # has answered once more, those before are done.
             with suppress(ServingError):
-                self.client.embed(f"{model.name}/{old}", PIXEL)
-            self._expect(self._call("DELETE", model, f"/{old}"), model)
-        seconds = time.monotonic() - begin
-        return f"{model.name}: version {model.version} ({model.method}) serves after {seconds:.1f} s"
+                golden = Golden.read(management.runtime.models / standing[version]["modelUrl"])
+                golden.compare(Client.of(management.runtime), f"{name}/{version}")
+        with suppress(ServingError):  # the server keeps a default that is not alone
+            management.remove(name, version)
 
-    def _store(self, model: Model, place: Path) -> None:
-        # A copy by its digest: the server itself then knows what it serves, and later changes of the artifact
-        # do not reach it. Written beside and renamed, since two names may bring the same archive at once.
-        part = place.with_name(f"{model.name}.part")
-        shutil.copyfile(model.archive, part)
-        os.replace(part, place)
 
-    def _call(
-        self, method: str, model: Model, rest: str = "", query: dict[str, str] | None = None
-    ) -> requests.Response:
-        url = f"{self.address}/models" + ("" if query else f"/{model.name}{rest}")
-        try:
-            waits = (5, self.deadline)
-            return requests.request(method, url, params=query, headers=self.headers, timeout=waits)
-        except requests.Timeout as error:
-            raise self._failed(model, f"no answer in {self.deadline:g} s") from error
-        except requests.RequestException as error:
-            raise self._failed(model, f"no server answers at {self.address}") from error
+def status(runtime: Runtime, path: Path) -> str:
+    """A line for every name: what answers, what stands beside it for a rollback, what is promoted."""
+    known, management = served.read(runtime), Management(runtime)
+    try:
+        listed = {model.name: model.version for model in promoted.read(path).models}
+    except ServingError:
+        listed = {}
+    lines = []
+    for name in management.names():
+        default = management.default(name)
+        found = management.versions(name)
+        line = f"{name}: version {default}, {'ready' if default and ready(found[default]) else 'not ready'}"
+        if before := known.before.get(name):
+            line += f"; before: version {before.version}"
+        if listed.get(name) != default:
+            line += f"; promoted: {f'version {listed[name]}' if name in listed else 'nothing'}"
+        lines.append(line)
+    return "\n".join(lines) or "Nothing is served."
 
-    def _expect(self, response: requests.Response, model: Model) -> None:
-        if not response.ok:
-            raise self._failed(model, str(response.json().get("message", response.reason)))
 
-    def _wait_until_ready(self, model: Model, name: str) -> None:
-        # TorchServe calls itself healthy while no worker answers: only an embedding is a proof.
-        end = time.monotonic() + self.deadline
-        while True:
-            try:
-                self.client.embed(name, PIXEL)
-                return
-            except ServingError as error:
-                if time.monotonic() > end:
-                    raise self._failed(model, str(error)) from error
-            time.sleep(0.1)
+def main() -> None:
+    """One word at most; status 1 and one sentence when the server goes on as before."""
+    parser = argparse.ArgumentParser(prog="python -m serving.deploy", description=__doc__)
+    word = parser.add_mutually_exclusive_group()
+    word.add_argument("--rollback", action="store_true", help="serve what was served before the last change")
+    word.add_argument("--status", action="store_true", help="say what is served, and end")
+    word.add_argument("--rotate", action="store_true", help="new tokens; the old ones are worth nothing at once")
+    parser.add_argument("--run", type=Path, metavar="FOLDER", help="folder of the running server")
+    parser.add_argument("--promoted", type=Path, default=PROMOTED, metavar="FILE", help="what is promoted")
+    given = parser.parse_args()
+    runtime = Runtime(given.run) if given.run else Runtime()
+    try:
+        if given.rollback:
+            rollback(runtime)
+        elif given.status:
+            print(status(runtime, given.promoted))
+        elif given.rotate:
+            Management(runtime).rotate("inference")
+            Management(runtime).rotate("management")
+        else:
+            deploy(given.promoted, runtime)
+    except ServingError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
 
-    def _failed(self, model: Model, reason: str) -> ServingError:
-        return ServingError(f"{model.name} cannot be served: {reason.rstrip('.')}; see {self.runtime.log}.")
+
+if __name__ == "__main__":
+    main()

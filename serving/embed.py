@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from serving import ServingError, archive, promoted
+from serving.admission import admit
 from serving.client import Client, ImageError
 from serving.core import CHUNK, Encoder, Pixels, Refused
-from serving.deploy import check
 from serving.promoted import Model
 from serving.runtime import Runtime
 
@@ -189,9 +189,8 @@ def main() -> None:
 def _way(model: Model, endpoint: bool, stack: ExitStack) -> Embed:
     if endpoint:
         return Endpoint(Client.of(Runtime()), model.name)
-    check(model)
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    archive.unpack(model.archive, folder)
+    archive.unpack(admit(model, model.version, folder), folder)
     threads = len(os.sched_getaffinity(0))
     return Direct(Encoder(folder, threads), threads)
 

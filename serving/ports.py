@@ -1,4 +1,4 @@
-"""The five ports that a TorchServe listens on."""
+"""The six ports of a server: five of TorchServe, one of serving/ready.py."""
 
 import socket
 from contextlib import ExitStack
@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from serving import ServingError
 
-HTTP = ("inference_address", "management_address", "metrics_address")
+HTTP = ("inference_address", "management_address", "metrics_address", "ready_address")
 GRPC = ("inference", "management")
 
 
@@ -30,6 +30,6 @@ def check(settings: dict[str, str]) -> None:
             socket.create_server((host, port)).close()
         except OSError as error:
             raise ServingError(
-                f"TorchServe cannot listen on {host}:{port} ({error.strerror}); stop what runs there "
+                f"The server cannot listen on {host}:{port} ({error.strerror}); stop what runs there "
                 "or change the port in serving/config.properties."
             ) from error

@@ -1,13 +1,15 @@
 """The folder in which a server runs: its settings, tokens, model store and log."""
 
 import json
+import time
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 from serving import ServingError
 
-Api = Literal["inference", "management"]
+Api = Literal["inference", "management", "API"]  # the last is the key that makes new tokens
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ class Runtime:
         return self.folder / "models"
 
     @property
+    def served(self) -> Path:
+        """What the server serves and served before, see serving/served.py."""
+        return self.folder / "served.json"
+
+    @property
     def log(self) -> Path:
         """All that the server and its workers print."""
         return self.folder / "torchserve.log"
@@ -41,13 +48,31 @@ class Runtime:
         """The process of the server that was started last."""
         return self.folder / "pid"
 
-    def address(self, api: Api) -> str:
-        """`http://host:port` of one of the server's interfaces. Raises ServingError when no server runs."""
+    def address(self, api: str) -> str:
+        """`http://host:port` of an interface: inference, management, metrics, ready.
+
+        Raises ServingError when no server runs.
+        """
         return settings(self._read(self.config))[f"{api}_address"]
 
     def token(self, api: Api) -> str:
         """What goes after `Authorization: Bearer`. Raises ServingError when no server runs."""
-        return str(json.loads(self._read(self.keys))[api]["key"])
+        return self._keys()[api]["key"]
+
+    def _keys(self) -> dict[str, dict[str, str]]:
+        end = time.monotonic() + 1
+        while True:
+            try:
+                return dict(json.loads(self._read(self.keys)))
+            except ValueError:  # TorchServe is just writing it
+                if time.monotonic() > end:
+                    raise ServingError(f"{self.keys} cannot be read; restart the server.") from None
+                time.sleep(0.01)
+
+    def expiry(self) -> datetime:
+        """When the first of the two tokens will be refused. Raises ServingError when no server runs."""
+        keys = self._keys()
+        return min(datetime.fromisoformat(keys[api]["expiration time"]) for api in ("inference", "management"))
 
     def tail(self, lines: int = 15) -> str:
         """The last lines of the log, for an error's message."""

@@ -20,6 +20,7 @@ import requests
 from serving import ServingError, ports, promoted, refusal
 from serving.deploy import deploy
 from serving.runtime import Runtime, settings
+from serving.watchdog import Watchdog
 
 HERE = Path(__file__).resolve().parent
 
@@ -38,17 +39,26 @@ class Server:
         self.seconds = seconds
 
     def __enter__(self) -> Self:
-        command_java = find_java()
+        self.java = find_java()
         config = (HERE / "config.properties").read_text()
         if self.free_ports:
             config += ports.free()
         self.runtime.folder.mkdir(parents=True, exist_ok=True)
-        with self.runtime.log.open("a") as log:
-            self._lock(log)
+        self.log = self.runtime.log.open("a")
+        try:
+            self._lock(self.log)
             ports.check(settings(config))
-            log.truncate(0)
-            self.previous = _end_on_sigterm()
-            self._start(command_java, config, log)
+        except ServingError:
+            self.log.close()
+            raise
+        self.log.truncate(0)
+        shutil.rmtree(self.runtime.models, ignore_errors=True)
+        self.runtime.models.mkdir(parents=True)
+        self.runtime.keys.unlink(missing_ok=True)
+        self.runtime.served.unlink(missing_ok=True)
+        self.runtime.config.write_text(config)
+        self.previous = _end_on_sigterm()
+        self._start()
         atexit.register(self.stop)
         try:
             self._wait_until_ready()
@@ -67,19 +77,15 @@ class Server:
                 "stop it first."
             ) from error
 
-    def _start(self, java: Path, config: str, log: IO[str]) -> None:
+    def _start(self) -> None:
         # Workers listen on sockets in the temporary folder, all servers under the same names, and a socket's
         # path has at most 107 characters: a short folder of its own.
         self.scratch = Path(tempfile.mkdtemp(prefix="torchserve-"))
-        shutil.rmtree(self.runtime.models, ignore_errors=True)
-        self.runtime.models.mkdir(parents=True)
-        self.runtime.keys.unlink(missing_ok=True)
-        self.runtime.config.write_text(config)
         home, frontend = _torchserve()
         refusal.write(frontend, self.scratch / "classes")
         command = [
-            str(java),
-            *settings(config)["vmargs"].split(),
+            str(self.java),
+            *settings(self.runtime.config.read_text())["vmargs"].split(),
             f"-Dmodel_server_home={home}",
             f"-Djava.io.tmpdir={self.scratch}",
             f"-Dlog4j.configurationFile={HERE / 'log4j2.xml'}",
@@ -94,9 +100,9 @@ class Server:
         self.process = subprocess.Popen(
             command,
             cwd=self.runtime.folder,
-            env=os.environ | {"JAVA_HOME": str(java.parents[1])},
+            env=os.environ | {"JAVA_HOME": str(self.java.parents[1])},
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=self.log,
             stderr=subprocess.STDOUT,
             process_group=0,
             umask=0o077,
@@ -121,10 +127,11 @@ class Server:
                 break
         raise self._failed(f"did not start within {self.seconds:.0f} s")
 
-    def wait(self) -> None:
-        """Block until the server ends by itself, which it should not: raises ServingError."""
-        code = self.process.wait()
-        raise self._failed(f"ended by itself with status {code}")
+    def restart(self) -> None:
+        """End what is left of it and start anew at the same place: no model, and other tokens. Raises ServingError."""
+        self._end()
+        self._start()
+        self._wait_until_ready()
 
     def _failed(self, how: str) -> ServingError:
         log = self.runtime.log
@@ -138,13 +145,17 @@ class Server:
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(10)
         finally:  # also when Ctrl-C comes a second time
-            _signal_group(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+            self._end()
             self.runtime.keys.unlink(missing_ok=True)
-            shutil.rmtree(self.scratch, ignore_errors=True)
+            self.log.close()
         if self.previous is not None:
             signal.signal(signal.SIGTERM, self.previous)
             self.previous = None
+
+    def _end(self) -> None:
+        _signal_group(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        shutil.rmtree(self.scratch, ignore_errors=True)
 
 
 def find_java() -> Path:
@@ -200,7 +211,7 @@ def main() -> None:
                 f"-T image.png {address}/predictions/{name}\n\nCtrl-C stops the server.",
                 flush=True,
             )
-            server.wait()
+            Watchdog(server).run()
     except KeyboardInterrupt:
         print("\nstopped")
     except ServingError as error:

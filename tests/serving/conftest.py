@@ -77,6 +77,15 @@ def expected(pixels: NDArray[np.uint8], version: int = 3) -> NDArray[np.float32]
     return np.asarray(flat @ WEIGHTS * version, np.float32)
 
 
+def golden(path: Path, version: str = "3") -> Path:
+    """A golden.npz of three images, from NumPy."""
+    pixels = [picture(seed)[1] for seed in range(3)]
+    images = np.stack([each.transpose(2, 0, 1) for each in pixels])
+    embeddings = np.stack([expected(each, int(version)) for each in pixels])
+    np.savez(path, images=images, embeddings=embeddings, tolerance=np.float32(1e-4))
+    return path
+
+
 def entry(name: str, path: Path, version: str = "3", **changed: Any) -> dict[str, Any]:
     """One model of promoted.json."""
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -94,12 +103,13 @@ def promote(folder: Path, *models: dict[str, Any]) -> Path:
 
 @pytest.fixture(scope="session")
 def make_archive(tmp_path_factory: pytest.TempPathFactory) -> MakeArchive:
-    """Pack the tiny network of a version into an archive."""
+    """Pack the tiny network of a version into an archive, with the golden images of that version or another."""
 
-    def make(version: str = "3", **metadata: str) -> Path:
+    def make(version: str = "3", of: str | None = None, **metadata: str) -> Path:
         folder = tmp_path_factory.mktemp("archive")
         out = folder / "encoder.mar"
-        archive.build(network(folder / "any.onnx", version, **metadata), DECODE, out, "digits", version)
+        onnx = network(folder / "any.onnx", version, **metadata)
+        archive.build(onnx, DECODE, out, "digits", version, [golden(folder / "golden.npz", of or version)])
         return out
 
     return make

@@ -17,6 +17,7 @@ def test_an_archive_holds_its_files_and_names_the_handler(make_archive: MakeArch
             "MAR-INF/MANIFEST.json",
             "decode.py",
             "encoder.onnx",
+            "golden.npz",
             "handler.py",
             "model-config.yaml",
             "serving/__init__.py",

@@ -1,5 +1,9 @@
-"""Deploying onto a real TorchServe: checked, idempotent, rolled without a gap."""
+"""Deploying onto a real TorchServe: checked, idempotent, rolled in and back without a gap."""
 
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -8,105 +12,142 @@ import numpy as np
 import pytest
 import requests
 
-from serving import ServingError
+from serving import ServingError, served
 from serving.client import Client
-from serving.deploy import deploy
+from serving.deploy import deploy, rollback, status
+from serving.management import Management
 from serving.runtime import Runtime
-from tests.serving.conftest import MakeArchive, entry, expected, picture, promote
+from serving.server import Server
+from tests.serving.conftest import ROOT, MakeArchive, entry, expected, picture, promote
 
 
-def describe(server: Runtime, name: str) -> dict[str, Any]:
-    """What TorchServe itself says of a model."""
-    headers = {"Authorization": f"Bearer {server.token('management')}"}
-    url = f"{server.address('management')}/models/{name}/all"
-    (model,) = requests.get(url, headers=headers, timeout=20).json()
-    return dict(model)
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    """Its own server: what is promoted no more goes from it."""
+    with Server(Runtime(tmp_path_factory.mktemp("deploy") / "run"), free_ports=True) as started:
+        yield started.runtime
 
 
-def test_the_same_archive_again_keeps_its_worker(
-    server: Runtime, tmp_path: Path, make_archive: MakeArchive, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = promote(tmp_path, entry("again", make_archive()))
-    deploy(path, server)
-    first = describe(server, "again")
-    deploy(path, server)
-    assert describe(server, "again")["workers"][0]["pid"] == first["workers"][0]["pid"]
-    assert capsys.readouterr().err.splitlines()[1] == "again: version 3 (simclr) was served already"
+def version(server: Runtime, name: str) -> str | None:
+    """The one that answers to the bare name, as TorchServe says."""
+    return Management(server).default(name)
 
 
-def test_a_new_version_replaces_the_old_one_without_losing_a_request(
-    server: Runtime, tmp_path: Path, make_archive: MakeArchive
-) -> None:
-    deploy(promote(tmp_path, entry("rolled", make_archive("1"), "1")), server)
+def check(server: Runtime, name: str, factor: int) -> None:
+    png, pixels = picture(1)
+    np.testing.assert_allclose(Client.of(server).embed(name, png), expected(pixels, factor), rtol=1e-4, atol=1e-5)
+
+
+@contextmanager
+def load(server: Runtime, name: str, factors: set[int]) -> Iterator[None]:
+    """Two clients that ask without a pause: none is ever refused, none gets a vector but of these versions."""
     png, pixels = picture(5)
-    answers: list[np.ndarray[Any, Any]] = []
-    failures: list[Exception] = []
+    vectors = [expected(pixels, factor) for factor in factors]
+    wrong: list[object] = []
+    answers: list[bool] = []
     end = Event()
 
     def ask() -> None:
         client = Client.of(server)
         while not end.is_set():
             try:
-                answers.append(client.embed("rolled", png))
+                vector = client.embed(name, png)
             except ServingError as error:
-                failures.append(error)
+                wrong.append(error)
+                continue
+            if not any(np.allclose(vector, each, rtol=1e-4, atol=1e-5) for each in vectors):
+                wrong.append(vector)
+            answers.append(True)
 
-    asking = Thread(target=ask)
-    asking.start()
+    asking = [Thread(target=ask) for _ in range(2)]
+    for each in asking:
+        each.start()
     try:
-        deploy(promote(tmp_path, entry("rolled", make_archive("2"), "2")), server)
+        yield
     finally:
         end.set()
-        asking.join()
-    assert failures == []
-    np.testing.assert_allclose(answers[0], expected(pixels, 1), rtol=1e-4, atol=1e-5)
-    latest = Client.of(server).embed("rolled", png)
-    np.testing.assert_allclose(latest, expected(pixels, 2), rtol=1e-4, atol=1e-5)
-    assert describe(server, "rolled")["modelVersion"] == "2"
+        for each in asking:
+            each.join()
+    assert wrong == []
+    assert answers
 
 
-def test_the_same_version_with_other_bytes_is_replaced(
+def test_versions_roll_in_and_back_under_load_and_one_old_version_is_kept(
+    server: Runtime, tmp_path: Path, make_archive: MakeArchive
+) -> None:
+    deploy(promote(tmp_path, entry("rolled", make_archive("1"), "1")), server)
+    with load(server, "rolled", {1, 2, 3}):
+        deploy(promote(tmp_path, entry("rolled", make_archive("2"), "2")), server)
+        assert version(server, "rolled") == "2"
+        check(server, "rolled/1", 1)
+        rollback(server)
+        assert version(server, "rolled") == "1"
+        rollback(server)  # and forward again
+        assert version(server, "rolled") == "2"
+        deploy(promote(tmp_path, entry("rolled", make_archive("3"), "3")), server)
+    check(server, "rolled", 3)
+    assert set(Management(server).versions("rolled")) == {"2", "3"}
+    assert len(list(server.models.iterdir())) == len({version.file for _, version in served.read(server).all()})
+    assert status(server, tmp_path / "absent").splitlines()[-1] == (
+        "rolled: version 3, ready; before: version 2; promoted: nothing"
+    )
+
+
+def test_the_same_again_changes_nothing_and_a_name_that_is_promoted_no_more_goes_after_one_more_change(
+    server: Runtime, tmp_path: Path, make_archive: MakeArchive, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mar, management = make_archive(), Management(server)
+    deploy(promote(tmp_path, entry("leaves", mar)), server)
+    worker = management.versions("leaves")["3"]["workers"][0]["pid"]
+    capsys.readouterr()
+    deploy(promote(tmp_path, entry("leaves", mar)), server)
+    assert capsys.readouterr().err == "leaves: version 3 (simclr) was served already\n"
+    deploy(promote(tmp_path, entry("comes", mar)), server)
+    assert management.versions("leaves")["3"]["workers"][0]["pid"] == worker  # for a rollback
+    deploy(promote(tmp_path, entry("comes", mar), entry("later", mar)), server)
+    assert set(management.names()) == {"comes", "later"}
+
+
+def test_the_same_version_with_other_bytes_stands_beside_it_under_a_label_of_its_own(
     server: Runtime, tmp_path: Path, make_archive: MakeArchive
 ) -> None:
     other = make_archive("3", note="other bytes, same version")
     deploy(promote(tmp_path, entry("changed", make_archive())), server)
-    deploy(promote(tmp_path, entry("changed", other)), server)
-    assert describe(server, "changed")["modelUrl"] == f"{entry('changed', other)['sha256']}.mar"
-    Client.of(server).embed("changed", picture(1)[0])
+    with load(server, "changed", {3}):
+        deploy(promote(tmp_path, entry("changed", other)), server)
+    label = f"3-{entry('changed', other)['sha256'][:8]}"
+    assert set(Management(server).versions("changed")) == {"3", label}
+    assert version(server, "changed") == label
 
 
-def test_an_archive_that_cannot_load_is_a_sentence_and_the_old_version_goes_on(
+def test_an_archive_that_does_not_serve_is_a_sentence_and_all_goes_on_as_before(
     server: Runtime, tmp_path: Path, make_archive: MakeArchive
 ) -> None:
     deploy(promote(tmp_path, entry("sound", make_archive("1"), "1")), server)
-    broken = make_archive("2", preprocess="{}")
-    with pytest.raises(ServingError, match=r"^sound cannot be served: .*torchserve\.log") as error:
-        deploy(promote(tmp_path, entry("sound", broken, "2")), server)
-    assert "\n" not in str(error.value)
-    assert "The archive of sound cannot be loaded" in server.log.read_text()
-    assert describe(server, "sound")["modelVersion"] == "1"
-    Client.of(server).embed("sound", picture(1)[0])
+    for bad, reason in (
+        (make_archive("2", preprocess="{}"), "its worker ended while it loaded the archive"),
+        (make_archive("2", of="1"), "its answers to the golden images differ from the training's by "),
+    ):
+        new = entry("new", make_archive())
+        with load(server, "sound", {1}), pytest.raises(ServingError, match=r"^sound cannot be served: ") as error:
+            deploy(promote(tmp_path, new, entry("sound", bad, "2")), server)
+        assert str(error.value).startswith(f"sound cannot be served: {reason}")
+        assert str(error.value).endswith(f"; see {server.log}.")
+        assert list(Management(server).versions("sound")) == ["1"]
+        assert "new" not in Management(server).names()
     deploy(promote(tmp_path, entry("sound", make_archive("2"), "2")), server)
-    assert describe(server, "sound")["modelVersion"] == "2"
+    check(server, "sound", 2)
 
 
-def test_a_file_that_is_no_archive_is_a_sentence(server: Runtime, tmp_path: Path) -> None:
-    rubbish = tmp_path / "encoder.mar"
-    rubbish.write_text("no archive")
-    with pytest.raises(ServingError, match=r"^rubbish cannot be served"):
-        deploy(promote(tmp_path, entry("rubbish", rubbish)), server)
-
-
-def test_a_wrong_digest_and_a_missing_archive_stop_everything_before_it_begins(
+def test_a_wrong_digest_or_a_missing_archive_stops_everything_before_it_begins(
     server: Runtime, tmp_path: Path, make_archive: MakeArchive
 ) -> None:
     good = entry("untouched", make_archive())
     for wrong, reason in (({"sha256": "0" * 64}, "not the file"), ({"archive": "absent.mar"}, "is missing")):
         path = promote(tmp_path, good, entry("bad", make_archive(), **wrong))
-        with pytest.raises(ServingError, match=f"^bad cannot be served: .*{reason}"):
+        with pytest.raises(ServingError, match=f"^bad cannot be served from .*: it .*{reason}"):
             deploy(path, server)
-    with pytest.raises(ServingError, match="404"):
-        Client.of(server).embed("untouched", picture(1)[0])
+    assert "untouched" not in Management(server).names()
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"dataset": "", "champion": "", "models": [{}]}'])
@@ -115,3 +156,68 @@ def test_a_promoted_file_of_another_kind_is_a_sentence(server: Runtime, tmp_path
     path.write_text(text)
     with pytest.raises(ServingError, match="is not what the pipeline writes"):
         deploy(path, server)
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "serving.deploy", *map(str, arguments)]
+    return subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_the_command_deploys_says_how_things_stand_and_rolls_back(
+    server: Runtime, tmp_path: Path, make_archive: MakeArchive
+) -> None:
+    for number in ("1", "2"):
+        path = promote(tmp_path, entry("by-hand", make_archive(number), number))
+        done = command("--run", server.folder, "--promoted", path)
+        assert done.returncode == 0, done.stderr
+    assert command("--run", server.folder, "--rollback").returncode == 0
+    said = command("--run", server.folder, "--promoted", path, "--status").stdout.splitlines()
+    assert "by-hand: version 1, ready; before: version 2; promoted: version 2" in said
+    refused = command("--run", server.folder, "--promoted", promote(tmp_path, entry("bad", path)))
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("bad cannot be served from ")
+    nobody = command("--run", tmp_path, "--rollback")
+    assert nobody.stderr == f"No server runs in {tmp_path}; start one with `make serve`.\n"
+
+
+def test_new_tokens_without_a_restart_and_who_reads_the_folder_does_not_notice(server: Runtime) -> None:
+    deployer, holder = Client.of(server), Client(server.address("inference"), server.token("inference"))
+    old = {api: server.token(api) for api in ("inference", "management")}
+    assert command("--run", server.folder, "--rotate").returncode == 0
+    assert server.keys.stat().st_mode & 0o777 == 0o600
+    name = Management(server).names()[0]
+    deployer.embed(name, picture(1)[0])
+    with pytest.raises(ServingError, match="status 400: Token Authorization failed"):
+        holder.embed(name, picture(1)[0])
+    url = f"{server.address('management')}/models"
+    answer = requests.get(url, headers={"Authorization": f"Bearer {old['management']}"}, timeout=20)
+    assert answer.status_code == 400
+
+
+@pytest.mark.parametrize("key", [None, "inference", "management"])
+def test_only_the_api_key_makes_new_tokens(server: Runtime, key: Any) -> None:
+    before = server.keys.read_bytes()
+    headers = {"Authorization": f"Bearer {server.token(key)}"} if key else {}
+    url = f"{server.address('management')}/token?type=inference"
+    assert requests.get(url, headers=headers, timeout=20).status_code == 400
+    assert server.keys.read_bytes() == before
+
+
+@pytest.mark.parametrize("key", [None, "inference", "API"])
+@pytest.mark.parametrize(("method", "path"), [("GET", "models"), ("POST", "models?url=x.mar"), ("PUT", "models/x")])
+def test_management_is_closed_to_all_but_its_token(server: Runtime, key: Any, method: str, path: str) -> None:
+    headers = {"Authorization": f"Bearer {server.token(key)}"} if key else {}
+    answer = requests.request(method, f"{server.address('management')}/{path}", headers=headers, timeout=20)
+    assert (answer.status_code, answer.json()["type"]) == (400, "InvalidKeyException")
+
+
+def test_no_archive_comes_in_but_from_the_model_store(
+    server: Runtime, tmp_path: Path, make_archive: MakeArchive
+) -> None:
+    mar = make_archive("7")
+    for url in (f"file://{mar}", "http://127.0.0.1:1/x.mar", "https://127.0.0.1:1/x.mar", str(mar), "s3://x/x.mar"):
+        with pytest.raises(ServingError, match=r"does not match any allowed URL|Model not found"):
+            Management(server).register("stranger", url)
+    with pytest.raises(ServingError, match="Relative path is not allowed"):
+        Management(server).register("stranger", "../x.mar")
+    assert "stranger" not in Management(server).names()

@@ -1,0 +1,224 @@
+"""Keeps a server answering: TorchServe calls itself healthy while no worker answers, and gives up on what keeps dying.
+
+Ready is a name whose version answered a golden image rightly, just now. What does not is helped by ever stronger
+means: its worker is killed, so that TorchServe starts another; then replaced; at last the front end is started anew
+and serves what was served before.
+"""
+
+import re
+import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from threading import Event
+from typing import TYPE_CHECKING
+
+import psutil
+import requests
+
+from serving import ServingError, ready, served
+from serving.client import Client
+from serving.deploy import restore
+from serving.golden import Golden
+from serving.management import Management
+from serving.management import ready as loaded
+from serving.served import Version
+
+if TYPE_CHECKING:
+    from serving.server import Server
+
+TICK = 0.25  # s between two looks at the processes
+PERIOD = 5.0  # s between two questions to a name that is ready; one that is not is asked at every tick
+DEADLINE = 10.0  # s for an answer; a worker that answers nobody for so long is wedged
+STARTUP = (
+    60.0  # s for a worker to start, as in model-config.yaml; doubled each time that starting the front end was in vain
+)
+RENEWAL = timedelta(days=1)  # left of the tokens' life when new ones are made
+ANSWERS = re.compile(r'^ts_inference_latency_microseconds\{.*model_name="([^"]*)".*\} (\S+)$', re.MULTILINE)
+
+
+class Watched:
+    """One name and the version that answers to it."""
+
+    def __init__(self, name: str, version: Version) -> None:
+        self.name, self.version = name, version
+        self.ready, self.reason = False, "it has not answered yet"
+        self.changed = datetime.now(UTC)
+        self.asked = self.answered = self.helped = time.monotonic()
+        self.asking: Future[None] | None = None
+        self.workers: dict[int, str] = {}  # which process is of which version
+        self.helps = 0  # since it answered last
+        self.others: list[str] = []  # TorchServe's counter of answers, when it was asked
+
+    def turn(self, is_ready: bool, reason: str = "") -> None:
+        """Note whether it is ready, and since when."""
+        if is_ready != self.ready:
+            self.changed = datetime.now(UTC)
+        self.ready, self.reason = is_ready, reason
+
+
+class Watchdog:
+    """Watches over a running server, from `run` on until `ended` is set, or an exception such as KeyboardInterrupt."""
+
+    def __init__(self, server: "Server") -> None:
+        self.server, self.runtime = server, server.runtime
+        self.management = Management(self.runtime)
+        self.watched: dict[str, Watched] = {}
+        self.vain = 0  # starts of the front end since all were ready
+        self.pinged = time.monotonic()
+        self.pinging: Future[None] | None = None
+        self.restoring: Future[list[str]] | None = None
+        self.ended = Event()
+
+    def report(self) -> ready.Report:
+        """Every name: whether it is ready, since when, and if not, why."""
+        return {
+            each.name: {"ready": each.ready, "since": each.changed.isoformat(), "version": each.version.version}
+            | ({} if each.ready else {"reason": each.reason})
+            for each in list(self.watched.values())
+        }
+
+    def run(self) -> None:
+        """Watch, and answer at the `ready_address`."""
+        self.pool = ThreadPoolExecutor(16)
+        try:
+            with ready.serve(self.runtime.address("ready"), self.report):
+                while not self.ended.wait(TICK):
+                    # It may go away under our hands: the next look finds what to do.
+                    with suppress(ServingError, requests.RequestException, psutil.NoSuchProcess):
+                        self._look()
+        finally:
+            self.pool.shutdown(wait=False, cancel_futures=True)
+
+    def _look(self) -> None:
+        if reason := self._front_end():
+            self._restart(reason)
+            return
+        if self.restoring and self.restoring.done():
+            for line in [self.restoring.exception()] if self.restoring.exception() else self.restoring.result():
+                self._say(str(line))
+            self.restoring = None
+        now = served.read(self.runtime).now
+        self.watched = {name: self.watched.get(name) or Watched(name, version) for name, version in now.items()}
+        for each in self.watched.values():
+            if each.version != now[each.name]:  # the deployer's work, who has asked it
+                each.version, each.asked = now[each.name], time.monotonic() - PERIOD
+            self._look_at(each)
+        if self.watched and all(each.ready for each in self.watched.values()):
+            self.vain = 0
+        if self.runtime.expiry() - datetime.now(UTC) < RENEWAL:
+            self.management.rotate("inference")
+            self.management.rotate("management")
+
+    def _front_end(self) -> str:
+        """Why the front end must be started anew; nothing when it need not."""
+        code = self.server.process.poll()
+        if code is not None:
+            return f"ended by itself with status {code}"
+        if psutil.Process(self.server.process.pid).status() == psutil.STATUS_STOPPED:
+            return "was stopped"
+        if self.pinging is None or self.pinging.done():
+            if self.pinging and not self.pinging.exception():
+                self.pinged = time.monotonic()
+            self.pinging = self.pool.submit(self._ping)
+        silent = time.monotonic() - self.pinged
+        return f"was silent for {silent:.0f} s" if silent > DEADLINE else ""
+
+    def _ping(self) -> None:
+        # Without a token: a refusal is an answer too.
+        requests.get(f"{self.runtime.address('inference')}/ping", timeout=DEADLINE)
+
+    def _look_at(self, each: Watched) -> None:
+        now, label = time.monotonic(), each.version.version
+        workers = each.workers
+        if stopped := [pid for pid in workers if _stopped(pid)]:
+            self._kill(each, stopped, "was stopped")
+        if any(of == label and not psutil.pid_exists(pid) for pid, of in workers.items()):
+            each.workers = {}
+            each.turn(False, "its worker died")
+        if each.asking and each.asking.done():
+            error = each.asking.exception()
+            each.turn(error is None, str(error or "").rstrip("."))
+            each.asking = None
+            if each.ready:
+                each.answered, each.helps = now, 0
+        if each.asking is None and (not each.ready or now - each.asked > PERIOD):
+            each.asked = now
+            each.asking = self.pool.submit(self._ask, each)
+        late = each.asking is not None and now - each.asked > DEADLINE
+        if late:
+            each.turn(False, f"no answer in {DEADLINE:g} s")
+        if each.ready or self.restoring:
+            return
+        if late and each.helps == 0:
+            self._unwedge(each)
+        elif now - max(each.answered, each.helped) > STARTUP * 2 ** min(self.vain, 6):
+            self._help(each)
+
+    def _ask(self, each: Watched) -> None:
+        """Raises ServingError when the golden image is not answered rightly."""
+        each.workers = self._workers(each.name)
+        each.others = self._answers(each.name)
+        client = Client.of(self.runtime)
+        client.timeout = 2 * DEADLINE
+        golden = Golden.read(self.runtime.models / each.version.file)
+        golden.compare(client, f"{each.name}/{each.version.version}", first=1)
+        each.workers = self._workers(each.name)
+
+    def _workers(self, name: str) -> dict[int, str]:
+        """The processes that have loaded a version of the name, and which."""
+        standing = self.management.versions(name).items()
+        return {w["pid"]: label for label, about in standing if loaded(about) for w in about["workers"]}
+
+    def _answers(self, name: str) -> list[str]:
+        """TorchServe's counters of what it answered under a name."""
+        text = requests.get(f"{self.runtime.address('metrics')}/metrics", timeout=DEADLINE).text
+        return [total for named, total in ANSWERS.findall(text) if named == name]
+
+    def _unwedge(self, each: Watched) -> None:
+        """Kill the worker that was there when the question came, unless others were answered: then it is busy."""
+        silent = [pid for pid, label in each.workers.items() if label == each.version.version]
+        if silent and each.others == self._answers(each.name):
+            self._kill(each, silent, each.reason)
+
+    def _help(self, each: Watched) -> None:
+        label = each.version.version
+        if label in self.management.versions(each.name) and each.helps <= 1:
+            self._say(f"{each.name}: {each.reason}; its worker is replaced")
+            self.management.scale(each.name, label, 0)
+            self.management.scale(each.name, label, 1)
+            each.helps, each.helped = 2, time.monotonic()
+        else:
+            self._restart(f"does not serve {each.name} ({each.reason})")
+
+    def _kill(self, each: Watched, workers: list[int], reason: str) -> None:
+        self._say(f"{each.name}: {reason}; its worker is killed")
+        for pid in workers:
+            with suppress(psutil.NoSuchProcess):
+                psutil.Process(pid).kill()
+        each.helps, each.helped = 1, time.monotonic()
+
+    def _restart(self, reason: str) -> None:
+        self._say(f"TorchServe {reason}; it is started anew")
+        for each in self.watched.values():
+            each.turn(False, f"TorchServe {reason}")
+        try:
+            self.server.restart()
+            self.restoring = self.pool.submit(restore, self.runtime)
+        except ServingError as error:
+            self._say(str(error))
+            time.sleep(min(60, 2**self.vain))
+        self.vain += 1
+        self.watched = {}
+        self.pinged = time.monotonic()
+
+    def _say(self, line: str) -> None:
+        print(f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}", file=sys.stderr, flush=True)
+
+
+def _stopped(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    except psutil.NoSuchProcess:
+        return False

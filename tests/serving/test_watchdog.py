@@ -1,0 +1,221 @@
+"""What is killed, stopped or wedged comes back by itself, and serves what it served."""
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from threading import Thread
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import psutil
+import pytest
+import requests
+
+from serving import admission, archive, served, watchdog
+from serving.client import Client
+from serving.deploy import deploy, rollback
+from serving.management import Management
+from serving.promoted import Model
+from serving.runtime import Runtime
+from serving.server import Server
+from serving.watchdog import Watchdog
+from tests.serving.conftest import MakeArchive, entry, expected, picture, promote
+
+NAME = "digits-encoder"
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server under a watchdog, without a model."""
+    with Server(Runtime(tmp_path_factory.mktemp("watched") / "run"), free_ports=True) as started:
+        dog = Watchdog(started)
+        watching = Thread(target=dog.run)
+        watching.start()
+        yield started
+        dog.ended.set()
+        watching.join()
+
+
+@pytest.fixture(scope="module")
+def server(started: Server, tmp_path_factory: pytest.TempPathFactory, make_archive: MakeArchive) -> Server:
+    """It was given version 1, then 2, and was rolled back: version 1 is what it must serve, whatever happens."""
+    assert ready(started).status_code == 503  # nothing is served
+    folder = tmp_path_factory.mktemp("promoted")
+    for version in ("1", "2"):
+        deploy(promote(folder, entry(NAME, make_archive(version), version)), started.runtime)
+    rollback(started.runtime)
+    until(lambda: ready(started).ok and ready(started).json()["models"][NAME]["version"] == "1")
+    return started
+
+
+def ready(server: Server, path: str = "ready") -> requests.Response:
+    return requests.get(f"{server.runtime.address('ready')}/{path}", timeout=20)
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for it, for as long as a busy machine needs; what never comes fails the test."""
+    end = time.monotonic() + 150
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def worker(server: Server, version: str = "1") -> int:
+    return int(Management(server.runtime).versions(NAME)[version]["workers"][0]["pid"])
+
+
+def check(server: Server, name: str = NAME, factor: int = 1) -> None:
+    png, pixels = picture(4)
+    vector = Client.of(server.runtime).embed(name, png)
+    np.testing.assert_allclose(vector, expected(pixels, factor), rtol=1e-4, atol=1e-5)
+
+
+def test_ready_names_each_model_and_ping_only_the_process(server: Server) -> None:
+    (model,) = ready(server).json()["models"].items()
+    assert model[0] == NAME
+    assert (model[1]["ready"], model[1]["version"]) == (True, "1")
+    assert ready(server, "ping").json() == {"status": "alive"}
+    assert ready(server, "models").status_code == 404
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_worker_that_is_killed_or_stopped_is_not_ready_until_another_answers(
+    server: Server, number: signal.Signals
+) -> None:
+    pid = worker(server)
+    os.kill(pid, number)
+    until(lambda: ready(server).status_code == 503)
+    assert ready(server).json()["models"][NAME]["reason"]
+    until(lambda: ready(server).ok)
+    assert worker(server) != pid
+    assert not psutil.pid_exists(pid)
+    check(server)
+
+
+WEDGED = """
+import pathlib, time
+_handle = Handler.handle
+def _wedge(self, requests, context):
+    if (flag := pathlib.Path({flag!r})).exists():
+        flag.unlink()
+        time.sleep(3600)
+    return _handle(self, requests, context)
+Handler.handle = _wedge
+"""
+
+
+def test_a_worker_that_lives_but_does_not_answer_is_killed(
+    server: Server, tmp_path: Path, make_archive: MakeArchive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flag, handler = tmp_path / "flag", tmp_path / "handler.py"
+    handler.write_text((archive.HERE / "handler.py").read_text() + WEDGED.format(flag=str(flag)))
+    monkeypatch.setitem(admission.CODE, "handler.py", handler)
+    monkeypatch.setattr(archive, "HERE", tmp_path)
+    (tmp_path / "model-config.yaml").write_bytes(admission.CODE["model-config.yaml"].read_bytes())
+    runtime, name = server.runtime, "wedging"
+    mar = make_archive("5")
+    version = admission.admit(Model(**entry(name, mar, "5") | {"archive": mar}), "5", runtime.models).name
+    management = Management(runtime)
+    management.register(name, version)
+    management.wait(name, "5", 150)
+    known = served.read(runtime)
+    extended = known.now | {name: served.Version("5", "simclr", version)}
+    monkeypatch.setattr(watchdog, "DEADLINE", 2.0)
+    monkeypatch.setattr(watchdog, "PERIOD", 0.5)
+    served.write(runtime, served.Served(extended, known.before))
+    until(lambda: ready(server).ok and len(ready(server).json()["models"]) == 2)
+    pid = management.versions(name)["5"]["workers"][0]["pid"]
+    flag.touch()
+    until(lambda: not psutil.pid_exists(pid))
+    until(lambda: ready(server).ok)
+    check(server, name, 5)
+    check(server)
+    served.write(runtime, known)
+    management.remove(name, "5")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_front_end_that_is_killed_or_stopped_comes_back_and_serves_the_same(
+    server: Server, number: signal.Signals
+) -> None:
+    client = Client.of(server.runtime)
+    pid, scratch = server.process.pid, server.scratch
+    os.kill(pid, number)
+    until(lambda: ready(server).status_code == 503)
+    until(lambda: ready(server).ok)
+    assert server.process.pid != pid
+    assert not scratch.exists()
+    client.embed(NAME, picture(1)[0])  # the token is another, and the client finds it
+    check(server)
+    until(lambda: "2" in Management(server.runtime).versions(NAME))
+    Management(server.runtime).wait(NAME, "2", 150)
+    check(server, f"{NAME}/2", 2)
+    rollback(server.runtime)  # the way back was kept
+    check(server, factor=2)
+    rollback(server.runtime)
+
+
+def test_tokens_are_renewed_before_they_expire(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def keys() -> dict[str, Any]:
+        return {api: server.runtime.token(api) for api in ("inference", "management")}
+
+    old = keys()
+    with monkeypatch.context() as patched:
+        patched.setattr(watchdog, "RENEWAL", timedelta(days=365))
+        until(lambda: not set(old.values()) & set(keys().values()))
+    check(server)
+
+
+def test_clients_that_cancel_or_send_half_or_nothing_take_no_capacity(server: Server) -> None:
+    place = urlsplit(server.runtime.address("inference"))
+    png, pixels = picture(3)
+    token = server.runtime.token("inference")
+    line = f"POST /predictions/{NAME} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
+    head = f"{line}Content-Length: {len(png)}\r\n\r\n".encode()
+    abrupt = b"\1\0\0\0\0\0\0\0"  # linger on, for 0 s: the connection is reset
+
+    def connect(sent: bytes) -> socket.socket:
+        connection = socket.create_connection((place.hostname, place.port), timeout=20)
+        connection.sendall(sent)
+        return connection
+
+    for sent in (head + png, head + png[:20], head, b"") * 100:
+        with connect(sent) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, abrupt)
+    held = [connect(sent) for sent in (head + png[:20], head, line.encode(), b"") * 100]
+    held += [connect(head.replace(str(len(png)).encode(), b"20000000") + bytes(1 << 20)) for _ in range(20)]
+    try:
+        pid = worker(server)
+        for vector in Client.of(server.runtime).embed_many(NAME, [png] * 200):
+            np.testing.assert_allclose(vector, expected(pixels, 1), rtol=1e-4, atol=1e-5)  # type: ignore[arg-type]
+        assert worker(server) == pid
+        queue = Management(server.runtime).versions(NAME)["1"]["jobQueueStatus"]
+        assert queue == {"remainingCapacity": 64, "pendingRequests": 0}
+        assert ready(server).ok
+    finally:
+        for connection in held:
+            connection.close()
+
+
+def test_a_store_that_was_tampered_with_is_not_served_from(server: Server) -> None:
+    known = served.read(server.runtime)
+    path = server.runtime.models / known.before[NAME].file
+    sound = path.read_bytes()
+    path.write_bytes(sound + b"\n")
+    os.kill(server.process.pid, signal.SIGKILL)
+    try:
+        until(lambda: ready(server).status_code == 503)
+        until(lambda: ready(server).ok)
+        check(server)
+        with pytest.raises(Exception, match="is missing or has changed"):
+            rollback(server.runtime)
+        check(server)
+        assert json.loads(server.runtime.served.read_text())["now"][NAME]["version"] == "1"
+    finally:
+        path.write_bytes(sound)
