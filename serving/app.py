@@ -29,6 +29,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from uvicorn.supervisors import Multiprocess
 
 from serving import ServingError, archive, promoted
+from serving.admission import admit
 from serving.batching import Served
 from serving.core import MAX_IMAGES, TENSOR, Encoder, Request, mime
 from serving.metrics import Meter, exposition
