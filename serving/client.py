@@ -13,11 +13,13 @@ import numpy as np
 import requests
 from numpy.typing import NDArray
 from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
 
 from serving import ServingError, promoted
 from serving.runtime import Runtime
 
-REFUSED = "Token Authorization failed"  # TorchServe, with status 400
+UNKNOWN = (401, 403)  # who asks is not known
+OF_NO_USE = (400, 413, 415)  # what is asked about
 
 Image = bytes | str | Path  # encoded bytes, or the path of a file
 
@@ -30,6 +32,7 @@ class Client:
     """Keeps up to `connections` connections open, so that the server can put several images in one batch.
 
     `timeout` is in seconds, for one answer: TorchServe lets a request wait for a worker that never comes up.
+    `retries`: how often it asks again, after ever longer pauses, when no server is there or its queue is full.
     """
 
     def __init__(
@@ -38,13 +41,16 @@ class Client:
         token: str | None = None,
         timeout: float = 60,
         connections: int = 16,
+        retries: int = 3,
     ) -> None:
         self.address = address.rstrip("/")
         self.timeout = timeout
         self.connections = connections
         self.session = requests.Session()
+        again = Retry(retries, read=False, status_forcelist=(429, 503), allowed_methods=None, backoff_factor=0.1,
+                      raise_on_status=False)  # fmt: skip
         for scheme in ("http://", "https://"):
-            self.session.mount(scheme, HTTPAdapter(pool_maxsize=connections))
+            self.session.mount(scheme, HTTPAdapter(pool_maxsize=connections, max_retries=again))
         # Octets, or TorchServe would look for a form in the body.
         self.session.headers["Content-Type"] = "application/octet-stream"
         self.token = token
@@ -73,7 +79,7 @@ class Client:
         try:
             url = f"{self.address}/predictions/{name}"
             response = self._post(url, body)
-            if response.status_code == requests.codes.bad and REFUSED in response.text and self._new_token():
+            if response.status_code in UNKNOWN and self._new_token():
                 response = self._post(url, body)
         except requests.Timeout as error:
             raise ServingError(f"{self.address} gave no answer for {name} in {self.timeout:g} s.") from error
@@ -118,11 +124,11 @@ def _embedding(response: requests.Response, name: str, shown: str) -> NDArray[np
         answer = {}
     if response.ok and "embeddings" in answer:
         return np.asarray(answer["embeddings"][0], np.float32)
-    if "error" in answer:  # our handler's sentence; TorchServe's own errors have a "message"
+    if "error" in answer and response.status_code in OF_NO_USE:  # TorchServe's own errors have a "message"
         raise ImageError(f"{shown}: {answer['error']}")
     if response.status_code == requests.codes.request_entity_too_large:
         raise ImageError(f"{shown}: the file is larger than the server accepts (max_request_size).")
-    reason = answer.get("message", response.reason)
+    reason = answer.get("message") or answer.get("error") or response.reason
     raise ServingError(f"The server refuses {name} with status {response.status_code}: {reason}")
 
 

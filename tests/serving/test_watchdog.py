@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import time
@@ -114,10 +115,11 @@ def test_a_worker_that_lives_but_does_not_answer_is_killed(
     server: Server, tmp_path: Path, make_archive: MakeArchive, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flag, handler = tmp_path / "flag", tmp_path / "handler.py"
-    handler.write_text((archive.HERE / "handler.py").read_text() + WEDGED.format(flag=str(flag)))
+    for part in (*archive.OURS, *archive.PACKAGE):
+        shutil.copyfile(archive.HERE / part, tmp_path / part)
+    handler.write_text(handler.read_text() + WEDGED.format(flag=str(flag)))
     monkeypatch.setitem(admission.CODE, "handler.py", handler)
     monkeypatch.setattr(archive, "HERE", tmp_path)
-    (tmp_path / "model-config.yaml").write_bytes(admission.CODE["model-config.yaml"].read_bytes())
     runtime, name = server.runtime, "wedging"
     mar = make_archive("5")
     version = admission.admit(Model(**entry(name, mar, "5") | {"archive": mar}), "5", runtime.models).name
