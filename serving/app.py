@@ -11,6 +11,7 @@ import json
 import math
 import os
 import secrets
+import shutil
 import socket
 import sys
 import tempfile
@@ -32,7 +33,7 @@ from serving import ServingError, archive, promoted
 from serving.admission import admit
 from serving.batching import Served
 from serving.core import MAX_IMAGES, TENSOR, Encoder, Request, mime
-from serving.metrics import Meter, exposition
+from serving.metrics import FOLDER, Meter, exposition
 from serving.promoted import Model
 from serving.runtime import Runtime, settings
 
@@ -49,6 +50,7 @@ def create(models: Sequence[Model], runtime: Runtime) -> FastAPI:
     At its start raises ServingError when an archive is not what was promoted.
     """
     served: dict[str, Served] = {}
+    shared = Path(os.environ[FOLDER]) if FOLDER in os.environ else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -94,7 +96,7 @@ def create(models: Sequence[Model], runtime: Runtime) -> FastAPI:
     @app.get("/metrics")
     async def metrics(asked: Asked) -> Response:
         authorise(asked)
-        return Response(exposition(), media_type=CONTENT_TYPE_LATEST)
+        return Response(exposition(shared), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/models")
     async def describe(asked: Asked) -> list[dict[str, Any]]:
@@ -195,6 +197,9 @@ def main() -> None:
              Key(Runtime(given.run), address := f"http://127.0.0.1:{own.getsockname()[1]}"):  # fmt: skip
             print(f"serving at {address}/predictions/{name}; Ctrl-C stops the server", flush=True)
             if given.workers > 1:
+                shutil.rmtree(folder := Runtime(given.run).metrics, ignore_errors=True)
+                folder.mkdir()
+                os.environ[FOLDER] = str(folder)  # for the processes that are to start
                 Multiprocess(config, [own]).run()
             else:
                 server.run([own])

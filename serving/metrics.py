@@ -1,10 +1,8 @@
 """What a worker counts, for Prometheus: labels are model and version, and no figure tells an image.
 
-With PROMETHEUS_MULTIPROC_DIR set, the counts of all processes of a server lie in that folder, and `exposition` adds
-them up. Packed beside `core.py`.
+Processes that start with PROMETHEUS_MULTIPROC_DIR set count into that folder. Packed beside `core.py`.
 """
 
-import os
 from collections import Counter as Tally
 from collections.abc import Iterable
 from pathlib import Path
@@ -62,10 +60,10 @@ class Meter:
             self.due = self.window.seen + DRIFT_EVERY
 
 
-def exposition() -> bytes:
-    """All counts in Prometheus' text format."""
-    registry = REGISTRY
-    if FOLDER in os.environ:
-        registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+def exposition(folder: Path | None = None) -> bytes:
+    """Prometheus' text format: the counts of this process, or of all that count into a folder."""
+    if folder is None:
+        return generate_latest(REGISTRY)
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, str(folder))  # type: ignore[no-untyped-call]
     return generate_latest(registry)

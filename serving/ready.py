@@ -1,4 +1,4 @@
-"""`GET /ready`: does every served name answer? Our own little server beside TorchServe, for whoever balances load."""
+"""`GET /ready` and `/metrics`: our own little server beside TorchServe, for whoever balances load or watches."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -9,15 +9,17 @@ from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
+from prometheus_client import CONTENT_TYPE_LATEST
+
 Report = dict[str, dict[str, Any]]  # by name: ready, since, and what else there is to say
 
 
 @contextmanager
-def serve(address: str, report: Callable[[], Report]) -> Iterator[None]:
+def serve(address: str, report: Callable[[], Report], metrics: Callable[[], bytes]) -> Iterator[None]:
     """Answer at `address` (`http://host:port`) while the block runs.
 
     `/ready` is 200 when every name is ready and 503 when one is not or there is none, with the report as JSON;
-    `/ping` is 200 while this process lives.
+    `/metrics` is what Prometheus scrapes; `/ping` is 200 while this process lives.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -26,17 +28,21 @@ def serve(address: str, report: Callable[[], Report]) -> Iterator[None]:
         def do_GET(self) -> None:
             if self.path == "/ping":
                 self._answer(200, {"status": "alive"})
+            elif self.path == "/metrics":
+                self._send(200, CONTENT_TYPE_LATEST, metrics())
             elif self.path == "/ready":
                 models = report()
                 ready = bool(models) and all(model["ready"] for model in models.values())
                 self._answer(200 if ready else 503, {"ready": ready, "models": models})
             else:
-                self._answer(404, {"error": "There are /ready and /ping here."})
+                self._answer(404, {"error": "There are /ready, /metrics and /ping here."})
 
         def _answer(self, status: int, content: dict[str, Any]) -> None:
-            body = json.dumps(content, indent=2).encode() + b"\n"
+            self._send(status, "application/json", json.dumps(content, indent=2).encode() + b"\n")
+
+        def _send(self, status: int, kind: str, body: bytes) -> None:
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

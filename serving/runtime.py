@@ -39,6 +39,11 @@ class Runtime:
         return self.folder / "served.json"
 
     @property
+    def metrics(self) -> Path:
+        """What the workers count, see serving/metrics.py."""
+        return self.folder / "metrics"
+
+    @property
     def log(self) -> Path:
         """All that the server and its workers print."""
         return self.folder / "torchserve.log"

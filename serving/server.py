@@ -19,6 +19,7 @@ import requests
 
 from serving import ServingError, ports, promoted, refusal
 from serving.deploy import deploy
+from serving.metrics import FOLDER
 from serving.runtime import Runtime, settings
 from serving.watchdog import Watchdog
 
@@ -52,8 +53,9 @@ class Server:
             self.log.close()
             raise
         self.log.truncate(0)
-        shutil.rmtree(self.runtime.models, ignore_errors=True)
-        self.runtime.models.mkdir(parents=True)
+        for folder in (self.runtime.models, self.runtime.metrics):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
         self.runtime.keys.unlink(missing_ok=True)
         self.runtime.served.unlink(missing_ok=True)
         self.runtime.config.write_text(config)
@@ -100,7 +102,7 @@ class Server:
         self.process = subprocess.Popen(
             command,
             cwd=self.runtime.folder,
-            env=os.environ | {"JAVA_HOME": str(self.java.parents[1])},
+            env=os.environ | {"JAVA_HOME": str(self.java.parents[1]), FOLDER: str(self.runtime.metrics)},
             stdin=subprocess.DEVNULL,
             stdout=self.log,
             stderr=subprocess.STDOUT,

@@ -11,6 +11,7 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from serving.deploy import restore
 from serving.golden import Golden
 from serving.management import Management
 from serving.management import ready as loaded
+from serving.metrics import exposition
 from serving.served import Version
 
 if TYPE_CHECKING:
@@ -83,7 +85,7 @@ class Watchdog:
         """Watch, and answer at the `ready_address`."""
         self.pool = ThreadPoolExecutor(16)
         try:
-            with ready.serve(self.runtime.address("ready"), self.report):
+            with ready.serve(self.runtime.address("ready"), self.report, partial(exposition, self.runtime.metrics)):
                 while not self.ended.wait(TICK):
                     # It may go away under our hands: the next look finds what to do.
                     with suppress(ServingError, requests.RequestException, psutil.NoSuchProcess):

@@ -84,9 +84,7 @@ def test_the_counts_of_several_processes_are_added_up(tmp_path: Path) -> None:
     environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     for _ in range(2):
         subprocess.run([sys.executable, "-c", program], env=environment, check=True)
-    ask = "import sys; from serving.metrics import exposition; sys.stdout.buffer.write(exposition())"
-    text = subprocess.run([sys.executable, "-c", ask], env=environment, check=True, capture_output=True).stdout
-    found = samples(text, "shared")
+    found = samples(exposition(tmp_path), "shared")
     assert found["encoder_images_total", (("status", "200"),)] == 4
     assert found["encoder_inference_seconds_sum", ()] == 0.4
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -83,6 +84,13 @@ def test_ready_names_each_model_and_ping_only_the_process(server: Server) -> Non
     assert (model[1]["ready"], model[1]["version"]) == (True, "1")
     assert ready(server, "ping").json() == {"status": "alive"}
     assert ready(server, "models").status_code == 404
+
+
+def test_what_the_workers_counted_is_told_to_prometheus(server: Server) -> None:
+    Client.of(server.runtime).embed(NAME, picture(1)[0])
+    told = ready(server, "metrics").text
+    assert re.search(rf'encoder_requests_total{{model="{NAME}",status="200",version="1"}} [1-9]', told)
+    assert re.search(rf'encoder_inference_seconds_count{{model="{NAME}",version="1"}} [1-9]', told)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
