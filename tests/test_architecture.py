@@ -45,7 +45,7 @@ def test_a_floor_imports_nothing_that_it_stands_beside_or_under(package: str, ne
     ("platform", "speakers"),
     [
         ("mlflow", {"tracking", "sync", "register", "export"}),
-        ("prefect", {"flow"}),
+        ("prefect", {"flow", "drift"}),
         ("dvc", {"graph", "child"}),
     ],
 )

@@ -1,0 +1,62 @@
+"""Prefect flow `drift`: are the images that the endpoint gets still like those it was trained on?
+
+`python -m pipelines.drift` asks the running server once and ends with status 1 when they are not (docs/serving.md).
+"""
+
+import sys
+
+import requests
+from prometheus_client.parser import text_string_to_metric_families
+
+import pipelines.flow  # noqa: F401 isort: skip - it sets up Prefect, which reads its settings at import
+from prefect import flow, get_run_logger
+
+from pipelines.stage import StageError
+from serving import ServingError
+from serving.runtime import Runtime
+
+ALARM = 1.0  # times the largest distance that windows of held-out images had
+
+
+def figures(address: str) -> dict[str, float]:
+    """Model and version → drift, of the models that have seen a whole window. Raises StageError without an answer."""
+    try:
+        text = requests.get(f"{address}/metrics", timeout=10).text
+    except requests.RequestException as error:
+        raise StageError(f"no server answers at {address}; run make serve") from error
+    return {
+        f"{sample.labels['model']} version {sample.labels['version']}": sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "encoder_drift"
+    }
+
+
+@flow(name="drift")
+def check(address: str) -> dict[str, float]:
+    """Raises StageError, and so fails, when a model's images have changed."""
+    found = figures(address)
+    for who, value in found.items():
+        get_run_logger().info("%s: drift %.2f", who, value)
+    if changed := {who: value for who, value in found.items() if value > ALARM}:
+        said = ", ".join(f"{who} {value:.1f} times" for who, value in changed.items())
+        raise StageError(
+            f"the images are no longer like those of the training: {said} the distance that is allowed; "
+            "look at what comes in, and train on it if it is what you want embedded"
+        )
+    return found
+
+
+def main() -> None:
+    try:
+        found = check(Runtime().address("ready"))
+    except (StageError, ServingError) as error:
+        sys.exit(f"drift: {error}")
+    for who, value in found.items():
+        print(f"{who}: drift {value:.2f}, allowed {ALARM:.0f}")
+    if not found:
+        print("no model has seen enough images yet")
+
+
+if __name__ == "__main__":
+    main()
