@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from models import saved
 from pipelines import config, stage, tracking
 from pipelines.config import Config
 from pipelines.init import lineage
+from pipelines.stage import StageError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -173,11 +175,25 @@ def git_commit() -> str:
     return described.stdout.strip() or "none"
 
 
+def locked_stages(path: Path = Path("dvc.lock"), seconds: float = 10) -> dict[str, Any]:
+    """Stage → what dvc.lock says of it; nothing outside DVC.
+
+    A stage that ends beside us has DVC write the file anew in place: what is not whole is read again.
+    """
+    end = time.monotonic() + seconds
+    while path.exists():
+        try:
+            return dict(yaml.safe_load(path.read_text())["stages"])
+        except (yaml.YAMLError, TypeError, KeyError, ValueError):
+            if time.monotonic() > end:
+                raise StageError(f"{path} cannot be read; git checkout {path}, or remove it, and run again") from None
+            time.sleep(0.05)
+    return {}
+
+
 def dvc_digest(stage_name: str, kind: str, path: str) -> str:
     """The digest of a path that dvc.lock records; `unknown` when the stage ran outside DVC."""
-    lock = Path("dvc.lock")
-    stages = yaml.safe_load(lock.read_text())["stages"] if lock.exists() else {}
-    entries = stages.get(stage_name, {}).get(kind, [])
+    entries = locked_stages().get(stage_name, {}).get(kind, [])
     return next((str(e["md5"]) for e in entries if e["path"] == path), "unknown")
 
 
