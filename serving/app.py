@@ -124,13 +124,14 @@ def create(models: Sequence[Model], runtime: Runtime) -> FastAPI:
 
 async def read(asked: Asked) -> Request:
     """The body, no larger and no slower than is allowed. Raises HTTPException."""
-    content_type, accept, normalize = (asked.headers.get(key, "") for key in ("content-type", "accept", "x-normalize"))
+    names = ("content-type", "accept", "x-normalize", "x-probe")
+    content_type, *rest = (asked.headers.get(name, "") for name in names)
     form = mime(content_type) == "multipart/form-data"
     try:
         parts = await asyncio.wait_for(fields(asked) if form else whole(asked), TIMEOUT)
     except TimeoutError:
         raise HTTPException(408, f"The body did not come within {TIMEOUT} s.") from None
-    return Request(parts, content_type, accept, normalize)
+    return Request(parts, content_type, *rest)
 
 
 async def whole(asked: Asked) -> list[bytes]:

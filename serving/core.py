@@ -44,12 +44,13 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Request:
-    """What the server read: one body, or the parts of a form; and three headers as they came."""
+    """What the server read: one body, or the parts of a form; and four headers as they came."""
 
     parts: Sequence[bytes]
     content_type: str = ""
     accept: str = ""
     normalize: str = ""  # x-normalize: TorchServe hands on no query
+    probe: str = ""  # x-probe: the watchdog's own question, which says nothing of what comes in
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,11 @@ class Encoder:
         if self.meter:
             each = (image.status if isinstance(image, Refused) else 200 for of in images for image in of)
             statuses = (answer.status for answer in answers)
+            asked = [
+                r.probe == "" for r, of in zip(requests, images, strict=True) for i in of if not isinstance(i, Refused)
+            ]
             self.meter.count(statuses, each, embeddings, decoded - begin, embedded - decoded)
+            self.meter.drift(embeddings[np.array(asked, bool)])
         return answers
 
     def images(self, request: Request) -> list[Pixels | Refused]:

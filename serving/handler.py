@@ -42,7 +42,7 @@ def read(request: dict[str, Any], context: Any, row: int) -> Request:
     headers = {k.lower(): v for k, v in context.get_all_request_header(row).items() if isinstance(v, str)}
     # A form's field without a file name arrives as text.
     parts = [part.encode() if isinstance(part, str) else bytes(part) for part in request.values()]
-    return Request(parts, *(headers.get(key, "") for key in ("content-type", "accept", "x-normalize")))
+    return Request(parts, *(headers.get(key, "") for key in ("content-type", "accept", "x-normalize", "x-probe")))
 
 
 def tell(answer: Answer, context: Any, row: int) -> None:

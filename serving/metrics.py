@@ -49,10 +49,10 @@ class Meter:
         if len(embeddings):
             self.batch_images.observe(len(embeddings))
             self.inference.observe(inference)
-            self.drift(embeddings)
 
     def drift(self, embeddings: Floats) -> None:
-        if self.window is None:
+        """Embeddings (B, D) of what people asked."""
+        if self.window is None or not len(embeddings):
             return
         self.window.add(embeddings)
         if self.window.seen >= self.due and (distance := self.window.distance) is not None:

@@ -72,6 +72,8 @@ def test_drift_is_told_once_the_window_is_full(tmp_path: Path) -> None:
     encoder.answer("drifting", dark(20))
     assert samples(exposition(), "drifting")["encoder_drift", ()] < 1
     bright = bytes([250]) * (3 * SIZE * SIZE)
+    encoder.answer("drifting", [Request([bright], "application/x-uint8", probe="1")] * 50)  # nobody's images
+    assert samples(exposition(), "drifting")["encoder_drift", ()] < 1
     encoder.answer("drifting", [Request([bright], "application/x-uint8")] * 50)
     assert samples(exposition(), "drifting")["encoder_drift", ()] > 1
 
