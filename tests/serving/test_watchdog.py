@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from threading import Thread
@@ -39,6 +40,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         dog = Watchdog(started)
         watching = Thread(target=dog.run)
         watching.start()
+        until(lambda: listens(started.runtime.address("ready")))
         yield started
         dog.ended.set()
         watching.join()
@@ -58,6 +60,13 @@ def server(started: Server, tmp_path_factory: pytest.TempPathFactory, make_archi
 
 def ready(server: Server, path: str = "ready") -> requests.Response:
     return requests.get(f"{server.runtime.address('ready')}/{path}", timeout=20)
+
+
+def listens(address: str) -> bool:
+    place = urlsplit(address)
+    with suppress(ConnectionRefusedError), socket.create_connection((place.hostname, place.port), timeout=20):
+        return True
+    return False
 
 
 def until(true: Callable[[], bool]) -> None:
