@@ -94,14 +94,20 @@ class Counting:
             yield found
 
 
-def test_a_stopped_run_goes_on_and_a_finished_one_does_nothing(
-    photos: Path, model: Model, direct: Direct, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def out(photos: Path, model: Model, direct: Direct, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The table of a run that was stopped after two parts of eight images and three more."""
     monkeypatch.setattr(embed, "PART", 8)
     out = tmp_path / "vectors.parquet"
     with pytest.raises(KeyboardInterrupt):
         make(photos, out, model, Counting(direct, stop_after=19))
     assert not out.exists()
+    return out
+
+
+def test_a_stopped_run_goes_on_and_a_finished_one_does_nothing(
+    photos: Path, model: Model, direct: Direct, out: Path
+) -> None:
     make(photos, out, model, again := Counting(direct))
     assert again.asked == N - 16  # two parts were whole
     assert make(photos, out, model, idle := Counting(direct)).endswith("is up to date: 30 images")
@@ -111,13 +117,7 @@ def test_a_stopped_run_goes_on_and_a_finished_one_does_nothing(
     np.testing.assert_allclose(pq.read_table(out)["embedding"][0].as_py(), expected(picture(99)[1]), rtol=1e-5)
 
 
-def test_parts_of_another_encoder_are_not_taken_over(
-    photos: Path, model: Model, direct: Direct, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(embed, "PART", 8)
-    out = tmp_path / "vectors.parquet"
-    with pytest.raises(KeyboardInterrupt):
-        make(photos, out, model, Counting(direct, stop_after=19))
+def test_parts_of_another_encoder_are_not_taken_over(photos: Path, model: Model, direct: Direct, out: Path) -> None:
     other = Model(model.name, model.method, "4", model.archive, "def")
     make(photos, out, other, all_of_it := Counting(direct))
     assert all_of_it.asked == N
