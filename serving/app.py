@@ -32,10 +32,11 @@ from uvicorn.supervisors import Multiprocess
 from serving import ServingError, archive, promoted
 from serving.admission import admit
 from serving.batching import Served
-from serving.core import MAX_IMAGES, TENSOR, Encoder, Request, mime
+from serving.core import Encoder, Request
 from serving.metrics import FOLDER, Meter, exposition
 from serving.promoted import Model
 from serving.runtime import Runtime, settings
+from serving.wire import MAX_IMAGES, TENSOR, mime
 
 HERE = Path(__file__).resolve().parent
 SETTINGS = settings((HERE / "config.properties").read_text())

@@ -14,7 +14,7 @@ from serving import ServingError
 HERE = Path(__file__).resolve().parent
 NETWORK = "encoder.onnx"
 OURS = ("handler.py", "model-config.yaml")  # packed as they stand beside this file
-PACKAGE = ("__init__.py", "core.py", "drift.py", "metrics.py")  # the same, in a folder of their own
+PACKAGE = ("__init__.py", "core.py", "drift.py", "metrics.py", "wire.py")  # the same, in a folder of their own
 
 
 def build(onnx: Path, decode: Path, out: Path, name: str, version: str, more: Sequence[Path] = ()) -> None:

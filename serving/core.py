@@ -1,12 +1,9 @@
 """An encoder behind HTTP, whatever the server: requests in, answers out (docs/serving.md says what both may be).
 
-Packed with `drift.py` and `metrics.py` beside the decoder and the ONNX file; nothing else of this tree is needed.
+Packed with what it imports of this package beside the decoder and the ONNX file; nothing else of this tree is needed.
 """
 
-import base64
-import binascii
 import importlib.util
-import io
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,29 +14,13 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import orjson
-from numpy.typing import NDArray
 
 from serving.metrics import Meter
+from serving.wire import BYTES, JSON, NPY, TENSOR, Embeddings, Pixels, Refused, encoded, few, mime, raw, tensor
 
-Pixels = NDArray[np.uint8]
-Embeddings = NDArray[np.float32]
-
-MAX_IMAGES = 64  # a request
 CHUNK = 32  # images a run of the network: more are no faster, and take memory
-JSON, BYTES, NPY, TENSOR = "application/json", "application/octet-stream", "application/x-npy", "application/x-uint8"
 # What an image is told that is of no use; everything else that fails to decode is a plain 400.
 STATUS = {"bomb": 413, "not an image": 415}
-
-
-class Refused(Exception):
-    """A request or one image of it is of no use; the status of HTTP, and a sentence."""
-
-    def __init__(self, status: int, reason: str) -> None:
-        super().__init__(reason)
-        self.status, self.reason = status, reason
-
-    def json(self) -> dict[str, object]:
-        return {"status": self.status, "error": self.reason}
 
 
 @dataclass(frozen=True)
@@ -161,11 +142,6 @@ class Encoder:
         return Answer(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
-def mime(value: str) -> str:
-    """`application/json; charset=utf-8` → `application/json`."""
-    return value.split(";", maxsplit=1)[0].strip().lower()
-
-
 def session(folder: Path, threads: int) -> onnxruntime.InferenceSession:
     """Of the one ONNX file in a folder."""
     options = onnxruntime.SessionOptions()
@@ -184,71 +160,3 @@ def load(path: Path) -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
-
-
-def few(n: int) -> None:
-    """Raises Refused unless a request may have so many images."""
-    if not 1 <= n <= MAX_IMAGES:
-        raise Refused(413 if n else 400, f"The request has {n} images; allowed: 1 to {MAX_IMAGES}.")
-
-
-def encoded(body: bytes) -> list[bytes | Refused]:
-    """`{"images": ["<base64>", …]}` → image files."""
-    try:
-        texts = orjson.loads(body)["images"]
-        if not isinstance(texts, list):
-            raise TypeError("images is no list")
-    except (ValueError, KeyError, TypeError) as error:
-        said = f'lacks "{error.args[0]}"' if isinstance(error, KeyError) else str(error)
-        raise Refused(400, f'The JSON is not {{"images": ["<base64>", …]}}: {said}.') from None
-    few(len(texts))
-    return [unpacked(text) for text in texts]
-
-
-def unpacked(text: object) -> bytes | Refused:
-    """One base64 text."""
-    try:
-        if not isinstance(text, str):
-            raise ValueError(f"{type(text).__name__} instead of a text")
-        return base64.b64decode(text.encode(), validate=True)
-    except (ValueError, binascii.Error) as error:
-        return Refused(400, f"This image is not base64: {error}.")
-
-
-def tensor(body: bytes, content_type: str, shape: tuple[int, int, int]) -> Pixels:
-    """uint8 images (N, 3, S, S), C order, bare or as .npy. Nothing is allocated that was not sent."""
-    wanted = f"uint8 (N, {', '.join(map(str, shape))})"
-    each = int(np.prod(shape))
-    try:
-        data: Any = body
-        if content_type == NPY:
-            file = io.BytesIO(body)
-            given, fortran, dtype = header(file)
-            data = memoryview(body)[file.tell() :]
-            if dtype != np.uint8 or fortran or given[1:] != shape or given[0] * each != len(data):
-                raise ValueError(f"it is {dtype} {given}{', in Fortran order' if fortran else ''}, {len(data)} bytes")
-        if len(data) % each or not len(data):
-            raise ValueError(f"{len(data)} bytes are not whole images of {each}")
-        few(len(data) // each)
-        return np.frombuffer(data, np.uint8).reshape(-1, *shape)
-    except ValueError as error:
-        raise Refused(400, f"The tensor is not {wanted}: {' '.join(str(error).split())[:200]}.") from None
-
-
-def header(file: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Of a .npy file: shape, Fortran order, type. Raises ValueError."""
-    try:
-        version = np.lib.format.read_magic(file)
-        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        return readers[version](file)
-    except Exception as error:  # NumPy parses it as Python: any error of the parser, and KeyError for version 3
-        raise ValueError(f"its header cannot be read ({type(error).__name__})") from None
-
-
-def raw(vectors: Embeddings, content_type: str) -> bytes:
-    """float32 (N, D), little endian, bare or as .npy."""
-    if content_type == BYTES:
-        return vectors.astype("<f4", copy=False).tobytes()
-    file = io.BytesIO()
-    np.save(file, vectors, allow_pickle=False)
-    return file.getvalue()

@@ -26,9 +26,10 @@ from tqdm import tqdm
 from serving import ServingError, archive, promoted
 from serving.admission import admit
 from serving.client import Client, ImageError
-from serving.core import CHUNK, Encoder, Pixels, Refused
+from serving.core import CHUNK, Encoder
 from serving.promoted import Model
 from serving.runtime import Runtime
+from serving.wire import Pixels, Refused
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 PART = 4096  # images

@@ -137,7 +137,7 @@ class Watchdog:
         if stopped := [pid for pid in workers if _stopped(pid)]:
             self._kill(each, stopped, "was stopped")
         if any(of == label and not psutil.pid_exists(pid) for pid, of in workers.items()):
-            each.workers = {}
+            each.workers, each.asking = {}, None  # an answer from before counts no more
             each.turn(False, "its worker died")
         if each.asking and each.asking.done():
             error = each.asking.exception()

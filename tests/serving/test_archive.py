@@ -24,6 +24,7 @@ def test_an_archive_holds_its_files_and_names_the_handler(make_archive: MakeArch
             "serving/core.py",
             "serving/drift.py",
             "serving/metrics.py",
+            "serving/wire.py",
         ]
         assert mar.read("decode.py") == DECODE.read_bytes()
         model = json.loads(mar.read("MAR-INF/MANIFEST.json"))["model"]

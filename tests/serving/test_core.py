@@ -12,7 +12,8 @@ import pytest
 from numpy.typing import NDArray
 
 from serving import core
-from serving.core import BYTES, JSON, NPY, TENSOR, Encoder, Request
+from serving.core import Encoder, Request
+from serving.wire import BYTES, JSON, NPY, TENSOR
 from tests.serving.conftest import DIM, SIZE, expected, picture, unpacked
 
 ONE, OTHER = picture(1), picture(2)
