@@ -1,4 +1,4 @@
-"""`python -m benchmarks.ranking PROJECT…`: does the label-free score rank encoders as labels do?
+"""`python -m benchmarks.ranking PROJECT…`: does a score without labels rank encoders as labels do?
 
 A project is a folder with params.yaml and labelled images in data/prepared. Every checkpoint.pt below it is an encoder,
 and so is a random one of each architecture of params.yaml. Spearman's rank correlation of what needs no labels with
@@ -22,7 +22,7 @@ from pipelines import config, protocol, scores
 from pipelines.config import Config, ProbeParams
 from pipelines.probe import encoder_features, images, unlabelled
 
-SCORES = ("label_free", "retrieval")
+SCORES = ("retrieval", "between_images")
 ACCURACIES = ("linear_5", "linear_all", "knn_all")
 CPU = torch.device("cpu")
 Figures = dict[str, float]

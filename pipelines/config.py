@@ -64,7 +64,7 @@ class ExportParams:
 
 @dataclass(frozen=True)
 class PromoteParams:
-    metric: str = "best_5"  # the better of linear and finetune, on val; without labels `label_free` decides
+    metric: str = "best_5"  # the better of linear and finetune, on val; without labels `retrieval` decides
 
 
 @dataclass(frozen=True)

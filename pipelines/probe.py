@@ -111,7 +111,7 @@ def pixel_features(batches: Iterable[Tensor]) -> Array:
 def unlabelled(extract: Extract, prepared: Prepared, seed: int) -> Metrics:
     """What needs no labels, in percent, from views of up to 1,000 images of test and (val_) of val.
 
-    label_free: `probe.between_images`; retrieval: the images whose second view finds the first among all others'.
+    retrieval: the images whose second view finds the first among all others'; between_images: `models/probe.py`.
     """
     metrics: Metrics = {}
     for split, prefix in (("test", ""), ("val", "val_")):
@@ -120,8 +120,8 @@ def unlabelled(extract: Extract, prepared: Prepared, seed: int) -> Metrics:
         size = prepared.manifest.preprocess.size
         drawn = ([(view(x, size, LAW, generator) * 255).round().byte() for x in batches] for _ in range(VIEWS))
         views = np.stack([extract(v) for v in drawn])
-        metrics[f"{prefix}label_free"] = 100 * probe.between_images(views)
         metrics[f"{prefix}retrieval"] = 100 * probe.retrieval(views[0], views[1])
+        metrics[f"{prefix}between_images"] = 100 * probe.between_images(views)
     return metrics
 
 

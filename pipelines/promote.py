@@ -1,7 +1,7 @@
 """Stage promote: the best encoder gets the alias `champion`, each method's newest its own; artifacts/promoted.json.
 
 The best is the best on val, which nothing was fitted on: fine-tuned, or the better of fine-tuned and frozen. Without
-labels the label-free score decides.
+labels `UNLABELLED` decides.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from models.methods import METHODS
 from pipelines import config, stage, tracking
 from pipelines.stage import StageError
 
-UNLABELLED = "label_free"
+UNLABELLED = "retrieval"  # docs/evaluation.md says how well it ranks encoders that do have labels
 Figures = dict[str, float]
 
 
@@ -62,8 +62,8 @@ def main() -> None:
     print(f"champion of {c.dataset}: {champion}, version {read[champion]['version']['version']} ({reason})")
     if not labelled:
         print(
-            "no labels: the label-free score decided, the variance between images rather than views of one; "
-            "how well it ranks encoders that do have labels is in docs/evaluation.md",
+            "no labels: how often an image finds a second view of itself among all others' decided; how well that "
+            "ranks encoders that do have labels is in docs/evaluation.md",
             file=sys.stderr,
         )
 

@@ -11,7 +11,7 @@ Table = list[dict[str, str]]
 
 
 def accuracies(r: Results) -> Table:
-    """Top-1 on test in percent, mean ± sd; without labels the label-free score. Methods first, controls after them."""
+    """Top-1 on test in percent, mean ± sd; without labels `UNLABELLED`. Methods first, controls after them."""
     if not r.labelled:
         return [{"encoder": who, UNLABELLED: f"{f[UNLABELLED]:.1f}"} for who, f in r.figures.items() if UNLABELLED in f]
     return [
@@ -68,9 +68,7 @@ def priced(training: str, seconds: float, images: float, memory: float | None = 
 def head(r: Results) -> str:
     """What the figures of the table are."""
     if not r.labelled:
-        return (
-            "label-free score: variance between images of the test split rather than between views of one, in percent"
-        )
+        return "images of the test split that find a second view of themselves among all others', in percent"
     seeds, draws = len({s.seed for s in r.scores}), len({s.draw for s in r.scores})
     runs = f"{counted(seeds, 'seed')} and up to {counted(draws, 'draw')} of labels"
     return f"top-1 on the test split in percent by labels a class, mean ± sd over {runs}"

@@ -196,12 +196,12 @@ def sentences(
     unlabelled: str,
     shares: Shares = types.MappingProxyType({}),
 ) -> list[str]:
-    """The verdict in three sentences. images: of the test split; unlabelled: what the label-free score is worth."""
+    """The verdict in three sentences. images: of the test split; unlabelled: what finding a second view is worth."""
     if not scores:
         return [
             health(diagnoses),
-            f"There are no labels, so that nothing here says what the encoders are good for; {champion} has the best "
-            f"label-free score, {unlabelled}.",
+            f"There are no labels, so that nothing here says what the encoders are good for; {champion} finds "
+            f"a second view of an image most often, {unlabelled}.",
             f"Look at {champion}'s nearest neighbours: if they are what you would call similar, use it; labelling ten "
             "images a class would be enough to measure it.",
         ]

@@ -12,7 +12,7 @@ def test_the_better_of_frozen_and_fine_tuned_counts() -> None:
     assert score(FIGURES, "best_5") == (93.5, "finetune")
     assert score(FIGURES, "best_all") == (98.0, "linear")
     assert score(FIGURES, "finetune_all") == (97.0, "")
-    assert score({"val_label_free": 40.0}, "label_free") == (40.0, "")
+    assert score({"val_retrieval": 40.0}, "retrieval") == (40.0, "")
 
 
 def test_a_figure_that_the_data_do_not_give_is_a_sentence() -> None:

@@ -56,7 +56,7 @@ def test_methods_come_first_and_every_cell_is_mean_and_sd(scored: Results) -> No
     assert table.head(scored).endswith("over 1 seed and up to 3 draws of labels")
 
 
-def test_without_labels_the_table_has_the_label_free_score(unscored: Results) -> None:
+def test_without_labels_the_table_has_what_decides(unscored: Results) -> None:
     r = replace(unscored, figures={"simclr": {UNLABELLED: 12.34}})
     assert table.accuracies(r) == [{"encoder": "simclr", UNLABELLED: "12.3"}]
     assert "top-1" not in table.head(r)

@@ -47,7 +47,7 @@ def test_the_folder_becomes_a_served_encoder(flat: tuple[Project, "subprocess.Co
 def test_the_verdict_says_that_there_are_no_labels(flat: tuple[Project, "subprocess.CompletedProcess[str]"]) -> None:
     _, done = flat
     assert "There are no labels, so that nothing here says what the encoders are good for" in done.stdout
-    assert re.search(r"^encoder +label_free *$", done.stdout, re.MULTILINE)
+    assert re.search(r"^encoder +retrieval *$", done.stdout, re.MULTILINE)
 
 
 def test_the_table_of_unlabelled_images_is_not_called_top_1(
@@ -69,15 +69,15 @@ def test_the_report_leaves_out_what_needs_labels(
     assert "What each method thinks is similar" in seen.text
 
 
-def test_the_label_free_score_decides(flat: tuple[Project, "subprocess.CompletedProcess[str]"]) -> None:
+def test_finding_a_second_view_decides(flat: tuple[Project, "subprocess.CompletedProcess[str]"]) -> None:
     project, _ = flat
     scores = {}
     for method in METHODS:
         metrics = json.loads(project.artifact(method, "metrics.json").read_text())
         assert all(
-            {k.removeprefix("val_") for k in figures} == {"retrieval", "label_free"} for figures in metrics.values()
+            {k.removeprefix("val_") for k in figures} == {"retrieval", "between_images"} for figures in metrics.values()
         )
-        scores[method] = metrics[method]["val_label_free"]
+        scores[method] = metrics[method]["val_retrieval"]
     promoted = json.loads(Path(project.root, "artifacts", "promoted.json").read_text())
     assert promoted["champion"] == max(METHODS, key=scores.__getitem__)
-    assert promoted["reason"].startswith("label_free on val: ")
+    assert promoted["reason"].startswith("retrieval on val: ")

@@ -17,7 +17,6 @@ from tests.serving.conftest import ROOT, MakeArchive, entry, picture, promote
 SERVE = """
 import signal, sys
 from pathlib import Path
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background inherits that it is ignored
 from serving.deploy import deploy
 from serving.client import Client
 from serving.runtime import Runtime
