@@ -15,10 +15,9 @@ from serving.server import Server
 from tests.serving.conftest import ROOT, MakeArchive, entry, picture, promote
 
 SERVE = """
-import signal, sys
+import sys
 from pathlib import Path
 from serving.deploy import deploy
-from serving.client import Client
 from serving.runtime import Runtime
 from serving.server import Server
 from serving.watchdog import Watchdog
