@@ -44,7 +44,7 @@ def test_the_line_of_the_readme_and_its_relatives_work(server: Runtime, png: Pat
     token = f"$({sys.executable} -m serving.client --token --run {server.folder})"
     url = f"{server.address('inference')}/predictions/digits-encoder"
     line = f'curl -sS --max-time 20 -H "Authorization: Bearer {token}" {upload.format(png=png)} {url}'
-    done = subprocess.run(line, shell=True, cwd=ROOT, capture_output=True, check=True)
+    done = subprocess.run(line, shell=True, cwd=ROOT, capture_output=True, check=True, timeout=60)
     np.testing.assert_allclose(json.loads(done.stdout)["embeddings"], [expected(picture(1)[1])], rtol=1e-5)
 
 
