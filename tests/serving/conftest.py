@@ -6,6 +6,7 @@ import json
 import shutil
 import socket
 import threading
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,12 @@ def picture(seed: int) -> tuple[bytes, NDArray[np.uint8]]:
     png = io.BytesIO()
     Image.fromarray(pixels).save(png, "PNG")
     return png.getvalue(), pixels
+
+
+def bomb(png: bytes) -> bytes:
+    """The same file, whose header claims 65,536 × 65,536 pixels, with a valid checksum."""
+    head = png[:16] + (1 << 16).to_bytes(4, "big") * 2 + png[24:29]
+    return head + zlib.crc32(head[12:]).to_bytes(4, "big") + png[33:]
 
 
 def expected(pixels: NDArray[np.uint8], version: int = 3) -> NDArray[np.float32]:

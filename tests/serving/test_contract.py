@@ -14,7 +14,8 @@ import requests
 import yaml
 
 from serving.runtime import Runtime
-from tests.serving.conftest import DIM, ROOT, SIZE, expected, picture
+from tests.serving.conftest import DIM, ROOT, SIZE, bomb, expected, picture
+from tests.serving.test_core import REFUSED
 
 API: dict[str, Any] = yaml.safe_load((ROOT / "serving/openapi.yaml").read_text())
 PNG, PIXELS = picture(1)
@@ -107,18 +108,29 @@ STATUS: dict[str, tuple[int, dict[str, Any]]] = {
     "empty": (400, {"data": b""}),
     "truncated": (400, {"data": PNG[:-30]}),
     "not an image": (415, {"data": b"words"}),
-    "broken JSON": (400, {"data": b"{", "headers": {"Content-Type": "application/json"}}),
-    "too many images": (413, {"data": TENSOR.tobytes() * 65, "headers": {"Content-Type": "application/x-uint8"}}),
+    "a decompression bomb": (413, {"data": bomb(PNG)}),
     "too many bytes": (413, {"data": bytes(21 << 20), "headers": {"Content-Type": "image/png"}}),
     "an unknown model": (404, {"data": PNG, "name": "nobody"}),
     "an unknown version": (404, {"data": PNG, "name": "digits-encoder/99"}),
-    "another norm": (400, {"data": PNG, "headers": {"x-normalize": "l1"}}),
 }
 
 
 @pytest.mark.parametrize(("status", "given"), STATUS.values(), ids=STATUS)
 def test_what_is_refused_has_its_status(endpoint: Runtime, status: int, given: dict[str, Any]) -> None:
     assert ask(endpoint, **given).status_code == status
+
+
+@pytest.mark.parametrize("case", [case for case, (request, *_) in REFUSED.items() if request.parts])
+def test_what_the_core_refuses_every_server_refuses(endpoint: Runtime, case: str) -> None:
+    asked, status, said = REFUSED[case]
+    one = len(asked.parts) == 1
+    body: dict[str, Any] = (
+        {"data": asked.parts[0]} if one else {"files": {str(i): part for i, part in enumerate(asked.parts)}}
+    )
+    headers = {"Content-Type": asked.content_type, "x-normalize": asked.normalize}
+    answer = ask(endpoint, headers={key: value for key, value in headers.items() if value}, **body)
+    assert answer.status_code == status
+    assert said in answer.json()["error"]
 
 
 def test_the_version_is_in_the_address(endpoint: Runtime) -> None:

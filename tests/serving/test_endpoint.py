@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import requests
 
@@ -78,6 +79,27 @@ def test_a_file_beyond_the_limit_is_an_image_error(server: Runtime, tmp_path: Pa
 def test_without_the_token_there_is_no_answer(server: Runtime, token: str | None) -> None:
     with pytest.raises(ServingError, match="status 403: Token Authorization failed"):
         Client(server.address("inference"), token).embed("digits-encoder", picture(1)[0])
+
+
+def test_nothing_listens_but_on_loopback(server: Runtime) -> None:
+    group = int(server.pid.read_text())
+    listening = [
+        connection.laddr.ip.removeprefix("::ffff:")
+        for process in (psutil.Process(group), *psutil.Process(group).children(recursive=True))
+        for connection in process.net_connections("inet")
+        if connection.status == psutil.CONN_LISTEN
+    ]
+    assert len(listening) >= 5  # three of HTTP and two of gRPC
+    assert set(listening) == {"127.0.0.1"}
+
+
+def test_what_is_refused_leaves_the_log_as_it_is(server: Runtime) -> None:
+    url, token = f"{server.address('inference')}/predictions", server.token("inference")
+    before = server.log.stat().st_size
+    for header in ("nonsense", "Bearer wrong", f"Bearer {token}"):
+        for name in ("digits-encoder", "nobody", "%0aline"):
+            requests.post(f"{url}/{name}", data=b"words", headers={"Authorization": header}, timeout=20)
+    assert server.log.stat().st_size == before
 
 
 def test_the_inference_token_does_not_manage(server: Runtime) -> None:
