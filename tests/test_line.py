@@ -367,6 +367,19 @@ def test_the_registered_champion_predicts_outside_the_project(
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), predictor.predict(images), rtol=1e-4, atol=1e-5)
 
 
+def test_every_way_to_a_vector_leads_to_that_of_torch(line: Line, tmp_path: Path, photo: Image.Image) -> None:
+    for name, data in files(photo).items():
+        (tmp_path / f"{name}.{'jpg' if 'jpeg' in name else 'png'}").write_bytes(data)
+    done = line.project.run("-m", "benchmarks.agreement", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    rows = [row.split(" | ") for row in done.stdout.splitlines()[4:]]
+    ways = ["ONNX Runtime", "TorchServe", "FastAPI", "bulk command", "digits-encoder", "digits-encoder-onnx"]
+    assert [row[0].rpartition(", ")[2].removeprefix("| ") for row in rows] == ways
+    for _, _, share, cosine in rows:
+        assert float(share) <= 1e-4
+        assert float(cosine.rstrip("| ")) >= 0.9999
+
+
 def test_a_registered_encoder_can_be_trained_on(line: Line) -> None:
     program = (
         "import torch\n"
