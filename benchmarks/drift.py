@@ -1,0 +1,93 @@
+"""`python -m benchmarks.drift FRESH OTHER`: does the endpoint's drift tell other images from more of the same?
+
+In a finished project: its champion on a TorchServe, asked for windows of FRESH, a folder of images like those that it
+was trained on and never seen, and then for the same changed, and for OTHER, a folder of other images.
+"""
+
+import argparse
+import io
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFilter, ImageOps
+from prometheus_client.parser import text_string_to_metric_families
+
+from benchmarks.report import markdown
+from pipelines import stage
+from serving import promoted
+from serving.client import Client
+from serving.deploy import deploy
+from serving.drift import WINDOW
+from serving.metrics import DRIFT_EVERY, exposition
+from serving.runtime import Runtime
+from serving.server import Server
+
+WINDOWS = 10
+# A whole window, and what may come after the gauge was set last.
+IMAGES = -(-WINDOW // DRIFT_EVERY) * DRIFT_EVERY
+
+CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "blurred": lambda image: image.filter(ImageFilter.GaussianBlur(min(image.size) / 16)),
+    "inverted": ImageOps.invert,
+    "half as bright": lambda image: image.point(lambda value: value // 2),
+}
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def changed(path: Path, change: Callable[[Image.Image], Image.Image]) -> bytes:
+    """As a PNG."""
+    file = io.BytesIO()
+    with Image.open(path) as image:
+        change(image.convert("RGB")).save(file, "PNG")
+    return file.getvalue()
+
+
+def drift(runtime: Runtime, name: str) -> float:
+    """What Prometheus is told of a model."""
+    (value,) = [
+        sample.value
+        for family in text_string_to_metric_families(exposition(runtime.metrics).decode())
+        for sample in family.samples
+        if sample.name == "encoder_drift" and sample.labels["model"] == name
+    ]
+    return value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.drift", description=__doc__)
+    parser.add_argument("fresh", type=Path)
+    parser.add_argument("other", type=Path)
+    given = parser.parse_args()
+    name = promoted.read(stage.PROMOTED).encoder
+    generator = np.random.default_rng(0)
+    fresh, other = generator.permutation(files(given.fresh)), generator.permutation(files(given.other))
+    windows = [fresh[(i * IMAGES + np.arange(IMAGES)) % len(fresh)] for i in range(WINDOWS)]
+    with tempfile.TemporaryDirectory() as folder, Server(Runtime(Path(folder) / "run"), free_ports=True) as server:
+        deploy(stage.PROMOTED, server.runtime)
+        client = Client.of(server.runtime)
+
+        def found(images: list[bytes]) -> float:
+            for _ in client.embed_many(name, images):
+                pass
+            return drift(server.runtime, name)
+
+        plain = [found([path.read_bytes() for path in window]) for window in windows]
+        rows = [{"images": f"fresh, {WINDOWS} windows of {len(fresh):,} images", "drift": shown(plain)}]
+        for change, how in CHANGES.items():
+            rows.append({"images": change, "drift": shown([found([changed(p, how) for p in w]) for w in windows[:3]])})
+        windows = [generator.choice(other, IMAGES) for _ in range(3)]
+        rows.append({"images": given.other.name, "drift": shown([found([p.read_bytes() for p in w]) for w in windows])})
+    print(f"{name}: an alarm is above 1\n\n{markdown(rows)}")
+
+
+def shown(values: list[float]) -> str:
+    return f"{min(values):.2f} to {max(values):.2f}"
+
+
+if __name__ == "__main__":
+    main()
