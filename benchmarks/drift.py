@@ -24,7 +24,7 @@ from serving.metrics import DRIFT_EVERY, exposition
 from serving.runtime import Runtime
 from serving.server import Server
 
-WINDOWS = 10
+WINDOWS, OTHERS = 10, 3
 # A whole window, and what may come after the gauge was set last.
 IMAGES = -(-WINDOW // DRIFT_EVERY) * DRIFT_EVERY
 
@@ -35,8 +35,15 @@ CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
 }
 
 
-def files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+def shuffled(folder: Path) -> list[Path]:
+    """All files, in an order that is the same each time."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [files[i] for i in np.random.default_rng(0).permutation(len(files))]
+
+
+def taken(paths: list[Path], windows: int) -> list[list[Path]]:
+    """So many windows, one after the other; from the start again when there are no more."""
+    return [[paths[(i * IMAGES + k) % len(paths)] for k in range(IMAGES)] for i in range(windows)]
 
 
 def changed(path: Path, change: Callable[[Image.Image], Image.Image]) -> bytes:
@@ -64,9 +71,8 @@ def main() -> None:
     parser.add_argument("other", type=Path)
     given = parser.parse_args()
     name = promoted.read(stage.PROMOTED).encoder
-    generator = np.random.default_rng(0)
-    fresh, other = generator.permutation(files(given.fresh)), generator.permutation(files(given.other))
-    windows = [fresh[(i * IMAGES + np.arange(IMAGES)) % len(fresh)] for i in range(WINDOWS)]
+    fresh, other = shuffled(given.fresh), shuffled(given.other)
+    windows, others = taken(fresh, WINDOWS), taken(other, OTHERS)
     with tempfile.TemporaryDirectory() as folder, Server(Runtime(Path(folder) / "run"), free_ports=True) as server:
         deploy(stage.PROMOTED, server.runtime)
         client = Client.of(server.runtime)
@@ -79,9 +85,10 @@ def main() -> None:
         plain = [found([path.read_bytes() for path in window]) for window in windows]
         rows = [{"images": f"fresh, {WINDOWS} windows of {len(fresh):,} images", "drift": shown(plain)}]
         for change, how in CHANGES.items():
-            rows.append({"images": change, "drift": shown([found([changed(p, how) for p in w]) for w in windows[:3]])})
-        windows = [generator.choice(other, IMAGES) for _ in range(3)]
-        rows.append({"images": given.other.name, "drift": shown([found([p.read_bytes() for p in w]) for w in windows])})
+            values = [found([changed(path, how) for path in window]) for window in windows[:OTHERS]]
+            rows.append({"images": change, "drift": shown(values)})
+        values = [found([path.read_bytes() for path in window]) for window in others]
+        rows.append({"images": given.other.name, "drift": shown(values)})
     print(f"{name}: an alarm is above 1\n\n{markdown(rows)}")
 
 
