@@ -1,11 +1,14 @@
 """Ask a running server for embeddings, from Python or from the command line."""
 
 import argparse
+import io
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 from typing import Self
 
@@ -13,15 +16,21 @@ import numpy as np
 import requests
 from numpy.typing import NDArray
 from requests.adapters import HTTPAdapter
+from tqdm import tqdm
 from urllib3.util import Retry
 
 from serving import ServingError, promoted
 from serving.runtime import Runtime
+from serving.wire import BYTES, MAX_IMAGES, NPY
 
 UNKNOWN = (401, 403)  # who asks is not known
 OF_NO_USE = (400, 413, 415)  # what is asked about
 
+MAX_BYTES = 16 << 20  # a request of several images; the server takes 20 MiB
+AHEAD = 2  # requests that wait, a connection
+
 Image = bytes | str | Path  # encoded bytes, or the path of a file
+Vector = NDArray[np.float32]
 
 
 class ImageError(ServingError):
@@ -51,8 +60,7 @@ class Client:
                       raise_on_status=False)  # fmt: skip
         for scheme in ("http://", "https://"):
             self.session.mount(scheme, HTTPAdapter(pool_maxsize=connections, max_retries=again))
-        # Octets, or TorchServe would look for a form in the body.
-        self.session.headers["Content-Type"] = "application/octet-stream"
+        self.session.headers["Accept"] = NPY
         self.token = token
         self.runtime: Runtime | None = None
 
@@ -66,30 +74,67 @@ class Client:
         client.runtime = runtime
         return client
 
-    def embed(self, name: str, image: Image) -> NDArray[np.float32]:
+    def embed(self, name: str, image: Image) -> Vector:
         """The embedding (D,) of one image by the model of that name.
 
         Raises ImageError when the image is missing or unusable, ServingError when the server is to blame.
         """
-        shown = "The image" if isinstance(image, bytes) else str(image)
+        (answer,) = self._ask(name, [image])
+        if isinstance(answer, ImageError):
+            raise answer
+        return answer
+
+    def embed_many(
+        self, name: str, images: Iterable[Image], batch: int = 1, progress: bool = False
+    ) -> Iterator[Vector | ImageError]:
+        """What `embed` gives for every image, in order, with an unusable image's error in its place.
+
+        `batch` images a request, 64 at most: of small images several are quicker. `progress`: a bar on a terminal.
+        """
+        total = len(images) if isinstance(images, Sized) else None
+        pool, flying = ThreadPoolExecutor(self.connections), deque[Future[list[Vector | ImageError]]]()
         try:
-            body = image if isinstance(image, bytes) else Path(image).read_bytes()
-        except OSError as error:
-            raise ImageError(f"{shown} cannot be read: {error.strerror}.") from error
+            with tqdm(total=total, desc=name, unit=" images", disable=None if progress else True) as bar:
+                for group in chain(grouped(images, min(batch, MAX_IMAGES)), [None]):
+                    if group:
+                        flying.append(pool.submit(self._ask, name, group))
+                    while flying and (not group or len(flying) > AHEAD * self.connections):
+                        answers = flying.popleft().result()
+                        yield from answers
+                        bar.update(len(answers))
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _ask(self, name: str, images: Sequence[Image]) -> list[Vector | ImageError]:
+        """Of one request."""
+        bodies = [_read(image) for image in images]
+        sent = [body for body in bodies if isinstance(body, bytes)]
+        if not sent:
+            return [body for body in bodies if isinstance(body, ImageError)]
+        url = f"{self.address}/predictions/{name}"
         try:
-            url = f"{self.address}/predictions/{name}"
-            response = self._post(url, body)
+            response = self._post(url, sent)
             if response.status_code in UNKNOWN and self._new_token():
-                response = self._post(url, body)
+                response = self._post(url, sent)
         except requests.Timeout as error:
             raise ServingError(f"{self.address} gave no answer for {name} in {self.timeout:g} s.") from error
         except requests.RequestException as error:
             raise ServingError(f"No server answers at {self.address}; run `make serve`.") from error
-        return _embedding(response, name, shown)
+        found = iter(_embeddings(response, name, len(sent)))
+        answers: list[Vector | ImageError] = []
+        for image, body in zip(images, bodies, strict=True):
+            answer = body if isinstance(body, ImageError) else next(found)
+            answers.append(ImageError(f"{_shown(image)}: {answer}") if isinstance(answer, str) else answer)
+        return answers
 
-    def _post(self, url: str, body: bytes) -> requests.Response:
-        headers = {"Authorization": f"Bearer {self.token}"} if self.token is not None else None
-        return self.session.post(url, data=body, headers=headers, timeout=(5, self.timeout))
+    def _post(self, url: str, bodies: Sequence[bytes]) -> requests.Response:
+        headers = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
+        if len(bodies) == 1:
+            # Octets, or TorchServe would look for a form in the body.
+            headers["Content-Type"] = BYTES
+            return self.session.post(url, data=bodies[0], headers=headers, timeout=(5, self.timeout))
+        parts = {str(i): (str(i), body, BYTES) for i, body in enumerate(bodies)}
+        return self.session.post(url, files=parts, headers=headers, timeout=(5, self.timeout))
 
     def _new_token(self) -> bool:
         """Whether the server's folder holds another token than ours; it does from a moment after the change on."""
@@ -101,33 +146,53 @@ class Client:
             time.sleep(0.02)
         return self.token != refused
 
-    def embed_many(self, name: str, images: Iterable[Image]) -> Iterator[NDArray[np.float32] | ImageError]:
-        """What `embed` gives for every image, in order, with an unusable image's error in its place."""
 
-        def one(image: Image) -> NDArray[np.float32] | ImageError:
-            try:
-                return self.embed(name, image)
-            except ImageError as error:
-                return error
+def grouped(images: Iterable[Image], batch: int) -> Iterator[list[Image]]:
+    """So many images each, or fewer where more would be too large for one request."""
+    group: list[Image] = []
+    size = 0
+    for image in images:
+        more = len(image) if isinstance(image, bytes) else _size(Path(image))
+        if group and (len(group) == batch or size + more > MAX_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(image)
+        size += more
+    if group:
+        yield group
 
-        pool = ThreadPoolExecutor(self.connections)
-        try:
-            yield from pool.map(one, images)
-        finally:
-            pool.shutdown(cancel_futures=True)
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
 
 
-def _embedding(response: requests.Response, name: str, shown: str) -> NDArray[np.float32]:
+def _shown(image: Image) -> str:
+    return "The image" if isinstance(image, bytes) else str(image)
+
+
+def _read(image: Image) -> bytes | ImageError:
+    try:
+        return image if isinstance(image, bytes) else Path(image).read_bytes()
+    except OSError as error:
+        return ImageError(f"{_shown(image)} cannot be read: {error.strerror}.")
+
+
+def _embeddings(response: requests.Response, name: str, n: int) -> list[Vector | str]:
+    """Of n images that were asked for, or why there is none. Raises ServingError."""
+    if response.ok and response.headers.get("Content-Type") == NPY:
+        errors = json.loads(response.headers.get("x-errors", "[]"))
+        found: list[Vector | str] = list(np.load(io.BytesIO(response.content), allow_pickle=False))
+        for error in errors:
+            found[error["index"]] = error["error"]
+        return found
     try:
         answer = response.json()
     except ValueError:
         answer = {}
-    if response.ok and "embeddings" in answer:
-        return np.asarray(answer["embeddings"][0], np.float32)
-    if "error" in answer and response.status_code in OF_NO_USE:  # TorchServe's own errors have a "message"
-        raise ImageError(f"{shown}: {answer['error']}")
-    if response.status_code == requests.codes.request_entity_too_large:
-        raise ImageError(f"{shown}: the file is larger than the server accepts (max_request_size).")
+    if n == 1 and "error" in answer and response.status_code in OF_NO_USE:  # TorchServe's own have a "message"
+        return [str(answer["error"])]
+    if n == 1 and response.status_code == requests.codes.request_entity_too_large:
+        return ["the file is larger than the server accepts (max_request_size)."]
     reason = answer.get("message") or answer.get("error") or response.reason
     raise ServingError(f"The server refuses {name} with status {response.status_code}: {reason}")
 
@@ -149,7 +214,7 @@ def main() -> None:
             print(runtime.token("inference"))
             return
         name = given.model or promoted.read(Path("artifacts/promoted.json")).encoder
-        answers = Client.of(runtime).embed_many(name, given.images)
+        answers = Client.of(runtime).embed_many(name, given.images, progress=not sys.stdout.isatty())
         for image, answer in zip(given.images, answers, strict=True):
             if isinstance(answer, ImageError):
                 failed = True

@@ -79,7 +79,7 @@ class Endpoint:
         self.client, self.name = client, name
 
     def __call__(self, files: Sequence[Path]) -> Iterator[Found]:
-        for answer in self.client.embed_many(self.name, files):
+        for answer in self.client.embed_many(self.name, files, batch=8):
             yield str(answer) if isinstance(answer, ImageError) else answer
 
 

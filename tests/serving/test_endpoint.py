@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -12,7 +13,7 @@ import pytest
 import requests
 
 from serving import ServingError
-from serving.client import Client, ImageError
+from serving.client import Client, ImageError, grouped
 from serving.runtime import Runtime
 from tests.serving.conftest import ROOT, entry, expected, picture, promote
 
@@ -49,23 +50,35 @@ def test_the_line_of_the_readme_and_its_relatives_work(server: Runtime, png: Pat
     np.testing.assert_allclose(json.loads(done.stdout)["embeddings"], [expected(picture(1)[1])], rtol=1e-5)
 
 
-def test_two_hundred_images_at_once_each_get_their_own_vector(server: Runtime) -> None:
+@pytest.mark.parametrize("batch", [1, 7])
+def test_two_hundred_images_at_once_each_get_their_own_vector(server: Runtime, batch: int) -> None:
     pictures = [picture(seed) for seed in range(200)]
-    answers = Client.of(server).embed_many("digits-encoder", [png for png, _ in pictures])
+    answers = Client.of(server).embed_many("digits-encoder", [png for png, _ in pictures], batch)
     for answer, (_, pixels) in zip(answers, pictures, strict=True):
         assert not isinstance(answer, ImageError)
         np.testing.assert_allclose(answer, expected(pixels), rtol=1e-4, atol=1e-5)
 
 
-def test_corrupt_images_among_others_are_refused_alone(server: Runtime) -> None:
+@pytest.mark.parametrize("batch", [1, 7])
+def test_corrupt_images_among_others_are_refused_alone(server: Runtime, batch: int) -> None:
     pictures = [picture(seed) for seed in range(60)]
-    bodies = [png[:-30] if row % 3 == 1 else png for row, (png, _) in enumerate(pictures)]
-    for row, answer in enumerate(Client.of(server).embed_many("digits-encoder", bodies)):
+    bodies: list[Any] = [png[:-30] if row % 3 == 1 else png for row, (png, _) in enumerate(pictures)]
+    bodies[5] = "absent.png"
+    for row, answer in enumerate(Client.of(server).embed_many("digits-encoder", bodies, batch)):
         if row % 3 == 1:
             assert isinstance(answer, ImageError)
+            assert str(answer) == "The image: This image is of no use: image file is truncated."
+        elif row == 5:
+            assert str(answer) == "absent.png cannot be read: No such file or directory."
         else:
             assert not isinstance(answer, ImageError)
             np.testing.assert_allclose(answer, expected(pictures[row][1]), rtol=1e-4, atol=1e-5)
+
+
+def test_images_share_a_request_as_far_as_it_may_be_large() -> None:
+    sizes = (9 << 20, 6 << 20, 2 << 20, 1, 1, 1, 1, 20 << 20, 1)
+    groups = [[len(bytes(image)) for image in group] for group in grouped(map(bytes, sizes), 4)]  # type: ignore[arg-type]
+    assert groups == [[9 << 20, 6 << 20], [2 << 20, 1, 1, 1], [1], [20 << 20], [1]]
 
 
 def test_a_file_beyond_the_limit_is_an_image_error(server: Runtime, tmp_path: Path) -> None:
