@@ -1,6 +1,6 @@
 # The words of the project. Everything runs in .venv, made from requirements.lock.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check serve ui bench bench-serving drill-resume soak lock clean
+.PHONY: help setup demo test check serve ui bench bench-serving drill-resume soak siege lock clean
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3.11)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -51,6 +51,9 @@ drill-resume: .venv/installed ## kill every training 20 times; does it end in th
 
 soak: .venv/installed ## half an hour of every training; does its memory stay flat?
 	@$(BIN)/python -m benchmarks.soak
+
+siege: .venv/installed ## half an hour of every kind of request, then kills; are all answers right?
+	@$(BIN)/python -m benchmarks.siege
 
 lock: ## requirements.lock anew from pyproject.toml
 	rm -rf .scratch/lock && $(PYTHON) -m venv .scratch/lock

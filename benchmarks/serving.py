@@ -29,6 +29,7 @@ from benchmarks.report import markdown
 from data.decode import Preprocess
 from models import encoder
 from models.resnet import ResNetParams
+from models.saved import Predictor
 from models.vit import ViTParams
 from pipelines.export import export
 from serving import archive
@@ -59,14 +60,17 @@ def pictures(size: int, kind: str) -> list[bytes]:
     return files
 
 
-def packed(of: encoder.EncoderParams, size: int, out: Path) -> Path:
-    """An archive of this encoder with random weights."""
-    torch.manual_seed(0)
+def packed(of: encoder.EncoderParams, size: int, out: Path, version: str = "1") -> Path:
+    """An archive of this encoder with random weights, other ones for another version."""
+    torch.manual_seed(int(version))
     network = encoder.build(of, size, (0.5,) * 3, (0.25,) * 3)
-    about = {"dataset": "bench", "method": "random", "version": "1"}
+    about = {"dataset": "bench", "method": "random", "version": version}
     spec: Any = {"image_size": size, "preprocess": Preprocess(size).to_json()}
     export(network, spec, about, out.with_suffix(".onnx"))
-    archive.build(out.with_suffix(".onnx"), DECODE, out, "bench", "1")
+    images = np.random.default_rng(0).integers(0, 256, (2, 3, size, size), np.uint8)
+    golden = out.parent / "golden.npz"
+    np.savez(golden, images=images, embeddings=Predictor(network).predict(images), tolerance=np.float32(1e-4))
+    archive.build(out.with_suffix(".onnx"), DECODE, out, "bench", version, [golden])
     return out
 
 
@@ -132,11 +136,11 @@ def measure(name: str, rounds: int, seconds: float) -> list[dict[str, Any]]:
     return rows
 
 
-def promote(folder: Path, mar: Path) -> Path:
+def promote(folder: Path, mar: Path, version: str = "1") -> Path:
     path = folder / "artifacts" / "promoted.json"
-    path.parent.mkdir()
+    path.parent.mkdir(exist_ok=True)
     digest = hashlib.sha256(mar.read_bytes()).hexdigest()
-    entry = {"name": "bench-encoder", "method": "random", "version": "1", "archive": str(mar), "sha256": digest}
+    entry = {"name": "bench-encoder", "method": "random", "version": version, "archive": str(mar), "sha256": digest}
     path.write_text(json.dumps({"dataset": "bench", "champion": "random", "models": [entry]}))
     return path
 

@@ -110,7 +110,7 @@ def _each(step: Step, table: Table) -> list[str | ServingError]:
         except ServingError as error:
             return error
 
-    # Two at a time: a worker's start is a second of importing torch on one core, then mostly waiting.
+    # Two at a time: a worker's start is a second of imports on one core, then mostly waiting.
     with ThreadPoolExecutor(2) as pool:
         return list(pool.map(safely, table.keys(), table.values()))
 

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from serving import ServingError
 from serving.client import Client
+from serving.management import Management
 from serving.runtime import Runtime, settings
 from serving.server import Server
 from tests.serving.conftest import ROOT, MakeArchive, entry, picture, promote
@@ -60,6 +62,13 @@ def test_tokens_are_the_owners_and_a_second_server_in_the_folder_is_refused(serv
     ):
         pass
     Client.of(server).embed("digits-encoder", picture(1)[0])  # the first one has not noticed
+
+
+def test_a_worker_does_without_torch(server: Runtime) -> None:
+    (worker,) = Management(server).versions("digits-encoder")["3"]["workers"]
+    mapped = {Path(each.path).name for each in psutil.Process(worker["pid"]).memory_maps()}
+    assert any("onnxruntime" in name for name in mapped)
+    assert not [name for name in mapped if "torch" in name]
 
 
 def test_a_taken_port_is_named(tmp_path: Path) -> None:

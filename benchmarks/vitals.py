@@ -1,0 +1,60 @@
+"""The processes of a server that is watched from outside: which died, and whether their memory stays flat."""
+
+import time
+from contextlib import suppress
+from threading import Event, Thread
+from typing import Any
+
+import numpy as np
+import psutil
+
+from serving import ServingError
+from serving.management import Management
+from serving.runtime import Runtime
+
+
+def workers(runtime: Runtime, name: str) -> dict[str, int]:
+    """version → the process that serves it."""
+    return {label: int(w["pid"]) for label, of in Management(runtime).versions(name).items() for w in of["workers"]}
+
+
+class Observer(Thread):
+    """Every second: which process serves what, and how much resident memory it has, in MiB.
+
+    The memory is that of the front end and of the worker of the version that is `lasting`: others come and go.
+    """
+
+    def __init__(self, runtime: Runtime, name: str, lasting: str) -> None:
+        super().__init__()
+        self.runtime, self.name, self.lasting, self.ended = runtime, name, lasting, Event()
+        self.deaths: list[str] = []
+        self.memory: dict[str, list[tuple[float, float]]] = {}  # (minutes, MiB)
+
+    def run(self) -> None:
+        begin, before = time.monotonic(), dict[str, int]()
+        while not self.ended.wait(1):
+            with suppress(ServingError, psutil.NoSuchProcess):  # in the middle of a change: the next look is better
+                now = workers(self.runtime, self.name) | {"front end": int(self.runtime.pid.read_text())}
+                # A version that is deployed anew was gone for longer than a second: another process is a death.
+                self.deaths += [who for who in before.keys() & now.keys() if 0 < before[who] != now[who]]
+                before = now
+                for who in ("front end", self.lasting):
+                    mib = psutil.Process(now[who]).memory_info().rss / 2**20
+                    self.memory.setdefault(who, []).append(((time.monotonic() - begin) / 60, mib))
+
+    def table(self) -> list[dict[str, Any]]:
+        return [{"process": "front end" if who == "front end" else "worker"} | growth(np.array(samples))
+                for who, samples in self.memory.items()]  # fmt: skip
+
+
+def growth(samples: "np.ndarray[tuple[int, int], np.dtype[np.float64]]") -> dict[str, float]:
+    """Of (n, 2) minutes and MiB: medians of the second and the last fifth, and the slope of a line from there on."""
+    fifth = len(samples) // 5
+    first, last = (float(np.median(part[:, 1])) for part in (samples[fifth : 2 * fifth], samples[-fifth:]))
+    slope = float(np.polyfit(samples[fifth:, 0], samples[fifth:, 1], 1)[0])
+    return {
+        "MiB, second fifth": first,
+        "MiB, last fifth": last,
+        "MiB/min": slope,
+        "growth, %": 100 * (last / first - 1),
+    }
