@@ -26,7 +26,8 @@ class Observer(Thread):
 
     def __init__(self, runtime: Runtime, name: str, lasting: str) -> None:
         super().__init__()
-        self.runtime, self.name, self.lasting, self.ended = runtime, name, lasting, Event()
+        self.runtime, self.name, self.ended = runtime, name, Event()
+        self.lasting = ("front end", f"worker of version {lasting}")
         self.deaths: list[str] = []
         self.memory: dict[str, list[tuple[float, float]]] = {}  # (minutes, MiB)
 
@@ -34,17 +35,18 @@ class Observer(Thread):
         begin, before = time.monotonic(), dict[str, int]()
         while not self.ended.wait(1):
             with suppress(ServingError, psutil.NoSuchProcess):  # in the middle of a change: the next look is better
-                now = workers(self.runtime, self.name) | {"front end": int(self.runtime.pid.read_text())}
+                of = workers(self.runtime, self.name).items()
+                now = {f"worker of version {version}": pid for version, pid in of}
+                now["front end"] = int(self.runtime.pid.read_text())
                 # A version that is deployed anew was gone for longer than a second: another process is a death.
                 self.deaths += [who for who in before.keys() & now.keys() if 0 < before[who] != now[who]]
                 before = now
-                for who in ("front end", self.lasting):
+                for who in self.lasting:
                     mib = psutil.Process(now[who]).memory_info().rss / 2**20
                     self.memory.setdefault(who, []).append(((time.monotonic() - begin) / 60, mib))
 
     def table(self) -> list[dict[str, Any]]:
-        return [{"process": "front end" if who == "front end" else "worker"} | growth(np.array(samples))
-                for who, samples in self.memory.items()]  # fmt: skip
+        return [{"process": who} | growth(np.array(samples)) for who, samples in self.memory.items()]
 
 
 def growth(samples: "np.ndarray[tuple[int, int], np.dtype[np.float64]]") -> dict[str, float]:
