@@ -201,7 +201,7 @@ def sentences(
         return [
             health(diagnoses),
             f"There are no labels, so that nothing here says what the encoders are good for; {champion} finds "
-            f"a second view of an image most often, {unlabelled}.",
+            f"a second view of an image of val most often, {unlabelled}.",
             f"Look at {champion}'s nearest neighbours: if they are what you would call similar, use it; labelling ten "
             "images a class would be enough to measure it.",
         ]

@@ -13,6 +13,7 @@ from tests.pipelines.project import METHODS, Project, make
 
 TINY = {
     "prepare.size": 16,
+    "export.precision": "fp16",
     "pretrain.log_every": 1,
     **{f"{method}.epochs": 1 for method in METHODS},
     **{f"{method}.batch_size": 16 for method in METHODS},

@@ -124,13 +124,14 @@ def test_an_archive_that_does_not_serve_is_a_sentence_and_all_goes_on_as_before(
     server: Runtime, tmp_path: Path, make_archive: MakeArchive
 ) -> None:
     deploy(promote(tmp_path, entry("sound", make_archive("1"), "1")), server)
-    for bad, reason in (
-        (make_archive("2", preprocess="{}"), "its worker ended while it loaded the archive"),
-        (make_archive("2", of="1"), "its answers to the golden images differ from the training's by "),
+    for bad, deadline, reason in (
+        (make_archive("2", preprocess="{}"), 90, "its worker ended while it loaded the archive"),
+        (make_archive("2", of="1"), 90, "its answers to the golden images differ from the training's by "),
+        (make_archive("2"), 0.1, "its worker did not start within 0.1 s"),
     ):
         new = entry("new", make_archive())
         with load(server, "sound", {1}), pytest.raises(ServingError, match=r"^sound cannot be served: ") as error:
-            deploy(promote(tmp_path, new, entry("sound", bad, "2")), server)
+            deploy(promote(tmp_path, entry("sound", bad, "2"), new), server, deadline)
         assert str(error.value).startswith(f"sound cannot be served: {reason}")
         assert str(error.value).endswith(f"; see {server.log}.")
         assert list(Management(server).versions("sound")) == ["1"]
