@@ -166,4 +166,4 @@ def test_the_verdict_has_three_sentences_with_labels_and_without() -> None:
     without = sentences([], HEALTHY, "mae", 1000, "which has been right in 9 of 10 data sets")
     assert len(without) == 3
     assert "no labels" in without[1]
-    assert "mae finds a second view of an image of val most often, which has been right in 9 of 10 data sets" in without[1]
+    assert "mae finds a second view of an image of val most often, which has been right in 9 of 10" in without[1]
