@@ -8,6 +8,7 @@ import asyncio
 import fcntl
 import hmac
 import json
+import logging
 import math
 import os
 import secrets
@@ -27,6 +28,7 @@ from fastapi import Request as Asked
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import ClientDisconnect
 from uvicorn.supervisors import Multiprocess
 
 from serving import ServingError, archive, promoted
@@ -43,6 +45,8 @@ SETTINGS = settings((HERE / "config.properties").read_text())
 MAX_BYTES, QUEUE, TIMEOUT = (
     int(SETTINGS[key]) for key in ("max_request_size", "job_queue_size", "default_response_timeout")
 )
+# Who sends broken requests shall not fill the log.
+logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 def create(models: Sequence[Model], runtime: Runtime) -> FastAPI:
@@ -67,7 +71,7 @@ def create(models: Sequence[Model], runtime: Runtime) -> FastAPI:
             for task in tasks:
                 task.cancel()
 
-    app = FastAPI(lifespan=lifespan, openapi_url=None)
+    app = FastAPI(lifespan=lifespan, openapi_url=None, redirect_slashes=False)
 
     @app.exception_handler(StarletteHTTPException)
     async def refuse(asked: Asked, error: StarletteHTTPException) -> JSONResponse:
@@ -132,6 +136,8 @@ async def read(asked: Asked) -> Request:
         parts = await asyncio.wait_for(fields(asked) if form else whole(asked), TIMEOUT)
     except TimeoutError:
         raise HTTPException(408, f"The body did not come within {TIMEOUT} s.") from None
+    except ClientDisconnect:  # nobody hears it, but it is no failure that the log should have
+        raise HTTPException(400, "The body ended too early.") from None
     return Request(parts, content_type, *rest)
 
 
@@ -191,7 +197,7 @@ def main() -> None:
     given = parser.parse_args()
     os.environ |= {"ENCODER_PROMOTED": str(given.promoted), "ENCODER_RUN": str(given.run)}
     config = uvicorn.Config("serving.app:application", factory=True, port=given.port, workers=given.workers,
-                            log_level="warning", access_log=False, server_header=False)  # fmt: skip
+                            log_level="error", access_log=False, server_header=False)  # fmt: skip
     server = uvicorn.Server(config)
     try:
         name = promoted.read(given.promoted).encoder

@@ -1,7 +1,9 @@
-"""403 for a missing or wrong token, where TorchServe says 400.
+"""TorchServe's statuses where they are wrong: 403 for a missing or wrong token, 400 for what cannot be read.
 
-Its front end answers every exception by its class. The check of the token throws one that means a bad archive; the
-name of that class, in this one class file, is exchanged for one that means forbidden. The copy stands before the jar.
+Its front end answers every exception by its class. The check of the token throws one that means a bad archive (400),
+a broken address one that means forbidden (403), a broken form one that it did not foresee (500). Names in two class
+files are exchanged: the check throws a class of its own, that one alone means forbidden, and what is not foreseen is a
+request that cannot be read. The copies stand before the jar.
 """
 
 import struct
@@ -10,23 +12,35 @@ from pathlib import Path
 
 from serving import ServingError
 
-CHECK = "org/pytorch/serve/http/TokenAuthorizationHandler.class"
-THROWN, FORBIDDEN = b"org/pytorch/serve/archive/model/InvalidKeyException", b"java/lang/IllegalArgumentException"
+FORBIDDEN = b"java/lang/SecurityException"
+# class file → texts in it, and what they are exchanged for
+EXCHANGED = {
+    "org/pytorch/serve/http/TokenAuthorizationHandler.class": {
+        b"org/pytorch/serve/archive/model/InvalidKeyException": FORBIDDEN
+    },
+    "org/pytorch/serve/http/HttpRequestHandler.class": {
+        b"java/lang/IllegalArgumentException": FORBIDDEN,
+        b"INTERNAL_SERVER_ERROR": b"BAD_REQUEST",
+    },
+}
 
 
 def write(frontend: Path, classes: Path) -> None:
-    """The changed class of this front end's jar into a folder for the class path.
+    """The changed classes of this front end's jar into a folder for the class path.
 
     Raises ServingError when the jar is not the one that is known.
     """
     (jar,) = frontend.glob("*.jar")
     with zipfile.ZipFile(jar) as file:
-        code = file.read(CHECK)
-    if code.count(constant(THROWN)) != 1:
-        raise ServingError(f"{jar} is not TorchServe 0.12: its check of tokens is another; run `make setup`.")
-    path = classes / CHECK
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(code.replace(constant(THROWN), constant(FORBIDDEN)))
+        for name, exchanged in EXCHANGED.items():
+            code = file.read(name)
+            for old, new in exchanged.items():
+                if code.count(constant(old)) != 1:
+                    raise ServingError(f"{jar} is not TorchServe 0.12: its {name} is another; run `make setup`.")
+                code = code.replace(constant(old), constant(new))
+            path = classes / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(code)
 
 
 def constant(text: bytes) -> bytes:

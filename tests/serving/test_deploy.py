@@ -209,7 +209,7 @@ def test_only_the_api_key_makes_new_tokens(server: Runtime, key: Any) -> None:
 def test_management_is_closed_to_all_but_its_token(server: Runtime, key: Any, method: str, path: str) -> None:
     headers = {"Authorization": f"Bearer {server.token(key)}"} if key else {}
     answer = requests.request(method, f"{server.address('management')}/{path}", headers=headers, timeout=20)
-    assert (answer.status_code, answer.json()["type"]) == (403, "IllegalArgumentException")
+    assert (answer.status_code, answer.json()["type"]) == (403, "SecurityException")
 
 
 def test_no_archive_comes_in_but_from_the_model_store(
