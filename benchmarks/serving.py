@@ -99,8 +99,10 @@ def second(folder: Path, promoted: Path) -> Iterator[Runtime]:
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        yield runtime
-        process.terminate()
+        try:
+            yield runtime
+        finally:
+            process.terminate()
 
 
 def measure(name: str, rounds: int, seconds: float) -> list[dict[str, Any]]:
