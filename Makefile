@@ -1,6 +1,6 @@
 # The words of the project. Everything runs in .venv, made from requirements.lock.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check serve ui bench bench-serving drill-resume soak siege lock clean
+.PHONY: help setup demo test check serve ui bench bench-serving fuzz drill-resume soak siege lock clean
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3.11)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -38,13 +38,16 @@ bench: .venv/installed ## images a second, beside plain torch, other libraries a
 	-@$(MAKE) --no-print-directory .scratch/peers/installed
 	@$(BIN)/python -m benchmarks
 
-.scratch/peers/installed: benchmarks/peers/requirements.txt
-	$(PYTHON) -m venv --clear .scratch/peers
-	.scratch/peers/bin/pip install --quiet --no-deps --requirement $<
+.scratch/%/installed: benchmarks/%/requirements.txt
+	$(PYTHON) -m venv --clear .scratch/$*
+	.scratch/$*/bin/pip install --quiet --no-deps --requirement $<
 	@touch $@
 
 bench-serving: .venv/installed ## the endpoint beside the second server, and beside no server at all
 	@$(BIN)/python -m benchmarks.serving
+
+fuzz: .venv/installed .scratch/fuzzing/installed ## 20,000 broken images, headers and bodies against both servers
+	@$(BIN)/python -m benchmarks.fuzz
 
 drill-resume: .venv/installed ## kill every training 20 times; does it end in the same bits?
 	@$(BIN)/python -m benchmarks.drill

@@ -92,11 +92,12 @@ def direct(one: Encoder, files: list[bytes], seconds: float, cores: int) -> floa
 def second(folder: Path, promoted: Path) -> Iterator[Runtime]:
     """The FastAPI application in a process of its own."""
     runtime = Runtime(folder)
-    with subprocess.Popen(
-        [sys.executable, "-m", "serving.app", "--promoted", promoted, "--run", folder, "--port", "0"],
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
+    folder.mkdir()
+    command = [sys.executable, "-m", "serving.app", "--promoted", str(promoted), "--run", str(folder), "--port", "0"]
+    with (
+        (folder / "errors.log").open("w") as log,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+    ):
         assert process.stdout is not None
         process.stdout.readline()
         try:
