@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -80,9 +80,12 @@ def mlflow_serves(model: str) -> Iterator[str]:
             address = f"http://127.0.0.1:{port}"
             while process.poll() is None and not pings(address):
                 time.sleep(0.2)
+            if process.poll() is not None:
+                sys.exit(f"`{' '.join(command)}` ended with status {process.returncode}.")
             yield f"{address}/invocations"
         finally:
-            os.killpg(process.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
 
 
 def pings(address: str) -> bool:
