@@ -122,7 +122,7 @@ def main() -> None:
     ours = saved.Predictor(saved.restore(checkpoint["spec"], checkpoint["weights"])).predict(pixels)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        network = session(stage.artifact(champion, "encoder.onnx").parent, threads=1)
+        network = session(stage.artifact(champion, "encoder.onnx").parent)
         ways = {"ONNX Runtime": network.run(None, {"images": pixels})[0]}
         ways |= by_clients(listed.encoder, files, scratch)
         ways["bulk command"] = by_bulk(files, scratch)

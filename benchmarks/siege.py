@@ -164,7 +164,7 @@ def main() -> None:
         observer.ended.set()
         observer.join()
         with Crowd(runtime, NAME, truth, first.serves) as second:
-            worker = recoveries(second, lambda: workers(runtime, NAME)[second.serves or ""], given.kills)
+            worker = recoveries(second, lambda: workers(runtime, NAME)[second.serves or "", 0], given.kills)
             front_end = recoveries(second, lambda: int(runtime.pid.read_text()), given.front_end_kills)
     memory = observer.table()
     kills = [recovery("worker", worker, WORKER), recovery("front end", front_end, FRONT_END)]

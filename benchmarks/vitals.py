@@ -13,21 +13,22 @@ from serving.management import Management
 from serving.runtime import Runtime
 
 
-def workers(runtime: Runtime, name: str) -> dict[str, int]:
-    """version → the process that serves it."""
-    return {label: int(w["pid"]) for label, of in Management(runtime).versions(name).items() for w in of["workers"]}
+def workers(runtime: Runtime, name: str) -> dict[tuple[str, int], int]:
+    """(version, number) → the process that serves it."""
+    found = Management(runtime).versions(name).items()
+    return {(label, i): int(w["pid"]) for label, of in found for i, w in enumerate(of["workers"])}
 
 
 class Observer(Thread):
     """Every second: which process serves what, and how much resident memory it has, in MiB.
 
-    The memory is that of the front end and of the worker of the version that is `lasting`: others come and go.
+    The memory is that of the front end and of the workers of the version that is `lasting`: others come and go.
     """
 
     def __init__(self, runtime: Runtime, name: str, lasting: str) -> None:
         super().__init__()
         self.runtime, self.name, self.ended = runtime, name, Event()
-        self.lasting = ("front end", f"worker of version {lasting}")
+        self.lasting = ("front end", *(f"worker {i} of version {lasting}" for i in range(2)))
         self.deaths: list[str] = []
         self.memory: dict[str, list[tuple[float, float]]] = {}  # (minutes, MiB)
 
@@ -36,7 +37,7 @@ class Observer(Thread):
         while not self.ended.wait(1):
             with suppress(ServingError, psutil.NoSuchProcess):  # in the middle of a change: the next look is better
                 of = workers(self.runtime, self.name).items()
-                now = {f"worker of version {version}": pid for version, pid in of}
+                now = {f"worker {i} of version {version}": pid for (version, i), pid in of}
                 now["front end"] = int(self.runtime.pid.read_text())
                 # A version that is deployed anew was gone for longer than a second: another process is a death.
                 self.deaths += [who for who in before.keys() & now.keys() if 0 < before[who] != now[who]]

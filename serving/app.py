@@ -1,6 +1,6 @@
 """The second server: the same archives and answers without TorchServe. `python -m serving.app` until Ctrl-C.
 
-One process, one thread a model that runs the network; requests that arrive meanwhile share its next batch.
+One process, two threads a model that run the network; requests that arrive meanwhile share their next batches.
 """
 
 import argparse
@@ -33,7 +33,7 @@ from uvicorn.supervisors import Multiprocess
 
 from serving import ServingError, archive, promoted
 from serving.admission import admit
-from serving.batching import Served
+from serving.batching import RUNS, Served
 from serving.core import Encoder, Request
 from serving.metrics import FOLDER, Meter, exposition
 from serving.promoted import Model
@@ -49,10 +49,10 @@ MAX_BYTES, QUEUE, TIMEOUT = (
 logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
-def create(models: Sequence[Model], runtime: Runtime) -> FastAPI:
+def create(models: Sequence[Model], runtime: Runtime, threads: int = 1) -> FastAPI:
     """The application for these models; who knows the runtime's token is admitted.
 
-    At its start raises ServingError when an archive is not what was promoted.
+    threads: of each of a model's runs. At its start raises ServingError when an archive is not what was promoted.
     """
     served: dict[str, Served] = {}
     shared = Path(os.environ[FOLDER]) if FOLDER in os.environ else None
@@ -63,7 +63,7 @@ def create(models: Sequence[Model], runtime: Runtime) -> FastAPI:
             for model in models:
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
                 archive.unpack(admit(model, model.version, folder), folder)
-                encoder = Encoder(folder)
+                encoder = Encoder(folder, threads)
                 encoder.meter = Meter(model.name, encoder.version, folder / "drift.npz")
                 served[model.name] = Served(model, encoder, QUEUE, TIMEOUT)
             tasks = [asyncio.create_task(each.run()) for each in served.values()]
@@ -184,7 +184,8 @@ class Key:
 def application() -> FastAPI:
     """For uvicorn's processes, which are told by the environment."""
     models = promoted.read(Path(os.environ["ENCODER_PROMOTED"])).models
-    return create(models, Runtime(Path(os.environ["ENCODER_RUN"])))
+    threads = len(os.sched_getaffinity(0)) // (RUNS * int(os.environ["ENCODER_WORKERS"]))
+    return create(models, Runtime(Path(os.environ["ENCODER_RUN"])), max(1, threads))
 
 
 def main() -> None:
@@ -195,7 +196,8 @@ def main() -> None:
     parser.add_argument("--promoted", type=Path, default=Path("artifacts/promoted.json"), metavar="FILE")
     parser.add_argument("--run", type=Path, default=Runtime().folder, metavar="FOLDER", help="for the token")
     given = parser.parse_args()
-    os.environ |= {"ENCODER_PROMOTED": str(given.promoted), "ENCODER_RUN": str(given.run)}
+    os.environ |= {"ENCODER_PROMOTED": str(given.promoted), "ENCODER_RUN": str(given.run),
+                   "ENCODER_WORKERS": str(given.workers)}  # fmt: skip
     config = uvicorn.Config("serving.app:application", factory=True, port=given.port, workers=given.workers,
                             log_level="error", access_log=False, server_header=False)  # fmt: skip
     server = uvicorn.Server(config)

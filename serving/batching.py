@@ -10,7 +10,8 @@ from fastapi import HTTPException
 from serving.core import Answer, Encoder, Request
 from serving.promoted import Model
 
-BATCH = 32  # requests
+BATCH = 8  # requests
+RUNS = 2  # batches at a time: one runs while the other's answers and next requests are on their way
 
 
 @dataclass
@@ -22,7 +23,7 @@ class Job:
 
 
 class Served:
-    """A model, its queue of at most so many requests, and the thread on which its network runs.
+    """A model, its queue of at most so many requests, and the threads on which its network runs.
 
     seconds: the longest that a request waits.
     """
@@ -30,7 +31,7 @@ class Served:
     def __init__(self, model: Model, encoder: Encoder, most: int, seconds: float) -> None:
         self.model, self.encoder, self.seconds = model, encoder, seconds
         self.queue: asyncio.Queue[Job] = asyncio.Queue(most)
-        self.thread = ThreadPoolExecutor(1)
+        self.threads = ThreadPoolExecutor(RUNS)
 
     async def ask(self, request: Request) -> Answer:
         """The answer. Raises HTTPException: 503 when the queue is full, 504 when it takes too long."""
@@ -44,7 +45,11 @@ class Served:
             raise HTTPException(504, f"No answer within {self.seconds:g} s.") from None
 
     async def run(self) -> None:
-        """Answer batch after batch, for ever."""
+        """Answer for ever."""
+        await asyncio.gather(*(self._run() for _ in range(RUNS)))
+
+    async def _run(self) -> None:
+        """Batch after batch."""
         while True:
             jobs = [await self.queue.get()]
             while len(jobs) < BATCH and not self.queue.empty():
@@ -53,7 +58,7 @@ class Served:
             requests = [job.request for job in jobs]
             loop = asyncio.get_running_loop()
             try:
-                answers = await loop.run_in_executor(self.thread, self.encoder.answer, self.model.name, requests)
+                answers = await loop.run_in_executor(self.threads, self.encoder.answer, self.model.name, requests)
             except Exception as error:
                 answers = [Answer(json.dumps({"error": f"The network failed: {error}."}).encode(), 500)] * len(jobs)
             for job, answer in zip(jobs, answers, strict=True):

@@ -41,7 +41,8 @@ class Client:
     """Keeps up to `connections` connections open, so that the server can put several images in one batch.
 
     `timeout` is in seconds, for one answer: TorchServe lets a request wait for a worker that never comes up.
-    `retries`: how often it asks again, after ever longer pauses, when no server is there or its queue is full.
+    `retries`: how often it asks again, after ever longer pauses, when no server is there, its queue is full or the
+    worker died that had the request.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class Client:
         self.timeout = timeout
         self.connections = connections
         self.session = requests.Session()
-        again = Retry(retries, read=False, status_forcelist=(429, 503), allowed_methods=None, backoff_factor=0.1,
+        again = Retry(retries, read=False, status_forcelist=(429, 503, 507), allowed_methods=None, backoff_factor=0.1,
                       raise_on_status=False)  # fmt: skip
         for scheme in ("http://", "https://"):
             self.session.mount(scheme, HTTPAdapter(pool_maxsize=connections, max_retries=again))

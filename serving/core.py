@@ -5,11 +5,11 @@ Packed with what it imports of this package beside the decoder and the ONNX file
 
 import importlib.util
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnxruntime
@@ -18,9 +18,11 @@ import orjson
 from serving.metrics import Meter
 from serving.wire import BYTES, JSON, NPY, TENSOR, Embeddings, Pixels, Refused, encoded, few, mime, raw, tensor
 
-CHUNK = 32  # images a run of the network: more are no faster, and take memory
+PIXELS = 100_000  # of the images of one run of the network, 1 to 8: more leave the cache, and take memory
 # What an image is told that is of no use; everything else that fails to decode is a plain 400.
 STATUS = {"bomb": 413, "not an image": 415}
+X = TypeVar("X")
+Y = TypeVar("Y")
 
 
 @dataclass(frozen=True)
@@ -47,20 +49,22 @@ class Answer:
 class Encoder:
     """The one ONNX file of a folder, checked against its own metadata, and the decoder beside it.
 
-    Raises ValueError, or what NumPy and ONNX Runtime raise, when the folder is not what the pipeline packs.
+    threads: how many images are decoded, and how many chunks of them run, at a time. Raises ValueError, or what NumPy
+    and ONNX Runtime raise, when the folder is not what the pipeline packs.
     """
 
-    def __init__(self, folder: Path, threads: int = 1, decoders: int = 1) -> None:
+    def __init__(self, folder: Path, threads: int = 1) -> None:
         decode = load(folder / "decode.py")
         self.unusable = decode.Unusable
-        self.session = session(folder, threads)
+        self.session = session(folder)
         metadata = self.session.get_modelmeta().custom_metadata_map
         self.preprocess = decode.Preprocess.from_json(metadata["preprocess"])
         model = orjson.loads(metadata["model"])
         self.version, self.dim = str(model["version"]), int(model["dim"])
         self.shape = (3, self.preprocess.size, self.preprocess.size)
+        self.chunk = min(8, max(1, PIXELS // self.preprocess.size**2))
         self.meter: Meter | None = None
-        self.pool = ThreadPoolExecutor(decoders) if decoders > 1 else None
+        self.threads, self.pool = threads, ThreadPoolExecutor(threads) if threads > 1 else None
         # Two images, so that a batch dimension frozen at 1 is found here and not by the second client.
         trial = self.embed(np.zeros((2, *self.shape), np.uint8))
         if trial.shape != (2, self.dim) or not np.isfinite(trial).all():
@@ -68,22 +72,31 @@ class Encoder:
 
     def embed(self, images: Pixels) -> Embeddings:
         """uint8 (B, 3, S, S) → float32 (B, D)."""
-        chunks = [images[i : i + CHUNK] for i in range(0, len(images), CHUNK)]
-        found = [self.session.run(["embeddings"], {"images": chunk})[0] for chunk in chunks]
-        return np.concatenate(found) if len(found) > 1 else np.asarray(found[0])
+        size = min(self.chunk, -(-len(images) // self.threads))
+        found = self.map(self.run, [images[i : i + size] for i in range(0, len(images), size)])
+        return np.concatenate(found) if len(found) > 1 else found[0]
+
+    def run(self, images: Pixels) -> Embeddings:
+        return np.asarray(self.session.run(["embeddings"], {"images": images})[0])
+
+    def map(self, do: Callable[[X], Y], over: Sequence[X]) -> list[Y]:
+        """In order, on all threads: Pillow and ONNX Runtime let others run meanwhile."""
+        return list(self.pool.map(do, over) if self.pool and len(over) > 1 else map(do, over))
 
     def answer(self, model: str, requests: Sequence[Request]) -> list[Answer]:
         """One answer a request, all images of all of them in one batch; none harms its neighbours."""
         begin = time.perf_counter()
-        images = [self.images(request) for request in requests]
+        given = [self.images(request) for request in requests]
+        rest = iter(self.map(self.decode, [image for of in given for image in of]))
+        images = [[next(rest) for _ in of] for of in given]
         usable = [image for of in images for image in of if not isinstance(image, Refused)]
         decoded = time.perf_counter()
         embeddings = self.embed(np.stack(usable)) if usable else np.empty((0, self.dim), np.float32)
         embedded = time.perf_counter()
-        rest, answers = iter(embeddings), []
+        rows, answers = iter(embeddings), []
         for request, of in zip(requests, images, strict=True):
-            rows = [image if isinstance(image, Refused) else next(rest) for image in of]
-            answers.append(self.render(model, request, rows))
+            found = [image if isinstance(image, Refused) else next(rows) for image in of]
+            answers.append(self.render(model, request, found))
         if self.meter:
             each = (image.status if isinstance(image, Refused) else 200 for of in images for image in of)
             statuses = (answer.status for answer in answers)
@@ -94,25 +107,22 @@ class Encoder:
             self.meter.drift(embeddings[np.array(asked, bool)])
         return answers
 
-    def images(self, request: Request) -> list[Pixels | Refused]:
-        """Each image (3, S, S) of a request, or why it is of no use; a refused request is one of those."""
+    def images(self, request: Request) -> list[Pixels | bytes | Refused]:
+        """Each image of a request, (3, S, S) or its file, or why it is of no use; a refused request is one of those."""
         try:
             given = mime(request.content_type)
             if given == JSON:
-                return self.decode(encoded(request.parts[0]))
+                return list(encoded(request.parts[0]))
             if given in (NPY, TENSOR):
                 return list(tensor(request.parts[0], given, self.shape))
             few(len(request.parts))
-            return self.decode(request.parts)
+            return list(request.parts)
         except Refused as refused:
             return [refused]
 
-    def decode(self, files: Iterable[bytes | Refused]) -> list[Pixels | Refused]:
-        """Image files → (3, S, S) each. Pillow lets other threads run while it decodes."""
-        return list(self.pool.map(self.decode_one, files) if self.pool else map(self.decode_one, files))
-
-    def decode_one(self, data: bytes | Refused) -> Pixels | Refused:
-        if isinstance(data, Refused):
+    def decode(self, data: Pixels | bytes | Refused) -> Pixels | Refused:
+        """An image file → (3, S, S)."""
+        if not isinstance(data, bytes):
             return data
         try:
             return self.preprocess(data)  # type: ignore[no-any-return]
@@ -142,12 +152,10 @@ class Encoder:
         return Answer(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY))
 
 
-def session(folder: Path, threads: int) -> onnxruntime.InferenceSession:
-    """Of the one ONNX file in a folder."""
+def session(folder: Path) -> onnxruntime.InferenceSession:
+    """Of the one ONNX file in a folder. One thread: two runs side by side are faster than one run on two cores."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it would take the decoder's core
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
     (path,) = folder.glob("*.onnx")
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
 

@@ -10,9 +10,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
@@ -26,14 +24,14 @@ from tqdm import tqdm
 from serving import ServingError, archive, promoted
 from serving.admission import admit
 from serving.client import Client, ImageError
-from serving.core import CHUNK, Encoder
+from serving.core import Encoder
 from serving.promoted import Model
 from serving.runtime import Runtime
 from serving.wire import Pixels, Refused
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 PART = 4096  # images
-AHEAD = 3  # chunks that are decoded while the network runs
+TOGETHER = 64  # images in memory
 Found = NDArray[np.float32] | str  # an embedding (D,), or why there is none
 
 
@@ -44,32 +42,24 @@ class Embed(Protocol):
 
 
 class Direct:
-    """Through ONNX Runtime in this process: files are decoded by threads while the network runs."""
+    """Through ONNX Runtime in this process."""
 
-    def __init__(self, encoder: Encoder, threads: int) -> None:
-        self.encoder, self.pool = encoder, ThreadPoolExecutor(threads)
+    def __init__(self, encoder: Encoder) -> None:
+        self.encoder = encoder
 
     def __call__(self, files: Sequence[Path]) -> Iterator[Found]:
-        waiting: deque[list[Future[Pixels | Refused]]] = deque()
-        for i in range(0, len(files), CHUNK):
-            waiting.append([self.pool.submit(self.decode, file) for file in files[i : i + CHUNK]])
-            if len(waiting) > AHEAD:
-                yield from self.run(waiting.popleft())
-        for chunk in waiting:
-            yield from self.run(chunk)
+        for i in range(0, len(files), TOGETHER):
+            images = self.encoder.map(self.decode, files[i : i + TOGETHER])
+            usable = [image for image in images if not isinstance(image, Refused)]
+            rows = iter(self.encoder.embed(np.stack(usable)) if usable else ())
+            for image in images:
+                yield image.reason if isinstance(image, Refused) else next(rows)
 
     def decode(self, file: Path) -> Pixels | Refused:
         try:
-            return self.encoder.decode_one(file.read_bytes())
+            return self.encoder.decode(file.read_bytes())
         except OSError as error:
             return Refused(400, f"It cannot be read: {error.strerror}.")
-
-    def run(self, chunk: list[Future[Pixels | Refused]]) -> Iterator[Found]:
-        images = [future.result() for future in chunk]
-        usable = [image for image in images if not isinstance(image, Refused)]
-        rows = iter(self.encoder.embed(np.stack(usable)) if usable else ())
-        for image in images:
-            yield image.reason if isinstance(image, Refused) else next(rows)
 
 
 class Endpoint:
@@ -192,8 +182,7 @@ def _way(model: Model, endpoint: bool, stack: ExitStack) -> Embed:
         return Endpoint(Client.of(Runtime()), model.name)
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
     archive.unpack(admit(model, model.version, folder), folder)
-    threads = len(os.sched_getaffinity(0))
-    return Direct(Encoder(folder, threads), threads)
+    return Direct(Encoder(folder, threads=len(os.sched_getaffinity(0))))
 
 
 if __name__ == "__main__":

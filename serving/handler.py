@@ -1,6 +1,7 @@
 """`core.py` under TorchServe: a batch of requests in, an answer for each of them out. Packed beside it."""
 
 import logging
+import os
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ class Handler:
         try:
             import PIL.Image  # noqa: F401, PLC0415 - the decoder takes it late; without it this worker must not start
 
-            settings = (context.model_yaml_config or {}).get("handler", {})
-            self.encoder = Encoder(folder := Path(context.system_properties["model_dir"]), **settings)
+            workers = context.model_yaml_config["maxWorkers"]
+            folder = Path(context.system_properties["model_dir"])
+            self.encoder = Encoder(folder, threads=max(1, len(os.sched_getaffinity(0)) // workers))
             self.encoder.meter = Meter(context.model_name, self.encoder.version, folder / "drift.npz")
         except Exception as error:
             raise RuntimeError(f"The archive of {context.model_name} cannot be loaded: {error!r}") from error

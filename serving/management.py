@@ -33,14 +33,14 @@ class Management:
         return str(found[0]["modelVersion"]) if found else None
 
     def register(self, name: str, file: str) -> None:
-        """Put an archive of the model store beside the versions that stand there; its worker starts.
+        """Put an archive of the model store beside the versions that stand there; its workers start.
 
         Not `synchronous`: that call holds one of the few threads that also pass on images.
         """
         self._call("POST", "models", url=file, model_name=name, initial_workers="1", synchronous="false")
 
     def wait(self, name: str, version: str, seconds: float) -> None:
-        """Until the version's worker has loaded it. ServingError when it ends instead, or takes longer."""
+        """Until the version's workers have loaded it. ServingError when it ends instead, or takes longer."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             (found,) = self._describe(f"{name}/{version}") or ({},)
@@ -53,10 +53,11 @@ class Management:
             time.sleep(0.1)
         raise ServingError(f"its worker did not start within {seconds:g} s")
 
-    def scale(self, name: str, version: str, workers: int) -> None:
-        """Have so many workers for a version."""
-        count = str(workers)
-        self._call("PUT", f"models/{name}/{version}", min_worker=count, max_worker=count, synchronous="false")
+    def renew(self, name: str, version: str) -> None:
+        """End a version's workers, and start as many."""
+        (found,) = self._describe(f"{name}/{version}") or ({},)
+        for count in ("0", str(found.get("maxWorkers") or 1)):
+            self._call("PUT", f"models/{name}/{version}", min_worker=count, max_worker=count, synchronous="false")
 
     def make_default(self, name: str, version: str) -> None:
         """Let the version answer to the bare name, from the next request on."""

@@ -6,6 +6,7 @@ Processes that start with PROMETHEUS_MULTIPROC_DIR set count into that folder. P
 from collections import Counter as Tally
 from collections.abc import Iterable
 from pathlib import Path
+from threading import Lock
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -36,7 +37,7 @@ class Meter:
         self.of = (model, version)
         self.batch_images, self.decode, self.inference = (h.labels(*self.of) for h in (BATCH, DECODE, INFERENCE))
         self.window = Window(Sketch.load(sketch)) if sketch.exists() else None
-        self.due = 0
+        self.due, self.lock = 0, Lock()
 
     def count(
         self, statuses: Iterable[int], images: Iterable[int], embeddings: Floats, decode: float, inference: float
@@ -54,10 +55,11 @@ class Meter:
         """Embeddings (B, D) of what people asked."""
         if self.window is None or not len(embeddings):
             return
-        self.window.add(embeddings)
-        if self.window.seen >= self.due and (distance := self.window.distance) is not None:
-            DRIFT.labels(*self.of).set(distance / self.window.of.limit)
-            self.due = self.window.seen + DRIFT_EVERY
+        with self.lock:
+            self.window.add(embeddings)
+            if self.window.seen >= self.due and (distance := self.window.distance) is not None:
+                DRIFT.labels(*self.of).set(distance / self.window.of.limit)
+                self.due = self.window.seen + DRIFT_EVERY
 
 
 def exposition(folder: Path | None = None) -> bytes:

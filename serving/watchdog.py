@@ -23,7 +23,6 @@ from serving.client import Client
 from serving.deploy import restore
 from serving.golden import Golden
 from serving.management import Management
-from serving.management import ready as loaded
 from serving.metrics import exposition
 from serving.served import Version
 
@@ -133,12 +132,12 @@ class Watchdog:
 
     def _look_at(self, each: Watched) -> None:
         now, label = time.monotonic(), each.version.version
-        workers = each.workers
-        if stopped := [pid for pid in workers if _stopped(pid)]:
+        if stopped := [pid for pid in each.workers if _stopped(pid)]:
             self._kill(each, stopped, "was stopped")
-        if any(of == label and not psutil.pid_exists(pid) for pid, of in workers.items()):
+        known = [pid for pid, of in each.workers.items() if of == label]
+        if known and not any(psutil.pid_exists(pid) for pid in known):
             each.workers, each.asking = {}, None  # an answer from before counts no more
-            each.turn(False, "its worker died")
+            each.turn(False, "its workers died")
         if each.asking and each.asking.done():
             error = each.asking.exception()
             each.turn(error is None, str(error or "").rstrip("."))
@@ -171,7 +170,7 @@ class Watchdog:
     def _workers(self, name: str) -> dict[int, str]:
         """The processes that have loaded a version of the name, and which."""
         standing = self.management.versions(name).items()
-        return {w["pid"]: label for label, about in standing if loaded(about) for w in about["workers"]}
+        return {w["pid"]: label for label, about in standing for w in about["workers"] if w["status"] == "READY"}
 
     def _answers(self, name: str) -> list[str]:
         """TorchServe's counters of what it answered under a name."""
@@ -179,7 +178,7 @@ class Watchdog:
         return [total for named, total in ANSWERS.findall(text) if named == name]
 
     def _unwedge(self, each: Watched) -> None:
-        """Kill the worker that was there when the question came, unless others were answered: then it is busy."""
+        """Kill the workers that were there when the question came, unless others were answered: then they are busy."""
         silent = [pid for pid, label in each.workers.items() if label == each.version.version]
         if silent and each.others == self._answers(each.name):
             self._kill(each, silent, each.reason)
@@ -187,9 +186,8 @@ class Watchdog:
     def _help(self, each: Watched) -> None:
         label = each.version.version
         if label in self.management.versions(each.name) and each.helps <= 1:
-            self._say(f"{each.name}: {each.reason}; its worker is replaced")
-            self.management.scale(each.name, label, 0)
-            self.management.scale(each.name, label, 1)
+            self._say(f"{each.name}: {each.reason}; its workers are replaced")
+            self.management.renew(each.name, label)
             each.helps, each.helped = 2, time.monotonic()
         else:
             self._restart(f"does not serve {each.name} ({each.reason})")

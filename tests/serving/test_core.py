@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from serving import core
 from serving.core import Encoder, Request
 from serving.wire import BYTES, JSON, NPY, TENSOR
 from tests.serving.conftest import DIM, SIZE, bomb, expected, picture, unpacked
@@ -143,17 +142,17 @@ def test_what_is_of_no_use_is_a_status_and_a_sentence(
     assert right.status == 200
 
 
-def test_long_batches_run_in_pieces(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_batches_run_in_pieces(encoder: Encoder) -> None:
     many = np.random.default_rng(0).integers(0, 256, (100, 3, SIZE, SIZE), np.uint8)
     whole = encoder.session.run(None, {"images": many})[0]
     np.testing.assert_allclose(encoder.embed(many), whole, rtol=1e-6)
-    monkeypatch.setattr(core, "CHUNK", 7)
+    encoder.chunk = 7
     np.testing.assert_allclose(encoder.embed(many), whole, rtol=1e-6)
 
 
-def test_several_decoders_keep_the_order(tmp_path: Path) -> None:
+def test_several_threads_keep_the_order(tmp_path: Path) -> None:
     pictures = [picture(seed) for seed in range(50)]
-    answers = Encoder(unpacked(tmp_path), decoders=4).answer("m", [Request([png]) for png, _ in pictures])
+    answers = Encoder(unpacked(tmp_path), threads=4).answer("m", [Request([png]) for png, _ in pictures])
     for answer, (_, pixels) in zip(answers, pictures, strict=True):
         np.testing.assert_allclose(json.loads(answer.body)["embeddings"], [expected(pixels)], rtol=1e-4, atol=1e-5)
 
@@ -172,8 +171,5 @@ def test_metadata_that_do_not_fit_are_found_at_loading(tmp_path: Path, metadata:
         Encoder(unpacked(tmp_path, **metadata))
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_the_session_has_the_threads_that_are_asked_for(tmp_path: Path, threads: int) -> None:
-    options = Encoder(unpacked(tmp_path), threads=threads).session.get_session_options()
-    assert options.intra_op_num_threads == threads
-    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+def test_a_run_of_the_network_takes_one_thread(encoder: Encoder) -> None:
+    assert encoder.session.get_session_options().intra_op_num_threads == 1

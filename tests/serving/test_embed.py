@@ -43,14 +43,14 @@ def model(tmp_path: Path) -> Model:
 @pytest.fixture
 def direct(tmp_path: Path) -> Direct:
     (tmp_path / "unpacked").mkdir()
-    return Direct(Encoder(unpacked(tmp_path / "unpacked")), threads=2)
+    return Direct(Encoder(unpacked(tmp_path / "unpacked"), threads=2))
 
 
 def test_every_image_has_a_row_with_its_vector_or_its_reason(
     photos: Path, model: Model, direct: Direct, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(embed, "PART", 8)
-    monkeypatch.setattr(embed, "CHUNK", 3)
+    monkeypatch.setattr(embed, "TOGETHER", 3)
     out = tmp_path / "vectors.parquet"
     assert make(photos, out, model, direct).endswith("28 embeddings by digits-encoder, version 3; 2 images of no use")
     table = pq.read_table(out)

@@ -46,7 +46,7 @@ def test_a_signal_ends_the_front_end_and_the_workers(
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         group, scratch = parent.stdout.readline().decode().split()
-        assert len(members(int(group))) == 2  # Java and one worker
+        assert len(members(int(group))) == 3  # Java and two workers
         parent.send_signal(number)
         parent.communicate(timeout=30)
     assert members(int(group)) == []
@@ -65,7 +65,7 @@ def test_tokens_are_the_owners_and_a_second_server_in_the_folder_is_refused(serv
 
 
 def test_a_worker_does_without_torch(server: Runtime) -> None:
-    (worker,) = Management(server).versions("digits-encoder")["3"]["workers"]
+    worker, _ = Management(server).versions("digits-encoder")["3"]["workers"]
     mapped = {Path(each.path).name for each in psutil.Process(worker["pid"]).memory_maps()}
     assert any("onnxruntime" in name for name in mapped)
     assert not [name for name in mapped if "torch" in name]
