@@ -1,4 +1,4 @@
-"""`make siege`: half an hour of every kind of request while versions change, then 50 kills of workers and 5 of the
+"""`make siege`: half an hour of every kind of request while versions change, then 50 kills of all workers and 5 of the
 front end under the same load.
 
 The server is that of `make serve`, in a process of its own; who asks runs on the same cores. Its encoders are small and
@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import cycle
 from pathlib import Path
@@ -103,14 +103,15 @@ def storm(crowd: Crowd, promoted: dict[str, Path], seconds: float) -> int:
     return crowd.changes
 
 
-def recoveries(crowd: Crowd, victim: Callable[[], int], kills: int) -> list[float]:
+def recoveries(crowd: Crowd, victims: Callable[[], Sequence[int]], kills: int) -> list[float]:
     """Seconds from each kill to the next right answer."""
     found, generator = [], np.random.default_rng(0)
     for _ in range(kills):
         ready(crowd.runtime)
         time.sleep(generator.uniform(0, 1))
-        process, begin = psutil.Process(victim()), time.monotonic()
-        process.kill()
+        processes, begin = [psutil.Process(pid) for pid in victims() if psutil.pid_exists(pid)], time.monotonic()
+        for process in processes:
+            process.kill()
         found.append(answered(crowd) - begin)
     ready(crowd.runtime)
     return found
@@ -164,10 +165,10 @@ def main() -> None:
         observer.ended.set()
         observer.join()
         with Crowd(runtime, NAME, truth, first.serves) as second:
-            worker = recoveries(second, lambda: workers(runtime, NAME)[second.serves or "", 0], given.kills)
-            front_end = recoveries(second, lambda: int(runtime.pid.read_text()), given.front_end_kills)
+            worker = recoveries(second, lambda: list(workers(runtime, NAME, second.serves).values()), given.kills)
+            front_end = recoveries(second, lambda: [int(runtime.pid.read_text())], given.front_end_kills)
     memory = observer.table()
-    kills = [recovery("worker", worker, WORKER), recovery("front end", front_end, FRONT_END)]
+    kills = [recovery("both workers at once", worker, WORKER), recovery("front end", front_end, FRONT_END)]
     percentiles = np.percentile(first.ledger.latencies, (50, 95, 99)) * 1000
     latency = {f"good requests, p{p}, ms": float(ms) for p, ms in zip((50, 95, 99), percentiles, strict=True)}
     print(f"{given.minutes:g} minutes, {changes} changes of what is served")

@@ -13,10 +13,15 @@ from serving.management import Management
 from serving.runtime import Runtime
 
 
-def workers(runtime: Runtime, name: str) -> dict[tuple[str, int], int]:
-    """(version, number) → the process that serves it."""
+def workers(runtime: Runtime, name: str, version: str | None = None) -> dict[tuple[str, int], int]:
+    """(version, number) → the process that serves it, of one version or of all."""
     found = Management(runtime).versions(name).items()
-    return {(label, i): int(w["pid"]) for label, of in found for i, w in enumerate(of["workers"])}
+    return {
+        (label, i): int(w["pid"])
+        for label, of in found
+        for i, w in enumerate(of["workers"])
+        if version in (None, label)
+    }
 
 
 class Observer(Thread):
