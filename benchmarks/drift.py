@@ -25,8 +25,8 @@ from serving.runtime import Runtime
 from serving.server import Server
 
 WINDOWS, OTHERS = 10, 3
-# A whole window, and what may come after the gauge was set last.
-IMAGES = -(-WINDOW // DRIFT_EVERY) * DRIFT_EVERY
+# A whole window for each of two workers, whose shares differ a little, and what may come after the gauge was set last.
+IMAGES = 5 * WINDOW // 2 + 2 * DRIFT_EVERY
 
 CHANGES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "blurred": lambda image: image.filter(ImageFilter.GaussianBlur(min(image.size) / 16)),

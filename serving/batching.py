@@ -10,7 +10,7 @@ from fastapi import HTTPException
 from serving.core import Answer, Encoder, Request
 from serving.promoted import Model
 
-BATCH = 8  # requests
+BATCH = 4  # requests: a larger one leaves the other run without work
 RUNS = 2  # batches at a time: one runs while the other's answers and next requests are on their way
 
 
