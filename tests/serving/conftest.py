@@ -6,14 +6,18 @@ import json
 import shutil
 import socket
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import onnx
 import pytest
+import requests
 import uvicorn
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
@@ -148,3 +152,22 @@ def second(tmp_path_factory: pytest.TempPathFactory, make_archive: MakeArchive) 
         yield runtime
         app.should_exit = True
         running.join()
+
+
+def ready(server: Server, path: str = "ready") -> requests.Response:
+    return requests.get(f"{server.runtime.address('ready')}/{path}", timeout=20)
+
+
+def listens(address: str) -> bool:
+    place = urlsplit(address)
+    with suppress(ConnectionRefusedError), socket.create_connection((place.hostname, place.port), timeout=20):
+        return True
+    return False
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for it, for as long as a busy machine needs; what never comes fails the test."""
+    end = time.monotonic() + 150
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)

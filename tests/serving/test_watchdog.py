@@ -6,8 +6,7 @@ import re
 import shutil
 import signal
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +17,6 @@ from urllib.parse import urlsplit
 import numpy as np
 import psutil
 import pytest
-import requests
 
 from serving import ServingError, admission, archive, served, watchdog
 from serving.client import Client
@@ -28,7 +26,7 @@ from serving.promoted import Model
 from serving.runtime import Runtime
 from serving.server import Server
 from serving.watchdog import Watchdog
-from tests.serving.conftest import MakeArchive, entry, expected, picture, promote
+from tests.serving.conftest import MakeArchive, entry, expected, listens, picture, promote, ready, until
 
 NAME = "digits-encoder"
 
@@ -58,32 +56,14 @@ def server(started: Server, tmp_path_factory: pytest.TempPathFactory, make_archi
     return started
 
 
-def ready(server: Server, path: str = "ready") -> requests.Response:
-    return requests.get(f"{server.runtime.address('ready')}/{path}", timeout=20)
-
-
-def listens(address: str) -> bool:
-    place = urlsplit(address)
-    with suppress(ConnectionRefusedError), socket.create_connection((place.hostname, place.port), timeout=20):
-        return True
-    return False
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Wait for it, for as long as a busy machine needs; what never comes fails the test."""
-    end = time.monotonic() + 150
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-def workers(server: Server) -> set[int]:
-    return {worker["pid"] for worker in Management(server.runtime).versions(NAME)["1"]["workers"]}
+def workers(server: Server, status: str = "") -> set[int]:
+    standing = Management(server.runtime).versions(NAME)["1"]["workers"]
+    return {worker["pid"] for worker in standing if status in worker["status"]}
 
 
 def until_two(server: Server) -> set[int]:
-    """The two workers, once both are there: TorchServe names the dead until it starts another."""
-    until(lambda: len(found := workers(server)) == 2 and all(pid > 0 and psutil.pid_exists(pid) for pid in found))
+    """The two workers, once both have loaded: TorchServe names the dead until it starts another."""
+    until(lambda: len([pid for pid in workers(server, "READY") if psutil.pid_exists(pid)]) == 2)
     return workers(server)
 
 
@@ -138,9 +118,8 @@ def test_without_workers_it_is_not_ready_until_others_answer(server: Server, num
         os.kill(pid, number)
     until(lambda: ready(server).status_code == 503)
     assert ready(server).json()["models"][NAME]["reason"]
-    until(lambda: ready(server).ok)
-    assert not {pid for pid in pids if psutil.pid_exists(pid)}
-    check(server)
+    until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+    until(lambda: ready(server).ok and answers(server))
 
 
 WEDGED = """
