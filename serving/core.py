@@ -66,7 +66,7 @@ class Encoder:
         self.meter: Meter | None = None
         self.threads, self.pool = threads, ThreadPoolExecutor(threads) if threads > 1 else None
         # Two images, so that a batch dimension frozen at 1 is found here and not by the second client.
-        trial = self.embed(np.zeros((2, *self.shape), np.uint8))
+        trial = self.run(np.zeros((2, *self.shape), np.uint8))
         if trial.shape != (2, self.dim) or not np.isfinite(trial).all():
             raise ValueError(f"two images gave {trial.shape}, the metadata promise 2 × {self.dim} finite")
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
@@ -169,6 +170,17 @@ def test_several_threads_keep_the_order(tmp_path: Path) -> None:
 def test_metadata_that_do_not_fit_are_found_at_loading(tmp_path: Path, metadata: dict[str, str]) -> None:
     with pytest.raises(Exception, match=r"size|Got: 5 Expected: 4|two images gave"):
         Encoder(unpacked(tmp_path, **metadata))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_batch_of_one_alone_is_found_at_loading(tmp_path: Path, threads: int) -> None:
+    (path,) = unpacked(tmp_path).glob("*.onnx")
+    network = onnx.load(path)
+    for value in (*network.graph.input, *network.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(network, path)
+    with pytest.raises(Exception, match="Got: 2 Expected: 1"):
+        Encoder(tmp_path, threads)
 
 
 def test_a_run_of_the_network_takes_one_thread(encoder: Encoder) -> None:
