@@ -71,7 +71,8 @@ def head(r: Results) -> str:
         return "images of the test split that find a second view of themselves among all others', in percent"
     seeds, draws = len({s.seed for s in r.scores}), len({s.draw for s in r.scores})
     runs = f"{counted(seeds, 'seed')} and up to {counted(draws, 'draw')} of labels"
-    return f"top-1 on the test split in percent by labels a class, mean ± sd over {runs}"
+    mean = f"top-1 on the test split in percent by labels a class, mean ± sd over {runs}"
+    return f"{mean}; the verdict compares two by the draws that both have"
 
 
 def counted(n: int, what: str) -> str:

@@ -53,7 +53,9 @@ def test_methods_come_first_and_every_cell_is_mean_and_sd(scored: Results) -> No
     ]
     assert list(table.accuracies(scored)[0]) == ["encoder", "read by", "1 label", "5 labels", "all labels"]
     assert len({len(line) for line in table.text(table.accuracies(scored)).splitlines()}) == 1
-    assert table.head(scored).endswith("over 1 seed and up to 3 draws of labels")
+    assert table.head(scored).endswith(
+        "over 1 seed and up to 3 draws of labels; the verdict compares two by the draws that both have"
+    )
 
 
 def test_without_labels_the_table_has_what_decides(unscored: Results) -> None:
