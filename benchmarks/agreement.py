@@ -27,7 +27,7 @@ from data.decode import Preprocess
 from models import saved
 from pipelines import stage
 from pipelines.tracking import connect
-from serving import ports, promoted
+from serving import ServingError, ports, promoted
 from serving.client import Client
 from serving.core import session
 from serving.deploy import deploy
@@ -138,4 +138,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ServingError as error:
+        sys.exit(str(error))

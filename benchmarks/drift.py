@@ -6,6 +6,7 @@ was trained on and never seen, and then for the same changed, and for OTHER, a f
 
 import argparse
 import io
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.report import markdown
 from pipelines import stage
-from serving import promoted
+from serving import ServingError, promoted
 from serving.client import Client
 from serving.deploy import deploy
 from serving.drift import WINDOW
@@ -97,4 +98,7 @@ def shown(values: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ServingError as error:
+        sys.exit(str(error))
