@@ -122,6 +122,14 @@ def test_without_workers_it_is_not_ready_until_others_answer(server: Server, num
     until(lambda: ready(server).ok and answers(server))
 
 
+def test_workers_are_replaced_by_as_many(server: Server) -> None:
+    before = until_two(server)
+    Management(server.runtime).renew(NAME, "1")
+    until(lambda: not before & workers(server))
+    until_two(server)
+    until(lambda: ready(server).ok and answers(server))
+
+
 WEDGED = """
 import pathlib, time
 _handle = Handler.handle
