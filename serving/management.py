@@ -37,7 +37,7 @@ class Management:
 
         Not `synchronous`: that call holds one of the few threads that also pass on images.
         """
-        self._call("POST", "models", url=file, model_name=name, initial_workers="1", synchronous="false")
+        self._call("POST", "models", url=file, model_name=name, synchronous="false")
 
     def wait(self, name: str, version: str, seconds: float) -> None:
         """Until the version's workers have loaded it. ServingError when it ends instead, or takes longer."""

@@ -9,7 +9,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,6 +28,7 @@ from serving.app import Key, create
 from serving.deploy import deploy
 from serving.runtime import Runtime
 from serving.server import Server
+from serving.watchdog import Watchdog
 
 ROOT = Path(__file__).resolve().parents[2]
 DECODE = ROOT / "data" / "decode.py"
@@ -152,6 +153,21 @@ def second(tmp_path_factory: pytest.TempPathFactory, make_archive: MakeArchive) 
         yield runtime
         app.should_exit = True
         running.join()
+
+
+@contextmanager
+def watched(folder: Path) -> Iterator[Server]:
+    """A server under a watchdog, without a model."""
+    with Server(Runtime(folder), free_ports=True) as server:
+        dog = Watchdog(server)
+        watching = threading.Thread(target=dog.run)
+        watching.start()
+        try:
+            until(lambda: listens(server.runtime.address("ready")))
+            yield server
+        finally:
+            dog.ended.set()
+            watching.join()
 
 
 def ready(server: Server, path: str = "ready") -> requests.Response:

@@ -13,9 +13,7 @@ from serving import ports
 from serving.client import Client
 from serving.deploy import deploy
 from serving.runtime import Runtime
-from serving.server import Server
-from serving.watchdog import Watchdog
-from tests.serving.conftest import MakeArchive, entry, expected, listens, picture, promote, ready, until
+from tests.serving.conftest import MakeArchive, entry, expected, picture, promote, ready, until, watched
 
 NAME = "digits-encoder"
 # Bodies are collected beside the heap, whose limit TorchServe survives, and then copied into it.
@@ -27,25 +25,17 @@ def test_a_front_end_without_memory_ends_and_comes_back(
 ) -> None:
     lines = ports.free() + SMALL
     monkeypatch.setattr(ports, "free", lambda: lines)
-    with Server(Runtime(tmp_path / "run"), free_ports=True) as server:
-        dog = Watchdog(server)
-        watching = Thread(target=dog.run)
-        watching.start()
-        try:
-            until(lambda: listens(server.runtime.address("ready")))
-            deploy(promote(tmp_path, entry(NAME, make_archive("1"), "1")), server.runtime)
-            until(lambda: ready(server).ok)
-            process = server.process
-            fill(server.runtime, [bytes(20_000_000)] * 12)
-            assert process.wait(60) == 3  # Java's status for it
-            until(lambda: server.process is not process and ready(server).ok)
-            png, pixels = picture(4)
-            np.testing.assert_allclose(
-                Client.of(server.runtime).embed(NAME, png), expected(pixels, 1), rtol=1e-4, atol=1e-5
-            )
-        finally:
-            dog.ended.set()
-            watching.join()
+    with watched(tmp_path / "run") as server:
+        deploy(promote(tmp_path, entry(NAME, make_archive("1"), "1")), server.runtime)
+        until(lambda: ready(server).ok)
+        process = server.process
+        fill(server.runtime, [bytes(20_000_000)] * 12)
+        assert process.wait(60) == 3  # Java's status for it
+        until(lambda: server.process is not process and ready(server).ok)
+        png, pixels = picture(4)
+        np.testing.assert_allclose(
+            Client.of(server.runtime).embed(NAME, png), expected(pixels, 1), rtol=1e-4, atol=1e-5
+        )
 
 
 def fill(runtime: Runtime, bodies: list[bytes]) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,25 +22,17 @@ from serving.client import Client
 from serving.deploy import deploy, rollback
 from serving.management import Management
 from serving.promoted import Model
-from serving.runtime import Runtime
 from serving.server import Server
-from serving.watchdog import Watchdog
-from tests.serving.conftest import MakeArchive, entry, expected, listens, picture, promote, ready, until
+from tests.serving.conftest import MakeArchive, entry, expected, picture, promote, ready, until, watched
 
 NAME = "digits-encoder"
 
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server under a watchdog, without a model."""
-    with Server(Runtime(tmp_path_factory.mktemp("watched") / "run"), free_ports=True) as started:
-        dog = Watchdog(started)
-        watching = Thread(target=dog.run)
-        watching.start()
-        until(lambda: listens(started.runtime.address("ready")))
+    """Without a model."""
+    with watched(tmp_path_factory.mktemp("watched") / "run") as started:
         yield started
-        dog.ended.set()
-        watching.join()
 
 
 @pytest.fixture(scope="module")
