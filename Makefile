@@ -1,6 +1,6 @@
 # The words of the project. Everything runs in .venv, made from requirements.lock.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check serve ui bench bench-serving fuzz drill-resume soak siege lock clean
+.PHONY: help setup demo test check serve ui bench bench-serving fuzz clients drill-resume soak siege lock clean
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3.11)
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -23,7 +23,7 @@ demo: .venv/installed ## the bundled digits: from images to a served encoder, in
 	@$(BIN)/python -m pipelines.flow
 
 test: .venv/installed ## every test, a file at a time on every core
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --dist loadfile
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
 
 check: .venv/installed ## format, lint, types
 	@$(BIN)/ruff format --check . && $(BIN)/ruff check . && $(BIN)/mypy
@@ -48,6 +48,15 @@ bench-serving: .venv/installed ## the endpoint beside the second server, and bes
 
 fuzz: .venv/installed .scratch/fuzzing/installed ## 20,000 broken images, headers and bodies against both servers
 	@$(BIN)/python -m benchmarks.fuzz
+
+clients: .scratch/clients/installed ## tools that make clients from openapi.yaml; with them more tests run
+
+.scratch/clients/installed: tests/serving/clients/requirements.txt tests/serving/clients/package.json
+	$(PYTHON) -m venv --clear .scratch/clients
+	.scratch/clients/bin/pip install --quiet --no-deps --requirement $<
+	cp tests/serving/clients/package.json .scratch/clients
+	npm install --silent --no-audit --no-fund --no-package-lock --prefix .scratch/clients
+	@touch $@
 
 drill-resume: .venv/installed ## kill every training 20 times; does it end in the same bits?
 	@$(BIN)/python -m benchmarks.drill

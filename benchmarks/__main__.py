@@ -18,7 +18,7 @@ import torch
 
 from benchmarks import clock, loop, masking, steps
 from benchmarks.report import markdown
-from pipelines import hardware
+from pipelines import gpus
 
 PEERS = Path(".scratch/peers/bin/python")  # lightly, kornia and torchvision, which `make bench` installs
 LOOPS = (("digits", "simclr", 16), ("cifar10-small", "simclr", 32), ("cifar10-small", "mae", 32),
@@ -75,7 +75,7 @@ def main() -> None:
         parser.error(f"{', '.join(unknown)}: allowed are {', '.join(parts)}")
     for name in given.parts or parts:
         # `loop` trains in processes of its own, which take the device themselves.
-        with hardware.device() as device:
+        with gpus.device() as device:
             figures["machine"] = clock.machine(device)
         print(f"\n{name}: {figures['machine']}, torch {torch.__version__}, medians of {given.rounds}\n", flush=True)
         if name == "views" and not PEERS.exists():

@@ -26,7 +26,7 @@ from benchmarks.serving import second
 from data.decode import Preprocess
 from models import saved
 from pipelines import stage
-from pipelines.tracking import connect
+from pipelines.mlflow_store import connect
 from serving import ServingError, ports, promoted
 from serving.client import Client
 from serving.core import session

@@ -43,7 +43,7 @@ finally:
 
 def project(folder: Path, recipe: str, changes: dict[str, Any], prepared: Path) -> None:
     """Make, or bring up to date, the folder: a recipe with other values under dotted keys, on prepared images."""
-    for package in ("data", "models", "pipelines", "benchmarks"):
+    for package in ("data", "models", "pipelines", "serving", "benchmarks"):
         shutil.rmtree(folder / package, ignore_errors=True)
         (folder / package).mkdir(parents=True)
         for path in (ROOT / package).glob("*.py"):

@@ -20,7 +20,7 @@ from benchmarks import clock
 from models import methods
 from models.mae import MAE, MAEParams, patchify, reconstruction
 from models.methods import Method
-from pipelines import config, hardware
+from pipelines import config, gpus, hardware
 from pipelines.config import PretrainParams
 from pipelines.cost import flops
 from pipelines.feed import Inputs, generator
@@ -113,7 +113,7 @@ def main() -> None:
     parser.add_argument("--compile", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    with hardware.device() as device:
+    with gpus.device() as device:
         for row in run(device, given.rounds, not given.small, given.compile):
             print({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()})
 

@@ -16,7 +16,7 @@ from benchmarks.report import markdown
 from data.shards import Prepared
 from models import probe
 from models.encoder import Encoder
-from models.methods import METHODS, build
+from models.methods import METHODS
 from models.saved import restore
 from pipelines import config, protocol, scores
 from pipelines.config import Config, ProbeParams
@@ -49,10 +49,9 @@ def every(project: Path, c: Config, prepared: Prepared) -> Iterator[tuple[str, E
     for path in sorted(project.rglob("checkpoint.pt")):
         checkpoint = torch.load(path, weights_only=True)
         yield str(path.parent.relative_to(project)), restore(checkpoint["spec"], checkpoint["weights"])
-    m = prepared.manifest
     first = {c.method(name).encoder: name for name in reversed(METHODS)}
     for name in first.values():
-        random = build(name, c.method(name), m.preprocess.size, m.mean, m.std, c.seed).encoder
+        random = c.build(name, prepared.manifest).encoder
         probe.calibrate(random, images(prepared, "train"))
         yield f"random-{name}", random
 

@@ -8,6 +8,7 @@ TARGETS = {
     "simclr": {"images/s": "≥ 30,000", "input wait, %": "< 2", "MFU, %": ""},
     "mae": {"images/s": "", "MFU, %": "≥ 40", "input wait, %": "< 2"},
     "dino": {"images/s": "", "MFU, %": "≥ 40", "input wait, %": "< 2"},
+    "anchor": {"images/s": "871 (published, one H200)", "MFU, %": "", "input wait, %": ""},
     "simclr-200": {"linear, %": "≥ 88", "kNN, %": "84.7 (lightly, 200 epochs)"},
     "simclr-long": {"linear, %": "≥ 90.5 (published, 1,000 epochs: 90.7 to 91)", "kNN, %": ""},
     "dino-200": {"linear, %": "89.5 (solo-learn, 1,000 epochs)", "kNN, %": "84.0 (lightly, 200 epochs)"},

@@ -38,7 +38,6 @@ from serving.deploy import deploy
 from serving.runtime import Runtime
 from serving.server import Server
 
-DECODE = Path("data/decode.py")
 CONNECTIONS = (1, 8, 32)
 IMAGES = 64
 # name → the encoder, the side of its images, and the kind of file that is sent
@@ -70,7 +69,7 @@ def packed(of: encoder.EncoderParams, size: int, out: Path, version: str = "1") 
     images = np.random.default_rng(0).integers(0, 256, (2, 3, size, size), np.uint8)
     golden = out.parent / "golden.npz"
     np.savez(golden, images=images, embeddings=Predictor(network).predict(images), tolerance=np.float32(1e-4))
-    archive.build(out.with_suffix(".onnx"), DECODE, out, "bench", version, [golden])
+    archive.build(out.with_suffix(".onnx"), out, "bench", version, [golden])
     return out
 
 
@@ -91,11 +90,12 @@ def direct(one: Encoder, files: list[bytes], seconds: float, cores: int) -> floa
 
 
 @contextmanager
-def second(folder: Path, promoted: Path) -> Iterator[Runtime]:
-    """The FastAPI application in a process of its own."""
+def second(folder: Path, promoted: Path, workers: int = 1) -> Iterator[Runtime]:
+    """The FastAPI application in so many processes of its own."""
     runtime = Runtime(folder)
     folder.mkdir()
     command = [sys.executable, "-m", "serving.app", "--promoted", str(promoted), "--run", str(folder), "--port", "0"]
+    command += ["--workers", str(workers)]
     with (
         (folder / "errors.log").open("w") as log,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True) as process,
@@ -108,8 +108,8 @@ def second(folder: Path, promoted: Path) -> Iterator[Runtime]:
             process.terminate()
 
 
-def measure(name: str, rounds: int, seconds: float) -> list[dict[str, Any]]:
-    """A row a number of connections."""
+def measure(name: str, rounds: int, seconds: float, workers: int) -> list[dict[str, Any]]:
+    """A row a number of connections. workers: processes of the FastAPI application."""
     of, size, kind = CASES[name]
     files, cores = pictures(size, kind), len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
@@ -121,7 +121,7 @@ def measure(name: str, rounds: int, seconds: float) -> list[dict[str, Any]]:
         one = Encoder(folder / "unpacked")
         first = stack.enter_context(Server(Runtime(folder / "first"), free_ports=True)).runtime
         deploy(promoted, first)
-        other = stack.enter_context(second(folder / "second", promoted))
+        other = stack.enter_context(second(folder / "second", promoted, workers))
         rows = []
         for runtime in (first, other):  # Java is slow until it has compiled itself
             ask(runtime, files, max(CONNECTIONS), seconds)
@@ -164,9 +164,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each round")
+    parser.add_argument("--workers", type=int, default=1, help="processes of the FastAPI application")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     given = parser.parse_args()
-    rows = [row for name in given.cases for row in measure(name, given.rounds, given.seconds)]
+    rows = [row for name in given.cases for row in measure(name, given.rounds, given.seconds, given.workers)]
     print(markdown(rows))
 
 

@@ -28,7 +28,7 @@ from benchmarks.bodies import Truth
 from benchmarks.crowd import Crowd
 from benchmarks.report import markdown
 from benchmarks.serving import packed, pictures, promote
-from benchmarks.vitals import Observer, workers
+from benchmarks.vitals import Observer, java, workers
 from models.resnet import ResNetParams
 from serving import ServingError, archive, served
 from serving.core import Encoder
@@ -166,7 +166,7 @@ def main() -> None:
         observer.join()
         with Crowd(runtime, NAME, truth, first.serves) as second:
             worker = recoveries(second, lambda: list(workers(runtime, NAME, second.serves).values()), given.kills)
-            front_end = recoveries(second, lambda: [int(runtime.pid.read_text())], given.front_end_kills)
+            front_end = recoveries(second, lambda: [java(runtime)], given.front_end_kills)
     memory = observer.table()
     kills = [recovery("both workers at once", worker, WORKER), recovery("front end", front_end, FRONT_END)]
     percentiles = np.percentile(first.ledger.latencies, (50, 95, 99)) * 1000

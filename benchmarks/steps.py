@@ -18,7 +18,7 @@ from torch import nn
 from benchmarks import clock
 from models import methods
 from models.methods import MethodParams
-from pipelines import config, hardware
+from pipelines import config, gpus, hardware
 from pipelines.config import PretrainParams
 from pipelines.cost import flops
 from pipelines.feed import Inputs, generator
@@ -108,7 +108,12 @@ def stepper(case: Case, v: Variant, inputs: Inputs, device: torch.device) -> Cal
     training = Training(method, case.params, how, setting, device)
     assert isinstance(method, nn.Module)
     method.train()
-    return lambda: training.step(inputs, 0.5)
+
+    def step() -> object:
+        hardware.allow_tf32(setting)  # the last variant that was built has set it for all
+        return training.step(inputs, 0.5)
+
+    return step
 
 
 def timed(step: Callable[[], object], device: torch.device) -> float:
@@ -139,7 +144,7 @@ def main() -> None:
     chosen = [case for case in cases() if all(word in case.name for word in given.words)]
     if given.batch:
         chosen = [replace(case, params=replace(case.params, batch_size=given.batch)) for case in chosen]
-    with hardware.device() as device:
+    with gpus.device() as device:
         found = run(chosen, device, given.rounds, not given.eager)
         print(clock.machine(device), found["peaks, GFLOP/s"], sep="\n")
     for row in found["rows"]:

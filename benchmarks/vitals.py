@@ -43,7 +43,7 @@ class Observer(Thread):
             with suppress(ServingError, psutil.NoSuchProcess):  # in the middle of a change: the next look is better
                 of = workers(self.runtime, self.name).items()
                 now = {f"worker {i} of version {version}": pid for (version, i), pid in of}
-                now["front end"] = int(self.runtime.pid.read_text())
+                now["front end"] = java(self.runtime)
                 # A version that is deployed anew was gone for longer than a second: another process is a death.
                 self.deaths += [who for who in before.keys() & now.keys() if 0 < before[who] != now[who]]
                 before = now
@@ -53,6 +53,14 @@ class Observer(Thread):
 
     def table(self) -> list[dict[str, Any]]:
         return [{"process": who} | growth(np.array(samples)) for who, samples in self.memory.items()]
+
+
+def java(runtime: Runtime) -> int:
+    """The process of TorchServe's Java. Raises ServingError while there is none."""
+    for child in psutil.Process(runtime.pid).children():
+        if "java" in child.name():
+            return child.pid
+    raise ServingError("There is no front end.")
 
 
 def growth(samples: "np.ndarray[tuple[int, int], np.dtype[np.float64]]") -> dict[str, float]:

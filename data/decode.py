@@ -1,26 +1,24 @@
 """Bytes of an image file → RGB uint8 at the stored size.
 
-This file is also packed as it stands beside the TorchServe handler: standard library, numpy and Pillow only.
-Pillow is imported where an image is decoded, so that training can read the specification without it.
+Packed beside the TorchServe handler: standard library, numpy and Pillow only. Pillow is imported where an image is
+decoded, so that training can read the specification without it.
 """
 
-import io
 import json
-import logging
-import warnings
+import math
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from data.deep import narrowed, samples
+from data.image_file import Unusable, checked, refusing
+
 if TYPE_CHECKING:
     from PIL import Image
 
-MAX_PIXELS = 89_478_485  # Pillow's own warning limit: 256 MiB of RGB
 MAX_SIZE = 4096
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"BM", b"GIF8", b"II*\0", b"MM\0*")
 FILTERS = ("bilinear", "bicubic", "lanczos", "box")  # Pillow's Image.Resampling, in small letters
 ALLOWED = {"filter": FILTERS, "resize": ("shorter side",), "crop": ("centre",)}
 UPRIGHT = {  # EXIF orientation → the Image.Transpose that turns the stored pixels upright
@@ -34,32 +32,19 @@ UPRIGHT = {  # EXIF orientation → the Image.Transpose that turns the stored pi
 }
 ORIENTATION_TAG = 0x0112
 
-# Without a handler Pillow's remarks about odd files would reach standard error.
-logging.getLogger("PIL").addHandler(logging.NullHandler())
-
-
-class Unusable(Exception):
-    """An image that cannot be used; the message is the reason.
-
-    kind: "empty", "not an image", "corrupt", "truncated", "bomb" or "unreadable".
-    """
-
-    def __init__(self, kind: str, reason: str) -> None:
-        super().__init__(kind, reason)  # both, so that it survives pickling between processes
-        self.kind, self.reason = kind, reason
-
-    def __str__(self) -> str:
-        return self.reason
-
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How a stored image is made: the shorter side resized to `size` pixels, the centre square kept."""
+    """How a stored image is made: the shorter side resized to `size` pixels, the centre square kept.
+
+    range: the values of images of more than 8 bits that become 0 and 255; None refuses such images.
+    """
 
     size: int
     filter: str = "bilinear"
     resize: str = "shorter side"
     crop: str = "centre"
+    range: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if type(self.size) is not int or not 1 <= self.size <= MAX_SIZE:
@@ -67,6 +52,12 @@ class Preprocess:
         for key, allowed in ALLOWED.items():
             if (value := getattr(self, key)) not in allowed:
                 raise ValueError(f"{key} is {value!r}; allowed: {', '.join(allowed)}")
+        if self.range is not None:
+            ends = self.range if isinstance(self.range, list | tuple) else ()
+            numbers = tuple(float(end) for end in ends if type(end) in (int, float))
+            if not (len(ends) == len(numbers) == 2 and 0 < numbers[1] - numbers[0] < math.inf):
+                raise ValueError(f"range is {self.range!r}; allowed: two finite numbers, the smaller one first")
+            object.__setattr__(self, "range", numbers)  # JSON knows lists, and whole numbers
 
     def to_json(self) -> str:
         """The specification as one JSON object, keys sorted."""
@@ -99,45 +90,23 @@ class Preprocess:
 
     def __call__(self, data: bytes) -> NDArray[np.uint8]:
         """Bytes of an image file → (3, size, size), C-contiguous; raises Unusable."""
-        return self.fit(read(data))
+        return self.fit(read(data, self.range))
 
 
-def read(data: bytes) -> "Image.Image":
+def read(data: bytes, range: tuple[float, float] | None = None) -> "Image.Image":
     """Bytes of a JPEG, PNG, WebP, BMP, GIF (first frame) or TIFF → upright RGB image; raises Unusable."""
-    from PIL import Image, UnidentifiedImageError  # noqa: PLC0415
-
-    if not data:
-        raise Unusable("empty", "the file is empty")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return _decode(data)
-        except Unusable:
-            raise
-        except UnidentifiedImageError:
-            if data.startswith(SIGNATURES):
-                raise Unusable("corrupt", "the header cannot be read") from None
-            raise Unusable("not an image", f"not one of {', '.join(FORMATS)}") from None
-        except Image.DecompressionBombError as error:  # the same check by Pillow, at twice the limit
-            raise Unusable("bomb", f"{str(error).split(' exceeds')[0]} is over {MAX_PIXELS:,}") from None
-        except MemoryError:
-            raise Unusable("unreadable", "not enough memory to decode it") from None
-        except Exception as error:  # decoders raise nearly anything on bytes they did not expect
-            cut = isinstance(error, EOFError) or "truncated" in str(error).lower() or _riff_is_short(data)
-            kind = "truncated" if cut else "corrupt"
-            raise Unusable(kind, " ".join(str(error).split()) or type(error).__name__) from None
-
-
-def _decode(data: bytes) -> "Image.Image":
     from PIL import Image  # noqa: PLC0415
 
-    image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
-    if image.width * image.height > MAX_PIXELS:
-        raise Unusable("bomb", f"Image size ({image.width} × {image.height} pixels) is over {MAX_PIXELS:,}")
-    image.load()
-    orientation = _orientation(image)
-    rgb = _rgb(image)
-    return rgb.transpose(Image.Transpose[UPRIGHT[orientation]]) if orientation in UPRIGHT else rgb
+    with refusing(data):
+        image = checked(data)
+        deep = samples(image)
+        if deep and not range:
+            said = f"its values are {deep}, and no range says which of them become 0 and 255; convert it to 8 bits"
+            raise Unusable("more than 8 bits", said)
+        image.load()
+        orientation = _orientation(image)
+        rgb = _rgb(narrowed(image, data, range) if deep and range else image)
+        return rgb.transpose(Image.Transpose[UPRIGHT[orientation]]) if orientation in UPRIGHT else rgb
 
 
 def _orientation(image: "Image.Image") -> Any:
@@ -151,8 +120,6 @@ def _orientation(image: "Image.Image") -> Any:
 def _rgb(image: "Image.Image") -> "Image.Image":
     from PIL import Image  # noqa: PLC0415
 
-    if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_eight_bits(np.asarray(image))).convert("RGB")
     if image.has_transparency_data:
         colours = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), colours).convert("RGB")
@@ -160,18 +127,3 @@ def _rgb(image: "Image.Image") -> "Image.Image":
         return image.convert("RGB")
     except ValueError:
         raise Unusable("unreadable", f"no conversion from mode {image.mode} to RGB") from None
-
-
-def _eight_bits(grey: NDArray[Any]) -> NDArray[np.uint8]:
-    """Grey (H, W) to 8 bits: integers are 16-bit (65535 = 257 × 255), floats in [0, 1] or else [0, 255]."""
-    values = np.nan_to_num(grey.astype(np.float32))
-    if grey.dtype.kind in "iu":
-        values /= 257
-    elif values.max() <= 1:
-        values *= 255
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
-
-
-def _riff_is_short(data: bytes) -> bool:
-    # The WebP decoder does not say why it failed, but its container states its own length.
-    return data.startswith(b"RIFF") and int.from_bytes(data[4:8], "little") + 8 > len(data)

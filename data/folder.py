@@ -2,21 +2,25 @@
 
 import os
 import stat
-import sys
-import unicodedata
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data import DataError
+from data import DataError, layout, remarks
 
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-UNLABELLED = {"unlabeled", "unlabelled"}
 IGNORED = {"thumbs.db", "desktop.ini", "__macosx"}
+# What comes with images and is neither an image nor a bad one: notes, tables, annotations, archives, arrays.
+OTHER_ENDS = {
+    *(".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".rst", ".html", ".htm", ".pdf"),
+    *(".log", ".py", ".ipynb", ".mat", ".npy", ".npz", ".pkl", ".h5", ".hdf5", ".parquet", ".tfrec", ".tfrecord"),
+    *(".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"),
+}
+OTHER_NAMES = {"readme", "license", "licence", "changelog"}
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """path: relative to the root, POSIX; split: "train", "val", "test" or None; label: class name or None."""
+    """path: relative to the root, POSIX; split: "train", "val", "test", EXTRA or None; label: class name or None."""
 
     path: str
     split: str | None
@@ -25,41 +29,46 @@ class File:
 
 @dataclass(frozen=True)
 class Found:
-    """files: sorted by path; rejected: (path, reason) of what was not followed, undecodable names escaped."""
+    """files: sorted by path; rejected: (path, reason) of what was not followed, undecodable names escaped.
+
+    said: how the folders were understood, in one line; cautions: what in it may be other than the person meant.
+    """
 
     root: Path
     files: list[File] = field(default_factory=list)
     rejected: list[tuple[str, str]] = field(default_factory=list)
+    said: str = ""
+    cautions: list[str] = field(default_factory=list)
 
 
 def find(root: Path, labels: bool = True) -> Found:
     """Every candidate file below `root`, in a deterministic order.
 
-    The first folder below the root is a split where it has a split's name, the next one is the label;
-    labels=False gives every file the label None. Raises DataError when there is no folder or no file in it.
+    `data.layout` says what the folders mean; labels=False gives every file the label None. Raises DataError when
+    there is no folder or no file in it.
     """
     if not root.is_dir():
         problem = "is a file, not a folder" if root.exists() else "does not exist"
         raise DataError(f"{root} {problem}; give a folder of images, or run `dvc repro` to download it")
-    paths, rejected = _walk(root)
+    walked, rejected = _walk(root)
+    paths = sorted(path for path in walked if not _is_other(path))
+    if walked and not paths:
+        raise DataError(f"{root} holds no images, only other files, {min(walked)} for one. Add images.")
     if not paths:
         aside = "".join(f" ({path or 'itself'}: {reason})" for path, reason in rejected[:1])
         raise DataError(f"{root} holds no files{aside}; put images into it, directly or in class folders")
-    has_splits = any(path.split("/")[0].lower() in SPLITS for path in paths if "/" in path)
-    files = [_place(path, has_splits, labels) for path in sorted(paths)]
-    return Found(root, files, sorted(rejected))
+    counts = Counter(path.rpartition("/")[0] for path in paths)
+    folders = {folder: tuple(folder.split("/")) if folder else () for folder in counts}
+    meaning = layout.understand(folders.values(), labels)
+    files = [File(path, *meaning.places[folders[path.rpartition("/")[0]]]) for path in paths]
+    sizes = {folders[folder]: count for folder, count in counts.items()}
+    said = remarks.understood(root, meaning, sizes, labels, others=len(walked) - len(paths))
+    return Found(root, files, sorted(rejected), said, remarks.cautions(meaning, sizes))
 
 
-def _place(path: str, has_splits: bool, labels: bool) -> File:
-    *folders, _ = path.split("/")
-    split = SPLITS.get(folders[0].lower()) if folders else None
-    if split:
-        del folders[0]
-    label = folders[0] if folders and labels else None
-    if folders and folders[0].lower() in UNLABELLED:
-        label, split = None, split or ("train" if has_splits else None)
-    # macOS writes é as two code points, Linux as one: the same class.
-    return File(path, split, label and sys.intern(unicodedata.normalize("NFC", label)))
+def _is_other(path: str) -> bool:
+    name = path.rpartition("/")[2].lower()
+    return os.path.splitext(name)[1] in OTHER_ENDS or name in OTHER_NAMES
 
 
 def _walk(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
@@ -94,14 +103,14 @@ def _walk(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
             elif kind == "file":
                 files.append(path)
             else:
-                rejected.append((_shown(path), kind))
+                rejected.append((shown(path), kind))
         links.sort(reverse=True)
     return files, rejected
 
 
 def _kind(root: Path, path: str, is_link: bool) -> str:
     """ "file", "folder", or the reason why it is neither."""
-    if _shown(path) != path:
+    if shown(path) != path:
         return "the name is not valid UTF-8"
     try:
         mode = (root / path).stat().st_mode
@@ -116,5 +125,6 @@ def _kind(root: Path, path: str, is_link: bool) -> str:
     return "file" if stat.S_ISREG(mode) else "not a regular file"
 
 
-def _shown(path: str) -> str:
+def shown(path: str) -> str:
+    """A path as text; what is not UTF-8 in it is escaped."""
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

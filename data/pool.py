@@ -1,4 +1,4 @@
-"""Image files → decoded images, by a pool of processes, in the order of the files."""
+"""Work on image files, by a pool of processes, in the order of the files; above all decoding."""
 
 import hashlib
 import multiprocessing
@@ -6,22 +6,26 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from data import DataError
-from data.decode import Preprocess, Unusable, read
+from data.decode import Preprocess, read
+from data.image_file import Unusable
 
 CHUNK = 8  # files a task: few enough to name when a worker dies, enough to hide the cost of a task
 TASKS_A_WORKER = 3  # in flight, so that memory does not grow with the folder
 MAX_FILE_BYTES = 2**30
 MAX_NAMED = 20
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,12 @@ class Bad:
 def decode_all(
     root: Path, paths: Sequence[str], preprocess: Preprocess, workers: int | None = None
 ) -> Generator[Image | Bad]:
-    """Every file below root, decoded, in the order given; workers: processes, None for every core.
+    """Every file below root, decoded, in the order given; workers: processes, None for every core."""
+    return each(root, paths, partial(_decode, preprocess=preprocess), workers)
+
+
+def each(root: Path, paths: Sequence[str], do: Callable[[Path, str], T], workers: int | None = None) -> Generator[T]:
+    """What `do` makes of root and each path, in the order given.
 
     Raises DataError naming the files in flight when a worker is killed.
     """
@@ -56,11 +65,11 @@ def decode_all(
     context = multiprocessing.get_context("forkserver")  # fork is unsafe beside the threads of torch and tqdm
     context.set_forkserver_preload(["data.pool", "PIL.Image"])
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
-    flying: deque[tuple[Sequence[str], Future[list[Image | Bad]]]] = deque()
+    flying: deque[tuple[Sequence[str], Future[list[T]]]] = deque()
     try:
         for first in range(0, len(paths), CHUNK):
             chunk = paths[first : first + CHUNK]
-            flying.append((chunk, pool.submit(_decode_chunk, root, chunk, preprocess)))
+            flying.append((chunk, pool.submit(_do_chunk, root, chunk, do)))
             if len(flying) == TASKS_A_WORKER * workers:
                 yield from flying[0][1].result()
                 flying.popleft()
@@ -94,16 +103,21 @@ def _die_with_parent() -> None:
         os._exit(1)
 
 
-def _decode_chunk(root: Path, paths: Sequence[str], preprocess: Preprocess) -> list[Image | Bad]:
-    return [_decode(root, path, preprocess) for path in paths]
+def _do_chunk(root: Path, paths: Sequence[str], do: Callable[[Path, str], T]) -> list[T]:
+    return [do(root, path) for path in paths]
+
+
+def contents(path: Path) -> bytes:
+    """The bytes of a file; raises Unusable where there are too many, OSError."""
+    if (size := path.stat().st_size) > MAX_FILE_BYTES:
+        raise Unusable("unreadable", f"the file has {size:,} bytes, more than {MAX_FILE_BYTES:,}")
+    return path.read_bytes()
 
 
 def _decode(root: Path, path: str, preprocess: Preprocess) -> Image | Bad:
     try:
-        if (size := (root / path).stat().st_size) > MAX_FILE_BYTES:
-            raise Unusable("unreadable", f"the file has {size:,} bytes, more than {MAX_FILE_BYTES:,}")
-        data = (root / path).read_bytes()
-        image = read(data)
+        data = contents(root / path)
+        image = read(data, preprocess.range)
         pixels = preprocess.fit(image)
     except Unusable as error:
         return Bad(path, f"{error.kind}: {error}")

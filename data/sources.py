@@ -15,10 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from data import DataError
+from data import DataError, origin
+from data.disk import refusal
 from data.download import download
 from data.progress import Progress
 
+CODE = Path(__file__)
 CIFAR10_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 STL10_CLASSES = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
 IMAGENETTE_CLASSES = {
@@ -117,14 +119,35 @@ SOURCES = {
 
 
 def fetch(name: str, out: Path) -> None:
-    """Make the folder `out` of the named set, whole or not at all; a folder that exists is left as it is.
+    """Make the folder `out` of the named set, whole or not at all.
 
+    A folder that we made of the same set stays, and is made again only where this file has changed since. Any other
+    folder is the user's: DataError, and nothing in it is touched.
     ENCODER_FOUNDRY_MIRROR, a base URL, replaces the official place of the archive. Raises DataError.
     """
-    if out.exists():
-        print(f"{out} is there already; remove it to fetch {name} again")
-        return
-    unpacking = out.with_name(f".{out.name}.unpacking")
+    try:
+        if out.exists() or out.is_symlink():
+            if not origin.is_ours(out, name):
+                raise DataError(occupied(name, out))
+            if origin.is_current(out, CODE):
+                print(f"{out} is there already; remove it to fetch {name} again")
+                return
+        _make(name, out)
+    except OSError as error:
+        raise DataError(f"{out} cannot be written: {refusal(error, out)}") from None
+
+
+def occupied(name: str, out: Path) -> str:
+    """What to say of a folder in the set's place that we did not make, or that was changed since."""
+    added = "was changed since it was fetched" if origin.is_signed(out, name) else "was not fetched by this project"
+    return (
+        f"{out} {added}, so the public set {name} is not written over it. To train on the images in that folder, "
+        f"run: python -m pipelines.flow {out}. To fetch {name}, rename or move that folder first."
+    )
+
+
+def _make(name: str, out: Path) -> None:
+    unpacking, before = (out.with_name(f".{out.name}.{word}") for word in ("unpacking", "before"))
     shutil.rmtree(unpacking, ignore_errors=True)
     try:
         unpacking.mkdir(parents=True)
@@ -132,11 +155,13 @@ def fetch(name: str, out: Path) -> None:
             BUNDLED[name](unpacking)
         else:
             _fetch_archive(SOURCES[name], unpacking)
+        origin.sign(unpacking, name, CODE)
+        if out.exists():
+            out.rename(before)
         unpacking.rename(out)
-    except OSError as error:
-        raise DataError(f"{out} cannot be written: {error.strerror or error}") from None
     finally:
-        shutil.rmtree(unpacking, ignore_errors=True)
+        for folder in (unpacking, before):
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _fetch_archive(source: Source, folder: Path) -> None:

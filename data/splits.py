@@ -5,26 +5,32 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 ORDER = ("train", "val", "test")
+EXTRA = "extra"  # said of images that train and that nothing is drawn from
 
 
 def settle(given: Sequence[str | None], val: float, test: float) -> tuple[list[str], dict[str, float], str]:
-    """The splits that folders give → (split an image, what to carve from train, a sentence that says so).
+    """The splits that folders give → (split an image, what to draw from train, a sentence that says so).
 
-    given: per image its folder's split or None. An image beside split folders trains. A validation folder
+    given: per image its folder's split, EXTRA or None. An image beside split folders trains. A validation folder
     without a test folder is the test: the public sets name it so, and a test may not choose anything.
     """
     named = {split for split in given if split}
     splits = [split or "train" for split in given]
-    if not named - {"train"}:
-        return splits, {"val": val, "test": test}, f"splits: drawn by label, val {val:g}, test {test:g}"
+    source = "train" if "train" in named else "all"
+    if not named & {"val", "test"}:
+        return splits, {"val": val, "test": test}, _drawn(source, val=val, test=test)
     if "test" not in named:
         splits = ["test" if split == "val" else split for split in splits]
-        said = "splits: train from its folder, test from the folder of val"
-    elif "val" not in named:
-        said = "splits: train and test from their folders"
-    else:
-        return splits, {}, "splits: train, val and test from their folders"
-    return splits, {"val": val}, f"{said}, " + (f"val carved from train, {val:g}" if val else "no val")
+        return splits, {"val": val}, f"the val folder is the test, and {_drawn('train', val=val)}"
+    if "val" not in named:
+        return splits, {"val": val}, _drawn("train", val=val)
+    return splits, {}, "nothing is drawn"
+
+
+def _drawn(source: str, **fractions: float) -> str:
+    shares = [f"{name} ({100 * part:.4g} %)" for name, part in fractions.items() if part]
+    drawn = [f"{' and '.join(shares)} {'are' if shares[1:] else 'is'} drawn from {source}"] if shares else []
+    return ", ".join([*drawn, *(f"no {name}" for name, part in fractions.items() if not part)])
 
 
 def draw(labels: Sequence[str | None], keys: Sequence[str], fractions: dict[str, float], seed: int) -> list[str]:

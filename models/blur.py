@@ -18,16 +18,19 @@ def gaussian_blur(x: Tensor, sigma: Tensor, kernel: BlurKernel, most: float = 2.
     """Blur each square image (B, C, S, S) with its own sigma (B,), which is above 0 and at most `most`, in pixels."""
     size = x.shape[-1]
     if kernel == "tenth":
-        matrix, reach = tenth(sigma, size), max(1, size // 20)
+        matrix, reach = tenth(sigma, size), size // 20
     else:
         matrix, reach = pillow(sigma, size, most), 3 * box_reach(most)
     return banded(matrix, banded(matrix, x, reach), reach, columns=True)
 
 
 def tenth(sigma: Tensor, size: int) -> Tensor:
-    """(B,) → (B, S, S): exp(−d² / 2σ²) up to d = S / 20, at least 1; its sum inside the image is 1."""
+    """(B,) → (B, S, S): exp(−d² / 2σ²) up to d = S // 20, with sum 1; below 20 px that is one pixel: nothing changes.
+
+    So it is in SimCLR's data_util.py: the radius is (S // 10) / 2, rounded down.
+    """
     d = distances(sigma, size)
-    weights = (-0.5 * (d / sigma[:, None]) ** 2).exp() * (d <= max(1, size // 20))
+    weights = (-0.5 * (d / sigma[:, None]) ** 2).exp() * (d <= size // 20)
     return toeplitz(weights / weights.sum(dim=1, keepdim=True))
 
 

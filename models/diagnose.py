@@ -13,18 +13,18 @@ from models.simclr import SimCLRParams
 
 Row = Mapping[str, float]
 Name = Literal["healthy", "dimensional collapse", "complete collapse", "uniform collapse", "undertrained", "overfitted",
-               "diverged", "trivial task"]  # fmt: skip
+               "diverged", "trivial task", "not judged"]  # fmt: skip
 HOPELESS = {"complete collapse", "uniform collapse", "diverged"}  # more steps do not mend it; a few dimensions, they do
 EARLY = 0.3  # of a run: before, a healthy one may look like any of them
 
 LEAST = 5  # looks that a judgement needs
 RECENT = 3  # looks whose medians are the figures of now
 LATER = 0.3  # of the looks, from where losses are compared
-GROWN = 15.0  # diverged: the weights' length over what it was
+GROWN = 15.0  # diverged: the weights' length over what it was, where feature_std fell below what it was
 RISEN = 0.1  # overfitted: the held-out loss over its least, less one
 SPREAD = 0.05  # complete collapse: feature_std
 FLAT = 3.0  # dimensional collapse: effective rank
-KNOWN = 7.0  # undertrained: consistency, percent
+KNOWN = 7.0  # undertrained: consistency, percent; or below the first look's, where that is of an untrained encoder
 SAME = 0.98, 0.01  # trivial task: top-1 above, the embedding's alignment below
 POINT = -0.5  # complete collapse: uniformity of SimCLR's embedding
 EVEN = 0.98  # SimCLR's loss over ln(2N - 1): uniform collapse where τ allows no less or views lie together, else
@@ -54,27 +54,57 @@ def diagnose(name: str, params: MethodParams, rows: Sequence[Row]) -> Diagnosis:
     """Of a training of the method `name` with these params: from the rows of its history so far, finished or not."""
     looks = [row for row in rows if "held_out_loss" in row]
     if len(looks) < LEAST:
-        return slow(name, params, f"{len(looks)} looks at held-out images are too few to judge by")
-    now = {key: median(row[key] for row in looks[-RECENT:]) for key in looks[-1]}
+        return unjudged(name, params, rows, len(looks))
+    first, now = looks[0], {key: median(row[key] for row in looks[-RECENT:]) for key in looks[-1]}
     found = [
-        *diverged(name, params, looks, now),
+        *diverged(name, params, first, now),
         *overfitted(name, params, looks),
         *own(params, looks, now),
         *flattened(name, params, now),
+        *unlearnt(name, params, first, now),
     ]
-    kept = (
-        f"cropped and recoloured, an image keeps {now['consistency']:.0f} % of its nearest neighbours (beyond chance)"
-    )
-    if now["consistency"] < KNOWN:
-        found.append(slow(name, params, kept))
-    return next(iter(found), Diagnosis("healthy", kept, "nothing to change"))
+    return next(iter(found), Diagnosis("healthy", consistency(first, now), "nothing to change"))
 
 
-def diverged(name: str, params: MethodParams, looks: Sequence[Row], now: Row) -> Iterator[Diagnosis]:
-    grown = now["weight_norm"] / looks[0]["weight_norm"]
-    if grown > GROWN:
-        because = f"the weights are {grown:.0f} times as large as at the start"
+def unjudged(name: str, params: MethodParams, rows: Sequence[Row], looks: int) -> Diagnosis:
+    """Too little was seen for any other name."""
+    if sum("weight_norm" in row for row in rows) > looks:
+        because = "the val split has too few images to look at"
+        change = "give it 16 images or more: raise prepare.val, or add images to the folder's own val split"
+        return Diagnosis("not judged", because, change)
+    because = f"{looks} looks at held-out images are too few to judge by ({LEAST} or more)"
+    if rows and rows[-1]["step"] < LEAST:
+        return Diagnosis("not judged", because, f"train longer: raise {name}.epochs (now {params.epochs})")
+    often = f"lower pretrain.watch to {params.epochs / LEAST:g} epochs or less, or leave it out"
+    return Diagnosis("not judged", because, f"{often}, and train again: dvc repro -fs pretrain@{name}")
+
+
+def diverged(name: str, params: MethodParams, first: Row, now: Row) -> Iterator[Diagnosis]:
+    """Large weights alone are no fault: in front of a norm they grow by design, and LARS lets them."""
+    grown, before, spread = now["weight_norm"] / first["weight_norm"], first["feature_std"], now["feature_std"]
+    if grown > GROWN and spread < before:
+        because = (
+            f"the weights are {grown:.0f} times as large as at the start and the features lie closer together "
+            f"(spread {spread:.2f}, at the start {before:.2f})"
+        )
         yield Diagnosis("diverged", because, f"lower {name}.optim.lr (now {params.optim.lr})")
+
+
+def unlearnt(name: str, params: MethodParams, first: Row, now: Row) -> Iterator[Diagnosis]:
+    """Neighbours are not found better than by hardly any encoder, or not better than before training.
+
+    An encoder that starts from weights of its own (init) need not get better.
+    """
+    start = 0.0 if params.encoder.init else first["consistency"]
+    if now["consistency"] < max(KNOWN, start):
+        yield slow(name, params, consistency(first, now))
+
+
+def consistency(first: Row, now: Row) -> str:
+    then, share = first["consistency"], now["consistency"]
+    return (
+        f"neighbour consistency is {share:.0f} % (after the first step {then:.0f} %; 0 % is chance, 100 % is perfect)"
+    )
 
 
 def own(params: MethodParams, looks: Sequence[Row], now: Row) -> Iterator[Diagnosis]:
@@ -95,7 +125,8 @@ def simclr(p: SimCLRParams, now: Row) -> Iterator[Diagnosis]:
         yield Diagnosis("trivial task", because, change)
     if now["embedding_uniformity"] > POINT:
         because = (
-            f"all embeddings lie in one place: their uniformity is {now['embedding_uniformity']:.2f} of -4 at best"
+            f"all embeddings lie in one place: their uniformity is {now['embedding_uniformity']:.2f}, which could be "
+            f"{8 / p.head_dim - 4:.2f}"
         )
         yield Diagnosis("complete collapse", because, f"lower simclr.optim.lr (now {p.optim.lr})")
     if now["relative_loss"] > EVEN:

@@ -4,16 +4,13 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from models import CheckpointError
 from models.normalize import PUBLISHED
 from models.resnet import ResNet, ResNetParams
 from models.vit import ViT, ViTParams
 
 EncoderParams = ResNetParams | ViTParams
 Encoder = ResNet | ViT
-
-
-class CheckpointError(Exception):
-    """Weights that do not fit the encoder; the message names the keys."""
 
 
 def build(params: EncoderParams, image_size: int, mean: Sequence[float], std: Sequence[float]) -> Encoder:

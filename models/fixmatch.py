@@ -27,6 +27,7 @@ class FixMatchParams:
     weak: ViewParams  # α: flip and shift
     strong: ViewParams  # A, before cutout
     accumulate: Literal[1] = 1  # labelled and unlabelled images share a batch, and its batch norm
+    recompute: bool = False  # transformer blocks again in the backward pass: less memory, one more forward pass
     unlabelled: int = 7  # μ, unlabelled images a labelled one
     cutout: float = 0.5  # largest side of the square that A cuts out, as a share of the image's
     threshold: float = 0.95  # τ

@@ -19,6 +19,8 @@ STEPS = 1000  # at most; it takes 10 to 60
 class LogisticRegression:
     """min over W, b of C Σ cross-entropy(x W + b, y) + ½ ‖W‖², the intercept b free; x: (n, D), y: (n,).
 
+    Of two classes scikit-learn learns one vector w, the difference of ours: ‖w‖² = 2 ‖W‖². So C is halved for them.
+
     L-BFGS runs on V, where W = L⁻ᵀ V and L Lᵀ = C XᵀX / K + I is about the Hessian: so the features' condition, which
     costs L-BFGS on W hundreds of steps where C is large, no longer matters.
     """
@@ -37,6 +39,7 @@ class LogisticRegression:
         Ends where a step improves the objective by less than this share of it.
         """
         (D, K), n = self.weight.shape, len(self._y)
+        C = C / 2 if K == 2 else C
         hessian = C / K * self._gram
         hessian.flat[:: D + 1] += 1 + 1e-6 * hessian.trace() / D  # x is of single precision
         factor = cholesky(hessian, lower=True, overwrite_a=True, check_finite=False)

@@ -21,6 +21,7 @@ class MAEParams:
     batch_size: int
     optim: OptimParams
     accumulate: int = 1  # parts in which a batch is computed
+    recompute: bool = False  # transformer blocks again in the backward pass: less memory, one more forward pass
     area: tuple[float, float] = (0.2, 1.0)
     flip: float = 0.5
     mask_ratio: float = 0.75

@@ -19,11 +19,12 @@ class OptimParams:
     weight_decay: float
     lr_scaling: Literal["none", "linear", "sqrt"] = "none"  # lr, lr·B/256, lr·√B (SimCLR, appendix B.1)
     lr_end: float = 0.0
+    lr_shape: Literal["cosine", "fixmatch"] = "cosine"  # after warm-up: to lr_end, or FixMatch's to 0.195 lr
     weight_decay_end: float | None = None  # cosine from weight_decay to this; none: constant
     warmup: float = 0.0  # linear, as a fraction of the run
     momentum: float = 0.9  # LARS and SGD
     trust: float = 0.001  # η of LARS
-    trust_clip: bool = False  # LARS: no layer's own rate above lr (solo-learn's recipes)
+    trust_clip: bool = False  # LARS by solo-learn's rule: no layer's own rate above lr
     betas: tuple[float, float] = (0.9, 0.999)  # AdamW
     clip: float | None = None  # largest norm of the whole gradient
     clip_each: float | None = None  # largest norm of each parameter's own gradient (DINO)
@@ -43,6 +44,10 @@ class OptimParams:
         for name in ("clip", "clip_each"):
             if (norm := getattr(self, name)) is not None and norm <= 0:
                 raise ValueError(f"{name} is {norm}; allowed: above 0, or null")
+        if self.lr_shape == "fixmatch" and self.lr_end:
+            raise ValueError(
+                f"lr_end is {self.lr_end} and lr_shape fixmatch, which ends at 0.195 lr; allowed: lr_end 0"
+            )
         if self.clip is not None and self.clip_each is not None:
             raise ValueError(f"clip is {self.clip} and clip_each {self.clip_each}; allowed: one of the two")
 
@@ -63,12 +68,21 @@ def warmup_cosine(peak: float, end: float, warmup: float, progress: float) -> fl
     return cosine(peak, end, (progress - warmup) / (1 - warmup))
 
 
-class LARS(torch.optim.Optimizer):
-    """Layer-wise adaptive rate scaling (You et al., 2017, arXiv:1708.03888) with momentum.
+def warmup_fixmatch(peak: float, warmup: float, progress: float) -> float:
+    """Linear from 0 to the peak during warm-up, then peak · cos(7π k / 16 K) (FixMatch, section 2.4)."""
+    if progress < warmup:
+        return peak * progress / warmup
+    return peak * math.cos(7 * math.pi / 16 * (progress - warmup) / (1 - warmup))
 
-    The momentum holds the learning rate, as in SimCLR's official code.
-    A group with `adapt=False` (biases, batch norm) is plain SGD with momentum: the published exclusions.
-    `trust_clip`: a layer's own rate is at most lr, min(η ‖p‖ / ‖u‖, lr) in place of lr η ‖p‖ / ‖u‖.
+
+class LARS(torch.optim.Optimizer):
+    """Layer-wise adaptive rate scaling (You et al., 2017, arXiv:1708.03888) with momentum, by one of two rules.
+
+    u = g + λp is a layer's update, λ its weight decay. A group with `adapt=False` (biases, batch norm) has r = 1.
+    SimCLR's code, the momentum holds the learning rate: r = η ‖p‖ / ‖u‖, v ← μv + lr r u, p ← p − v.
+    `trust_clip`, solo-learn's code (solo/utils/lars.py at 9187ea3, `clip_lr`), it does not:
+    r = min(η ‖p‖ / ((‖g‖ + λ‖p‖ + 1e-8) lr), 1), v ← μv + r u, p ← p − lr v.
+    Where a norm in r is 0, r = 1; solo-learn leaves out the weight decay too.
     """
 
     def __init__(
@@ -100,21 +114,30 @@ class LARS(torch.optim.Optimizer):
                     self.state[p]["momentum"] = torch.zeros_like(p)
             momenta = [self.state[p]["momentum"] for p in params]
             torch._foreach_mul_(momenta, group["momentum"])
+            held, later = (1.0, group["lr"]) if group["trust_clip"] else (group["lr"], 1.0)  # where the rate comes in
             if group["adapt"]:
-                torch._foreach_addcmul_(momenta, updates, self.ratios(group, params, updates), value=group["lr"])
+                ratios = (self.clipped if group["trust_clip"] else self.ratios)(group, params, updates)
+                torch._foreach_addcmul_(momenta, updates, ratios, value=held)
             else:
-                torch._foreach_add_(momenta, updates, alpha=group["lr"])
-            torch._foreach_sub_(params, momenta)
+                torch._foreach_add_(momenta, updates, alpha=held)
+            torch._foreach_sub_(params, momenta, alpha=later)
         return None
 
     @staticmethod
     def ratios(group: dict[str, Any], params: list[Tensor], updates: tuple[Tensor, ...]) -> list[Tensor]:
-        """η ‖p‖ / ‖u‖ of each parameter; 1 where one of the two is 0."""
+        """SimCLR's r of each parameter; 1 where p or u is 0."""
         p_norms, u_norms = (torch.stack(torch._foreach_norm(x)) for x in (params, updates))
         ratios = group["trust"] * p_norms / u_norms
-        if group["trust_clip"]:
-            ratios = (ratios / group["lr"]).clamp(max=1)
         return list(torch.where((p_norms > 0) & (u_norms > 0), ratios, 1.0).unbind())
+
+    @staticmethod
+    def clipped(group: dict[str, Any], params: list[Tensor], updates: tuple[Tensor, ...]) -> list[Tensor]:
+        """solo-learn's r of each parameter; where g is 0 the update is weight decay alone, which they leave out."""
+        gradients = [p.grad for p in params if p.grad is not None]  # of all of them
+        p_norms, g_norms = (torch.stack(torch._foreach_norm(x)) for x in (params, gradients))
+        ratios = group["trust"] * p_norms / (g_norms + group["weight_decay"] * p_norms + 1e-8)
+        ratios = (ratios / group["lr"]).clamp(max=1)
+        return list(torch.where(p_norms > 0, torch.where(g_norms > 0, ratios, 0.0), 1.0).unbind())
 
 
 @torch.no_grad()
@@ -148,6 +171,7 @@ def whole(total: Tensor) -> Tensor:
 
 BLOCK = re.compile(r"(?:^|\.)(?:blocks\.(\d+)|layer(\d))\.")
 STEM = re.compile(r"(?:^|\.)(?:patch_embed|cls_token|pos_embed|conv1|bn1)(?:\.|$)")
+TOKEN = re.compile(r"(?:^|\.)(?:cls_token|pos_embed)$")
 
 
 def layer_scales(layer_decay: float, names: Iterable[str]) -> dict[str, float]:
@@ -166,30 +190,40 @@ def layer_scales(layer_decay: float, names: Iterable[str]) -> dict[str, float]:
     return {name: 1.0 if k is None else layer_decay ** (above - k) for name, k in depths.items()}
 
 
-def build(params: OptimParams, module: nn.Module) -> torch.optim.Optimizer:
-    """Optimiser over the trainable parameters; 1-d ones (biases, norms) get no weight decay, no LARS."""
+def build(params: OptimParams, module: nn.Module, spare_tokens: bool = False) -> torch.optim.Optimizer:
+    """Optimiser over the trainable parameters; 1-d ones (biases, norms) get no weight decay, no LARS.
+
+    So do MAE's pretraining (timm's add_weight_decay) and DINO (utils.get_params_groups). `spare_tokens`: nor do a ViT's
+    class token and positions, as in MAE's fine-tuning (util/lr_decay.py) and timm (VisionTransformer.no_weight_decay).
+    """
     trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
     scales = layer_scales(params.layer_decay, trainable)
+    spared = {name for name, p in trainable.items() if p.ndim <= 1 or (spare_tokens and TOKEN.search(name))}
     groups = [
         {
-            "params": [p for name, p in trainable.items() if scales[name] == scale and (p.ndim > 1) == matrices],
-            "weight_decay": params.weight_decay if matrices else 0.0,
-            "adapt": matrices,
+            "params": [p for name, p in trainable.items() if scales[name] == scale and (name not in spared) == decayed],
+            "weight_decay": params.weight_decay if decayed else 0.0,
+            "adapt": decayed,
             "scale": scale,
         }
         for scale in sorted(set(scales.values()))
-        for matrices in (True, False)
+        for decayed in (True, False)
     ]
     if params.name == "lars":
         return LARS(groups, params.lr, params.momentum, params.trust, params.trust_clip)
     if params.name == "sgd":
-        return torch.optim.SGD(groups, params.lr, params.momentum, fused=True)
+        sharded = any(hasattr(p, "full_tensor") for p in trainable.values())  # DTensors: fused SGD has no rule for them
+        return torch.optim.SGD(groups, params.lr, params.momentum, fused=not sharded, foreach=sharded)
     return torch.optim.AdamW(groups, params.lr, params.betas, fused=True)
 
 
 def set_schedule(optimizer: torch.optim.Optimizer, params: OptimParams, batch_size: int, progress: float) -> float:
     """Write learning rate and weight decay for this progress into the groups; returns the head's learning rate."""
-    lr = warmup_cosine(params.peak_lr(batch_size), params.lr_end, params.warmup, progress)
+    peak = params.peak_lr(batch_size)
+    if params.lr_shape == "fixmatch":
+        lr = warmup_fixmatch(peak, params.warmup, progress)
+    else:
+        lr = warmup_cosine(peak, params.lr_end, params.warmup, progress)
     end = params.weight_decay if params.weight_decay_end is None else params.weight_decay_end
     for group in optimizer.param_groups:
         group["lr"] = lr * group["scale"]

@@ -1,6 +1,7 @@
 """How good are frozen features? Linear probe, kNN, and what can be said without labels; all from arrays of features."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -18,9 +19,41 @@ ENOUGH = 500
 
 @torch.inference_mode()
 def extract(encoder: nn.Module, batches: Iterable[Tensor], device: torch.device) -> Array:
-    """Features (n, D) of uint8 image batches (B, 3, S, S), in eval mode."""
+    """Features (n, D) of uint8 image batches (B, 3, S, S), in eval mode.
+
+    On a GPU in TF32, which an embedding's cosine does not notice, and without waiting for a batch before the next is
+    read.
+    """
     encoder = encoder.to(device).eval()
-    return np.concatenate([encoder(x.to(device)).float().cpu().numpy() for x in batches])
+    with tf32():
+        features = [fetched(encoder(sent(x, device)).float()) for x in batches]
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return torch.cat(features).numpy()
+
+
+def sent(x: Tensor, device: torch.device) -> Tensor:
+    """On the device; to a GPU from pinned memory, so that the host goes on."""
+    return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
+
+
+def fetched(x: Tensor) -> Tensor:
+    """On the CPU; from a GPU as soon as it is there, into pinned memory: whoever reads it synchronises first."""
+    if x.device.type != "cuda":
+        return x
+    return torch.empty(x.shape, dtype=x.dtype, pin_memory=True).copy_(x, non_blocking=True)
+
+
+@contextmanager
+def tf32() -> Iterator[None]:
+    """Products and convolutions of a GPU in TF32 for a while."""
+    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = convolutions.allow_tf32, products.allow_tf32
+    convolutions.allow_tf32 = products.allow_tf32 = True
+    try:
+        yield
+    finally:
+        convolutions.allow_tf32, products.allow_tf32 = before
 
 
 @torch.no_grad()
@@ -40,12 +73,33 @@ def calibrate(encoder: nn.Module, batches: Iterable[Tensor]) -> None:
         encoder(x)
 
 
-def standardise(train: Array, *others: Array) -> list[Array]:
-    """Each feature to mean 0 and variance 1, the vectors to a mean length of 1, by statistics of the train images."""
+def scaling(train: Array) -> Callable[[Array], Array]:
+    """What brings each feature to mean 0 and variance 1, and the vectors to a mean length of 1: of the train images.
+
+    It makes one copy of what it is given, since features may fill half of the memory.
+    """
     mean, std = train.mean(axis=0), train.std(axis=0)
     std = np.where(std > 1e-6, std, 1)  # a feature that is constant in train says nothing elsewhere
-    length = np.linalg.norm((train - mean) / std, axis=1).mean()
-    return [((x - mean) / std / length).astype(np.float32) for x in (train, *others)]
+
+    def centred(x: Array) -> Array:
+        y: Array = x - mean
+        y /= std
+        return y
+
+    length = np.linalg.norm(centred(train), axis=1).mean()
+
+    def scaled(x: Array) -> Array:
+        y = centred(x)
+        y /= length
+        return y
+
+    return scaled
+
+
+def standardise(train: Array, *others: Array) -> list[Array]:
+    """All of them by the scaling of the first."""
+    scaled = scaling(train)
+    return [scaled(x) for x in (train, *others)]
 
 
 def linear_probe(x: Array, y: Labels, queries: list[Array], grid: Sequence[float]) -> tuple[list[Labels], float]:
@@ -91,7 +145,7 @@ def knn(x: Array, y: Labels, query: Array, k: int, temperature: float) -> Labels
     votes = []
     for q in torch.split(F.normalize(torch.from_numpy(query), dim=1), 1024):
         similarity, nearest = (q @ bank.T).topk(min(k, len(bank)), dim=1)
-        weights = (similarity / temperature).exp()
+        weights = (similarity / temperature).softmax(dim=1)  # in proportion to exp, without its overflow
         tally = torch.zeros(len(q), int(labels.max()) + 1)
         votes.append(tally.scatter_add_(1, labels[nearest], weights).argmax(dim=1))
     return torch.cat(votes).numpy()

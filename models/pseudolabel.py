@@ -21,6 +21,7 @@ class PseudoLabelParams:
     optim: OptimParams
     views: ViewParams
     accumulate: Literal[1] = 1  # labelled and unlabelled images share a batch, and its batch norm
+    recompute: bool = False  # transformer blocks again in the backward pass: less memory, one more forward pass
     unlabelled: int = 8  # n' / n; 256 / 32 in the paper
     label_smoothing: float = 0.0  # of the labels, not of the pseudo-labels
     alpha: float = 3.0  # α_f

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.encoder import CheckpointError, Encoder, listed
+from models import CheckpointError
+from models.encoder import Encoder, listed
 from models.vit import ViT, interpolate
 
 

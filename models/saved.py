@@ -37,12 +37,12 @@ def save(folder: Path, spec: Spec, weights: Mapping[str, Tensor]) -> None:
     """Write the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file({k: v.contiguous() for k, v in weights.items()}, folder / "weights.safetensors")
-    (folder / "encoder.json").write_text(json.dumps(spec, indent=2) + "\n")
+    (folder / "encoder.json").write_text(json.dumps(spec, indent=2) + "\n", encoding="utf-8")
 
 
 def load(folder: Path) -> tuple[Spec, Encoder]:
     """Read the folder."""
-    spec: Spec = json.loads((folder / "encoder.json").read_text())
+    spec: Spec = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
     return spec, restore(spec, load_file(folder / "weights.safetensors"))
 
 

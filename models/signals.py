@@ -59,7 +59,8 @@ def alignment(a: Tensor, b: Tensor) -> Tensor:
 def uniformity(x: Tensor) -> Tensor:
     """ln of the mean of exp(-2 d²) over pairs of different images, features of length 1 (Wang & Isola 2020, t = 2).
 
-    0: all features are the same; about -4 + 4/D at best.
+    0: all features are the same; about -4 + 8/D: spread evenly over the sphere. There the cosine s of two has
+    E[s] = 0 and E[s²] = 1/D, so that E[exp(-4 + 4s)] is about exp(-4) (1 + 8/D).
     """
     return torch.pdist(unit(x)).square().mul(-2).exp().mean().log()
 

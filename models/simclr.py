@@ -16,6 +16,7 @@ from models import parallel, signals
 from models.encoder import Encoder, EncoderParams
 from models.optim import OptimParams
 from models.precision import at_least_fp32, full_precision
+from models.resnet import ResNetParams
 from models.views import ViewParams, augment, draw
 
 
@@ -26,6 +27,7 @@ class SimCLRParams:
     batch_size: int  # N, over all processes
     optim: OptimParams
     accumulate: Literal[1] = 1  # NT-Xent contrasts the whole batch: it cannot be computed in parts
+    recompute: bool = False  # transformer blocks again in the backward pass: less memory, one more forward pass
     area: tuple[float, float] = (0.08, 1.0)
     flip: float = 0.5
     rotation: float = 0.0  # degrees; none in the paper
@@ -40,6 +42,8 @@ class SimCLRParams:
     def __post_init__(self) -> None:
         if self.temperature <= 0:
             raise ValueError(f"temperature is {self.temperature}; allowed: above 0")
+        if self.recompute and isinstance(self.encoder, ResNetParams):
+            raise ValueError("recompute is true; allowed: false for a ResNet, which has no transformer blocks")
         _ = self.views  # a law that is impossible is named now
 
     @property

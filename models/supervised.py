@@ -25,6 +25,7 @@ class SupervisedParams:
     optim: OptimParams
     views: ViewParams
     accumulate: int = 1  # parts in which a batch is computed
+    recompute: bool = False  # transformer blocks again in the backward pass: less memory, one more forward pass
     label_smoothing: float = 0.0  # ε
 
     def __post_init__(self) -> None:

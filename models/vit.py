@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from models.normalize import Normalization, Normalize
 
@@ -63,23 +64,47 @@ class Mlp(nn.Module):
         return self.fc2(F.gelu(self.fc1(x)))  # type: ignore[no-any-return]
 
 
+class Norm(nn.LayerNorm):
+    """Layer norm in the precision of its input; over sharded processes its weights come in bf16."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+
 class Block(nn.Module):
-    """Pre-norm transformer block, (B, N, dim) → (B, N, dim); keep (B, 2) scales the two branches of each sample."""
+    """Pre-norm transformer block, (B, N, dim) → (B, N, dim); keep (B, 2) scales the two branches of each sample.
+
+    recompute: keep only the input for the backward pass and compute the block again there; the numbers are the same.
+    """
+
+    recompute = False
 
     def __init__(self, dim: int, heads: int, mlp_ratio: int = 4):
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.norm1 = Norm(dim, eps=1e-6)
         self.attn = Attention(dim, heads)
-        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.norm2 = Norm(dim, eps=1e-6)
         self.mlp = Mlp(dim, mlp_ratio * dim)
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        if self.recompute and torch.is_grad_enabled():
+            return checkpoint(self.compute, x, keep, use_reentrant=False, preserve_rng_state=False)  # type: ignore[no-any-return]
+        return self.compute(x, keep)
+
+    def compute(self, x: Tensor, keep: Tensor | None) -> Tensor:
         if keep is None:
             x = x + self.attn(self.norm1(x))
             return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
         first, second = keep[:, :, None, None].unbind(1)  # (B, 1, 1)
         x = x + first * self.attn(self.norm1(x))
         return x + second * self.mlp(self.norm2(x))  # type: ignore[no-any-return]
+
+
+def recompute(module: nn.Module) -> None:
+    """Let every block in it recompute."""
+    for m in module.modules():
+        if isinstance(m, Block):
+            m.recompute = True
 
 
 class PatchEmbed(nn.Module):

@@ -2,19 +2,17 @@
 
 import json
 import sys
-from pathlib import Path
 
 from pipelines import stage
 from serving import ServingError, archive
 
 
 def main(name: str) -> None:
-    receipt = json.loads(stage.artifact(name, "version.json").read_text())
+    receipt = json.loads(stage.artifact(name, "version.json").read_text(encoding="utf-8"))
     out = stage.artifact(name, "encoder.mar")
     try:
         archive.build(
             onnx=stage.artifact(name, "encoder.onnx"),
-            decode=Path("data/decode.py"),
             out=out,
             name=f"{receipt['model'].removesuffix('-encoder')}-{name}",
             version=receipt["version"],

@@ -24,6 +24,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from data.disk import refusal
 from pipelines import stage
 from pipelines.durable import replace, sealed, sync, unsealed, write
 from pipelines.stage import StageError
@@ -35,7 +36,7 @@ ASIDE = 2
 
 def code(name: str) -> dict[str, str]:
     """File → SHA-256 of the sources that decide a method's numbers: those for which dvc.yaml trains it anew."""
-    deps = yaml.safe_load(Path("dvc.yaml").read_text())["stages"]["pretrain"]["do"]["deps"]
+    deps = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]["pretrain"]["do"]["deps"]
     files = [dep.replace("${item}", name) for dep in deps if dep.endswith(".py")]
     return {file: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files}
 
@@ -62,25 +63,25 @@ class Checkpoints:
                 sync(place)
             self.newest = self.settle()
         except OSError as error:
-            raise StageError(f"{self.folder} cannot be read and written: {error.strerror}") from None
+            raise StageError(f"{self.folder} cannot be read and written: {refusal(error, self.folder)}") from None
 
     def append(self, row: Mapping[str, float]) -> None:
-        """A row of the history, on the disk when this returns. Raises StageError when the disk does not take it."""
+        """A row of the history, not fsynced: the step would wait. Raises StageError when the disk does not take it."""
         try:
-            with self.history.open("a") as file:
+            with self.history.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
         except OSError as error:
-            raise StageError(f"{self.history} cannot be written: {error.strerror}; {self.left()}") from None
+            raise StageError(
+                f"{self.history} cannot be written: {refusal(error, self.folder)}; {self.left()}"
+            ) from None
 
-    def save(self, state: Mapping[str, Any]) -> None:
-        """A checkpoint of the state after state["step"] steps, whose rows are all in the history, and none after.
+    def save(self, state: Mapping[str, Any], rows: bytes | None = None) -> None:
+        """A checkpoint of the state after state["step"] steps; rows: the history up to there, or else all of it.
 
         Whenever the process is killed, this checkpoint or those before it are there, whole. Raises StageError, and
         those before it are there, when the disk does not take it or a tensor of it is not finite.
         """
-        step = state["step"]
+        step, history = state["step"], self.rows() if rows is None else rows
         if key := next(not_finite(state), None):
             raise StageError(
                 f"{key} is not finite after step {step}, which is not saved; lower the learning rate; {self.left()}"
@@ -92,7 +93,7 @@ class Checkpoints:
             temporary.mkdir()
             files = {
                 "state.pt": write(temporary / "state.pt", lambda file: torch.save(state, file)),
-                "history.jsonl": write(temporary / "history.jsonl", lambda file: file.write(self.rows())),
+                "history.jsonl": write(temporary / "history.jsonl", lambda file: file.write(history)),
             }
             manifest = sealed({"identity": self.identity, "files": files})
             write(temporary / "manifest.json", lambda file: file.write(manifest))
@@ -104,8 +105,9 @@ class Checkpoints:
             for old in self.steps()[:-KEPT]:
                 self.remove(self.folder / old)
         except OSError as error:
+            why = refusal(error, self.folder)
             raise StageError(
-                f"the checkpoint of step {step} cannot be written to {self.folder}: {error.strerror}; {self.left()}"
+                f"the checkpoint of step {step} cannot be written to {self.folder}: {why}; {self.left()}"
             ) from None
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -124,7 +126,7 @@ class Checkpoints:
         for leftover in self.folder.glob(".*"):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         before, newest = self.steps(), self.folder / "newest"
-        if newest.exists() and (named := newest.read_text(errors="replace").strip()) not in before:
+        if newest.exists() and (named := newest.read_text(errors="replace", encoding="utf-8").strip()) not in before:
             self.say(f"the newest checkpoint should be {named!r}, which is not there")
         name = self.usable() or (self.usable() if self.bring_back() else None)
         for old in self.aside()[:-ASIDE]:

@@ -1,18 +1,19 @@
 """params.yaml → frozen, typed, cross-checked."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
+from data.shards import Manifest
+from models import methods
 from models.dino import DINOParams
 from models.mae import MAEParams
-from models.methods import CONTROLS, METHODS, MethodParams
+from models.methods import CONTROLS, METHODS, MethodParams, Pretraining
 from models.simclr import SimCLRParams
 from models.vit import ViTParams
 from pipelines.convert import ConfigError, convert
+from pipelines.params import read
 from pipelines.supervision import (
     ControlParams,
     FinetuneParams,
@@ -29,6 +30,7 @@ PARAMS = Path("params.yaml")
 class PrepareParams:
     size: int  # stored side, px
     filter: Literal["bilinear", "bicubic", "lanczos", "box"] = "bilinear"
+    range: Literal["auto"] | tuple[float, float] = "auto"  # what is black and white where there are more than 8 bits
     labels: bool = True  # class names from folder names
     val: float = 0.1  # fractions, where the folder has no split of its own
     test: float = 0.2
@@ -64,14 +66,17 @@ class ExportParams:
 
 @dataclass(frozen=True)
 class PromoteParams:
-    metric: str = "best_5"  # the better of linear and finetune, on val; without labels `retrieval` decides
+    for_: Literal["embeddings", "finetuning"]  # how the encoder will be used: frozen, as it is served, or trained on
+    labels: int | Literal["all"]  # a class, that its figure on val is read with; without labels `retrieval` decides
 
 
 @dataclass(frozen=True)
 class Config:
     dataset: str
+    download: tuple[Literal["digits", "digits-writers", "cifar10", "stl10", "imagenette"], ...]  # data/sources.py
     seed: int
     seeds: int  # trainings of each method and control, from `seed` on; the first is registered
+    labelled_trainings: bool  # fine-tuning and the controls; without them only frozen features are read
     prepare: PrepareParams
     pretrain: PretrainParams
     simclr: SimCLRParams
@@ -90,6 +95,22 @@ class Config:
         methods: dict[str, MethodParams] = {"simclr": self.simclr, "mae": self.mae, "dino": self.dino}
         return methods[name]
 
+    def build(self, name: str, m: Manifest, seed: int | None = None) -> Pretraining:
+        """A method as its training on these images begins; seed: without it, the first training's."""
+        size = m.preprocess.size
+        return methods.build(name, self.method(name), size, m.mean, m.std, self.seed if seed is None else seed)
+
+    def fitted(self, images: int) -> "Config":
+        """The same for so many train images: a batch that is larger is cut to half of them, two steps an epoch."""
+        sections = {}
+        for name in METHODS:
+            params = self.method(name)
+            parts = self.pretrain.processes * params.accumulate
+            most = images // 2 // parts * parts
+            if params.batch_size > images and most >= 2:
+                sections[name] = replace(params, batch_size=most)
+        return replace(self, **sections)  # type: ignore[arg-type]
+
     def of_control(self, name: str) -> ControlParams:
         controls: dict[str, ControlParams] = {
             "supervised": self.supervised,
@@ -99,16 +120,19 @@ class Config:
         return controls[name]
 
 
+def cut(name: str, given: Config, fitted: Config, images: int) -> list[str]:
+    """What is said of a batch that was cut."""
+    asked, taken = given.method(name).batch_size, fitted.method(name).batch_size
+    if asked == taken:
+        return []
+    return [f"{name}.batch_size is {asked}, the train split has {images} images: a batch of {taken} is taken"]
+
+
 def load(path: Path = PARAMS) -> Config:
     """Read and check everything. Raises ConfigError with one sentence."""
+    given = read(path)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path} is not here: run from the project's root") from None
-    except yaml.YAMLError as e:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(e).split())}") from None
-    try:
-        config: Config = convert(raw, Config, "")
+        config: Config = convert(given, Config, "")
         cross_check(config)
     except ConfigError as e:
         raise ConfigError(f"{path}: {e}") from None
@@ -119,44 +143,43 @@ def cross_check(config: Config) -> None:
     """Contradictions between sections, and ranges that the types do not say."""
     p, q = config.prepare, config.probe
     positive = {
-        "seeds": config.seeds,
-        "prepare.size": p.size,
-        "pretrain.log_every": config.pretrain.log_every,
-        "pretrain.processes": config.pretrain.processes,
         "pretrain.watch": 1 if config.pretrain.watch is None else config.pretrain.watch,
-        "probe.draws": q.draws,
-        "probe.neighbours": q.neighbours,
         "probe.temperature": q.temperature,
-        "finetune.steps": config.finetune.steps,
         "finetune.all_labels": config.finetune.all_labels,
         "control.all_labels": config.control.all_labels,
         **{f"{name}.budget": config.of_control(name).budget for name in CONTROLS},
     }
-    for name in METHODS:
-        params = config.method(name)
-        positive |= {f"{name}.{key}": getattr(params, key) for key in ("epochs", "batch_size", "accumulate")}
-    name_law = "letters, digits, . _ - and first a letter or digit: it names models and a folder"
-    require(bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", config.dataset)), "dataset", config.dataset, name_law)
-    require(config.seed >= 0, "seed", config.seed, "0 or more")
-    require(p.size <= 4096, "prepare.size", p.size, "1 to 4096")
+    check_name(config.dataset, "dataset")
+    require(config.download in ((), (config.dataset,)), "download", list(config.download),
+            f"[{config.dataset}], the set that dataset names, or [] for a folder of your own")  # fmt: skip
     for key, value in positive.items():
         require(value > 0, key, value, "above 0")
     require(p.val > 0 and p.test > 0 and p.val + p.test < 1, "prepare.val + prepare.test", p.val + p.test,
             "both above 0, together below 1")  # fmt: skip
+    require(p.range == "auto" or p.range[0] < p.range[1], "prepare.range", [*p.range],
+            "auto, or two numbers, the smaller one first")  # fmt: skip
     require(0 <= p.max_bad_fraction <= 1, "prepare.max_bad_fraction", p.max_bad_fraction, "0 to 1")
-    require(bool(q.shots) and min(q.shots) > 0, "probe.shots", list(q.shots), "label counts of 1 or more")
+    require(bool(q.shots), "probe.shots", list(q.shots), "label counts of 1 or more")
     require(bool(q.C) and list(q.C) == sorted(set(q.C)) and q.C[0] > 0, "probe.C", list(q.C), "ascending, above 0")
     labels: dict[str, LabelDraws] = {"finetune": config.finetune, "control": config.control}
     for key, of in labels.items():  # or there would be no pairs
         require(set(of.shots) <= set(q.shots), f"{key}.shots", list(of.shots), f"some of probe.shots {list(q.shots)}")
         require(0 < of.draws <= q.draws, f"{key}.draws", of.draws, f"1 to probe.draws {q.draws}")
-    metrics = [f"{how}_{n}" for how in ("finetune", "best") for n in (*config.finetune.shots, "all")]
-    require(config.promote.metric in metrics, "promote.metric", config.promote.metric,
-            f"{', '.join(metrics)}; a probe of frozen features alone says too little of MAE")  # fmt: skip
+    use, read = config.promote.for_, {"embeddings": q.shots, "finetuning": config.finetune.shots}
+    require(config.promote.labels in (*read[use], "all"), "promote.labels", config.promote.labels,
+            f"{', '.join(map(str, read[use]))}, all: what encoders are read with for {use}")  # fmt: skip
+    require(config.labelled_trainings or use == "embeddings", "promote.for", use,
+            "embeddings where labelled_trainings is false: nothing is fine-tuned")  # fmt: skip
     require(config.simclr.batch_size > 1, "simclr.batch_size", 1, "2 or more: one image has no negatives")
     for name in METHODS:
         check_patches(name, config.method(name), p.size)
         check_init(name, config.method(name).encoder.init)
+
+
+def check_name(name: str, key: str) -> None:
+    """A data set's name. Raises ConfigError."""
+    require(bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name)), key, name,
+            "letters, digits, . _ - and first a letter or digit: it names models and a folder")  # fmt: skip
 
 
 def check_patches(name: str, params: MethodParams, size: int) -> None:

@@ -3,28 +3,36 @@
 → artifacts/<control>/scores.csv, metrics.json. Backbones that are equal are trained once, named by the first method.
 """
 
+import math
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
 from data.shards import Prepared
-from models import methods
 from models.methods import METHODS
-from pipelines import config, cost, hardware, stage, trials
+from pipelines import config, cost, distributed, ranks, stage, trials
 from pipelines.config import Config
 from pipelines.labelled import Labelled, Trial
 
 
 def main(control: str) -> None:
-    c = config.load()
+    c, prepared = config.load(), Prepared(stage.PREPARED)
+    trials.check(control, c.of_control(control), c)
+    ranks.share(c.pretrain.processes)
     runs: list[trials.Run] = []
-    with hardware.device() as device:
-        data = Labelled(Prepared(stage.PREPARED), c.pretrain, device)
-        if data.enough:
-            seeds = range(c.seed, c.seed + c.seeds)
-            wanted = [trial(control, m, seed, c, data) for m in backbones(c) for seed in seeds]
-            runs = trials.run(f"control@{control}", data, wanted, c.control, c.seed)
-    trials.save(runs, stage.artifact(control, "scores.csv"), stage.artifact(control, "metrics.json"))
+    with distributed.joined() as device:
+        data = Labelled(prepared, c.pretrain, device)
+        if c.labelled_trainings and data.enough:
+            runs = trials.run(f"control@{control}", data, wanted(control, c, data), c.control, c.seed)
+    if ranks.first():
+        trials.save(runs, stage.artifact(control, "scores.csv"), stage.artifact(control, "metrics.json"))
+
+
+def wanted(control: str, c: Config, data: Labelled) -> list[Trial]:
+    """On every backbone, of every seed."""
+    fitted = c.fitted(len(data.train))
+    seeds = range(c.seed, c.seed + c.seeds)
+    return [trial(control, m, seed, fitted, data) for m in backbones(c) for seed in seeds]
 
 
 def backbones(c: Config) -> Iterator[str]:
@@ -37,13 +45,17 @@ def backbones(c: Config) -> Iterator[str]:
 
 
 def trial(control: str, name: str, seed: int, c: Config, data: Labelled) -> Trial:
-    """Starts where the method's pretraining starts; sees as many images as the budget says of the pretraining's."""
-    of, params, m = c.method(name), c.of_control(control), data.prepared.manifest
-    method = methods.build(name, of, data.size, m.mean, m.std, seed)
+    """Starts where the method's pretraining starts; sees as many images as the budget says of the pretraining's.
+
+    It sees as many labelled images as a fine-tuning at least: a training of a few steps would prove nothing.
+    """
+    of, params = c.method(name), c.of_control(control)
+    method = c.build(name, data.prepared.manifest, seed)
     pretrained = of.epochs * (len(data.train) // of.batch_size) * of.batch_size * cost.views(method, 1, data.size)
     steps = round(params.budget * pretrained / data.images_a_step(control, method.encoder, params))
-    return Trial(f"{control}-{name}", control, params, method.encoder, seed, max(1, steps))
+    least = math.ceil(c.finetune.steps * c.finetune.batch_size / params.batch_size)
+    return Trial(f"{control}-{name}", control, params, method.encoder, seed, max(steps, least))
 
 
 if __name__ == "__main__":
-    stage.run(f"control@{sys.argv[1]}", lambda: main(sys.argv[1]))
+    ranks.to_the_end(lambda: stage.run(f"control@{sys.argv[1]}", lambda: main(sys.argv[1]), ranks.guarded()))

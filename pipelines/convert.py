@@ -6,6 +6,20 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+# Whole numbers are 1 at least and this at most, by the last word of their key: a larger one overflows in torch, or
+# takes more memory or time than any machine has.
+MOST = {
+    **{"seed": 2**31 - 1, "seeds": 1000, "size": 4096, "processes": 1024, "log_every": 10**9},
+    **{"epochs": 10**6, "steps": 10**9, "batch_size": 2**20, "accumulate": 2**20, "unlabelled": 1024},
+    **{"width": 1024, "patch_size": 4096, "local_size": 4096, "local_crops": 128},
+    **{"head_hidden": 2**16, "head_dim": 2**20, "head_bottleneck": 2**16},
+    **{"decoder_dim": 2**13, "decoder_depth": 128, "decoder_heads": 1024},
+    **{"shots": 10**6, "labels": 10**6, "draws": 1000, "neighbours": 10**6},
+}
+FROM_ZERO = {"seed", "local_crops"}
+LARGEST, SMALLEST = 1e30, 1e-30  # the sizes of all other numbers but 0: a float of 32 bits holds them
+TIMES = {"budget": 1000.0, "all_labels": 1000.0}  # as many steps
+
 
 class ConfigError(Exception):
     """The key, its value and what would be allowed."""
@@ -19,7 +33,7 @@ def convert(value: Any, kind: Any, key: str) -> Any:
     if origin is Literal:
         if value in get_args(kind):
             return value
-        raise ConfigError(f"{key} is {value!r}; allowed: {', '.join(map(str, get_args(kind)))}")
+        raise ConfigError(f"{key} is {shown(value)}; allowed: {', '.join(map(str, get_args(kind)))}")
     if origin in (Union, types.UnionType):
         return convert_union(value, get_args(kind), key)
     if origin is tuple:
@@ -27,33 +41,56 @@ def convert(value: Any, kind: Any, key: str) -> Any:
     if kind is float:
         try:
             number = float("" if isinstance(value, bool) else value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not math.isfinite(number):
-            raise ConfigError(f"{key} is {value!r}; allowed: a number")
-        return number
+            raise ConfigError(f"{key} is {shown(value)}; allowed: a number")
+        return sized(number, key)
     if (kind is int and isinstance(value, bool)) or not isinstance(value, kind):
-        raise ConfigError(f"{key} is {value!r}; allowed: {NAMES[kind]}")
-    return value
+        raise ConfigError(f"{key} is {shown(value)}; allowed: {NAMES[kind]}")
+    return whole(value, key) if kind is int else value
 
 
 NAMES = {int: "a whole number", str: "a text", bool: "true or false"}
 
 
+def whole(number: int, key: str) -> int:
+    """The number. Raises ConfigError when it is outside of what can be computed."""
+    word = key.rpartition(".")[2].partition("[")[0]
+    least, most = int(word not in FROM_ZERO), MOST[word]
+    if not least <= number <= most:
+        raise ConfigError(f"{key} is {shown(number)}; allowed: a whole number from {least} to {most}")
+    return number
+
+
+def sized(number: float, key: str) -> float:
+    """The same for a number that need not be whole."""
+    most = TIMES.get(key.rpartition(".")[2], LARGEST)
+    if number and not SMALLEST <= abs(number) <= most:
+        raise ConfigError(f"{key} is {number!r}; allowed: 0, or a number of a size from {SMALLEST:g} to {most:g}")
+    return number
+
+
+def shown(value: Any) -> str:
+    """A value for a message: whole when it is short."""
+    text = hex(value) if isinstance(value, int) and abs(value) > 10**99 else repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}…"
+
+
 def convert_section(value: Any, kind: Any, key: str) -> Any:
     name = key or "the file"
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{name} is {value!r}; allowed: a section of keys")
+        raise ConfigError(f"{name} is {shown(value)}; allowed: a section of keys")
     hints = get_type_hints(kind)
-    known = {f.name: f for f in fields(kind)}
+    known = {f.name.rstrip("_"): f for f in fields(kind)}  # `for_` is `for`, which Python keeps for itself
     prefix = f"{key}." if key else ""
     for k in value:
         if k not in known:
-            raise ConfigError(f"{prefix}{k} is not a known key; allowed: {', '.join(known)}")
+            raise ConfigError(f"{prefix}{str(k)[:100]} is not a known key; allowed: {', '.join(known)}")
     for k, f in known.items():
         if k not in value and f.default is MISSING:
             raise ConfigError(f"{prefix}{k} is missing")
-    converted = {k: convert(v, hints[k], f"{prefix}{k}") for k, v in value.items()}
+    converted = {known[k].name: convert(v, hints[known[k].name], f"{prefix}{k}") for k, v in value.items()}
     try:
         return kind(**converted)
     except ValueError as e:
@@ -66,18 +103,31 @@ def convert_union(value: Any, kinds: tuple[Any, ...], key: str) -> Any:
     kinds = tuple(k for k in kinds if k is not types.NoneType)
     if len(kinds) == 1:
         return convert(value, kinds[0], key)
+    if kinds[0] is int:  # or a word
+        if value in get_args(kinds[1]):
+            return value
+        if isinstance(value, int) and not isinstance(value, bool):
+            return whole(value, key)
+        raise ConfigError(f"{key} is {shown(value)}; allowed: a whole number, or {', '.join(get_args(kinds[1]))}")
+    if get_origin(kinds[0]) is Literal:  # words, or a list
+        if isinstance(value, list):
+            return convert(value, kinds[1], key)
+        words = ", ".join(map(str, get_args(kinds[0])))
+        if value in get_args(kinds[0]):
+            return value
+        raise ConfigError(f"{key} is {value!r}; allowed: {words}, or a list")
     arch = value.get("arch") if isinstance(value, Mapping) else None  # the encoders: told apart by `arch`
     for k in kinds:
         if arch in get_args(get_type_hints(k)["arch"]):
             return convert(value, k, key)
     allowed = [a for k in kinds for a in get_args(get_type_hints(k)["arch"])]
-    raise ConfigError(f"{key}.arch is {arch!r}; allowed: {', '.join(allowed)}")
+    raise ConfigError(f"{key}.arch is {shown(arch)}; allowed: {', '.join(allowed)}")
 
 
 def convert_tuple(value: Any, kinds: tuple[Any, ...], key: str) -> Any:
     open_ended = kinds[-1] is Ellipsis
     if not isinstance(value, list) or (not open_ended and len(value) != len(kinds)):
         count = "" if open_ended else f" of {len(kinds)}"
-        raise ConfigError(f"{key} is {value!r}; allowed: a list{count}")
+        raise ConfigError(f"{key} is {shown(value)}; allowed: a list{count}")
     types_of = [kinds[0]] * len(value) if open_ended else kinds
     return tuple(convert(v, k, f"{key}[{i}]") for i, (v, k) in enumerate(zip(value, types_of, strict=True)))

@@ -71,7 +71,7 @@ def check(runtime: Runtime) -> tuple[str, float]:
         ours = saved.Predictor(encoder).predict(pixels)
         theirs = np.stack([np.asarray(v) for v in client.embed_many(model.name, paths)])
         cosine = (ours * theirs).sum(1) / (np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1))
-        precision = json.loads(stage.artifact(model.method, "parity.json").read_text())["precision"]
+        precision = json.loads(stage.artifact(model.method, "parity.json").read_text(encoding="utf-8"))["precision"]
         if not cosine.min() >= COSINE[precision]:
             raise StageError(f"{model.name} answers otherwise than torch does: cosine {cosine.min():.4f}")
         smallest = min(smallest, float(cosine.min()))

@@ -3,17 +3,11 @@
 In one process the same functions do the same.
 """
 
-import math
 import os
-import signal
-import socket
-import subprocess
 import sys
-import time
-import traceback
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
@@ -27,120 +21,45 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
-from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils._pytree import tree_map_only
 
 from models import parallel
 from models.methods import Method
 from models.vit import Block
-from pipelines import hardware
-from pipelines.stage import TRY_AGAIN
+from pipelines import gpus
+from pipelines.ranks import LAUNCHED, first, started
 
-GRACE = 30.0  # s that the other ranks have when one has failed
 State = dict[str, Any]
 T = TypeVar("T")
 Loss = Callable[[list[Tensor], float, bool], Tensor]  # views, progress, and whether the gradient is complete after it
 
 
-def launch(processes: int) -> int:
-    """This command again, once a rank, on this machine: what torchrun does, but SIGTERM's exit code comes through.
-
-    Ends when all have ended, or one has failed: its exit code.
-    """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    meeting = {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
-        "WORLD_SIZE": str(processes),
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(max(1, hardware.cores() // processes))),
-    }
-    command = [sys.executable, *sys.orig_argv[1:]]
-    with hardware.gpus(processes):
-        ranks = [
-            subprocess.Popen(command, env=os.environ | meeting | {"RANK": str(i), "LOCAL_RANK": str(i)})
-            for i in range(processes)
-        ]
-
-        def pass_on(*_: object) -> None:
-            for rank in ranks:
-                rank.terminate()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, pass_on)
-        failed, ending = 0, math.inf
-        while running := [rank for rank in ranks if rank.poll() is None]:
-            if failed := failed or next((r.returncode for r in ranks if r.returncode not in (None, 0, TRY_AGAIN)), 0):
-                ending = min(ending, time.monotonic() + GRACE)
-                for rank in running:
-                    rank.terminate() if time.monotonic() < ending else rank.kill()
-            with suppress(subprocess.TimeoutExpired):
-                running[0].wait(1)
-    return failed or max(rank.returncode for rank in ranks)
-
-
-def to_the_end(work: Callable[[], None]) -> None:
-    """Do the work of a process, and as one of several leave at once when it is done.
-
-    At the interpreter's own end gloo's threads wait for its lock, and it for them: for ever, if luck is bad.
-    """
+@contextmanager
+def joined() -> Iterator[torch.device]:
+    """The device of this process, all ranks joined until they end (`to_the_end`); only rank 0 speaks."""
     if not started():
-        return work()
-    code: Any = 1
-    try:
-        work()
-        code = 0
-    except SystemExit as error:
-        code = error.code
-    except BaseException:
-        traceback.print_exc()
-    if isinstance(code, str):
-        print(code, file=sys.stderr)
-        code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code or 0)
-
-
-def size(processes: int) -> int:
-    """Processes that share a batch: `pretrain.processes`, unless they are started already."""
-    return int(os.environ["WORLD_SIZE"]) if started() else processes
-
-
-def guarded() -> bool:
-    """Whether nobody else may do the same: the only process, or rank 0 of torchrun; `launch` sees to its ranks."""
-    return not started() or ("TORCHELASTIC_RUN_ID" in os.environ and first())
-
-
-def started() -> bool:
-    """Whether this process is a rank: of `launch`, or of torchrun."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
-
-
-def first() -> bool:
-    """Whether this process speaks and writes: the only one, or rank 0."""
-    return int(os.environ.get("RANK", "0")) == 0 if started() else True
+        with gpus.device() as device:
+            yield device
+        return
+    with own() as device:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        if not first():
+            sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for as long as the process lives
+        yield device
 
 
 @contextmanager
-def joined() -> Iterator[torch.device]:
-    """The device of this process, all ranks joined; only rank 0 speaks."""
-    if not started():
-        with hardware.device() as device:
-            yield device
+def own() -> Iterator[torch.device]:
+    """The device of this rank: the GPU of its number, locked by `launch` or here."""
+    if not torch.cuda.is_available():
+        yield torch.device("cpu")
         return
-    device = torch.device("cpu")
-    if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-        torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
-    if not first():
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
-    try:
-        yield device
-    finally:
-        dist.destroy_process_group()
+    i = int(os.environ["LOCAL_RANK"])
+    with nullcontext() if LAUNCHED in os.environ else gpus.only(i):
+        torch.cuda.set_device(i)
+        yield torch.device("cuda", i)
 
 
 def agreed(wish: bool) -> bool:
@@ -152,15 +71,22 @@ def agreed(wish: bool) -> bool:
     return bool(flag)
 
 
-def spread(method: Method, sharded: bool) -> Loss:
-    """The method's loss, so that its gradient is the mean over the ranks: replicas, or (FSDP2) sharded parameters."""
+def spread(method: Method, sharded: bool, bf16: bool) -> Loss:
+    """The method's loss, so that its gradient is the mean over the ranks: replicas, or (FSDP2) sharded parameters.
+
+    bf16: the products are, so that transformer blocks are gathered in it, half as many bytes; what is added up between
+    the blocks, and the gradients' sum over the ranks, stay fp32.
+    """
     assert isinstance(method, nn.Module)
     if parallel.world() == 1:
         return lambda views, progress, _: method.loss(views, progress)
     if sharded:
+        policy = MixedPrecisionPolicy()
+        if bf16:
+            policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
         for module in method.modules():
             if isinstance(module, Block):
-                fully_shard(module)
+                fully_shard(module, mp_policy=policy)
         shards = fully_shard(method)
         register_fsdp_forward_method(method, "loss")
 
@@ -179,15 +105,19 @@ def spread(method: Method, sharded: bool) -> Loss:
     return loss_of_replica
 
 
-def within(method: Method, work: Callable[[], T]) -> T:
-    """What work() gives, without a gradient, while the method's parameters are whole; every rank must call it."""
+def within(method: Method, work: Callable[[], T], device: torch.device, bf16: bool) -> T:
+    """What work() gives, without a gradient, while the method's parameters are whole; every rank must call it.
+
+    bf16: as `spread` was told; what is gathered in bf16 is multiplied in it.
+    """
     if not isinstance(method, FSDPModule):
         return work()
     shards = cast(Any, method)
     shards.work = work  # FSDP2 gathers for a method that it knows of
     register_fsdp_forward_method(shards, "work")
     try:
-        return cast(T, shards.work())
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            return cast(T, shards.work())
     finally:
         del shards.work
         shards.reshard()
@@ -208,17 +138,30 @@ WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
 
 def state(method: nn.Module, optimizer: torch.optim.Optimizer) -> State:
-    """Whole and on the CPU, keyed by names, whatever the number of processes; every rank must call it."""
+    """A copy, whole and on the CPU, keyed by names, whatever the number of processes; every rank must call it.
+
+    Only rank 0 gets the tensors.
+    """
     weights, moments = get_state_dict(method, optimizer, options=WHOLE)
-    return {"method": weights, "optimizer": moments}
+    found: State = {"method": weights, "optimizer": moments}
+    if next(method.parameters()).device.type == "cpu":  # there they are the training's own, which goes on
+        found = tree_map_only(Tensor, Tensor.clone, found)
+    return found
 
 
-def restore(method: nn.Module, optimizer: torch.optim.Optimizer, saved: State) -> None:
-    """The inverse of `state`."""
-    set_model_state_dict(method, saved["method"], options=WHOLE)
-    set_optimizer_state_dict(method, optimizer, saved["optimizer"], options=replace(WHOLE, strict=False))
+def restore(method: nn.Module, optimizer: torch.optim.Optimizer, saved: State | None) -> None:
+    """The inverse of `state`: rank 0 has `saved`, which this uses up, and sends it tensor by tensor.
+
+    Every rank must call it.
+    """
+    many = parallel.world() > 1
+    options = replace(WHOLE, cpu_offload=False, broadcast_from_rank0=many)
+    known = from_first(list(saved["optimizer"]["state"]) if saved else None)
+    set_model_state_dict(method, saved["method"] if saved else {}, options=options)
+    moments = saved["optimizer"] if saved else {}
+    set_optimizer_state_dict(method, optimizer, moments, options=replace(options, strict=False))
     for name, p in method.named_parameters():
-        if name not in saved["optimizer"]["state"]:  # it had no gradient yet, as DINO's last layer at first
+        if name not in known:  # it had no gradient yet, as DINO's last layer at first
             optimizer.state.pop(p, None)
 
 

@@ -3,8 +3,6 @@
 `python -m pipelines.drift` asks the running server once and ends with status 1 when they are not (docs/serving.md).
 """
 
-import sys
-
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -12,7 +10,8 @@ import pipelines.flow  # noqa: F401 isort: skip - it sets up Prefect, which read
 from prefect import flow, get_run_logger
 
 from pipelines.stage import StageError
-from serving import ServingError
+from serving import loopback
+from serving.command import command
 from serving.runtime import Runtime
 
 ALARM = 1.0  # times the largest distance that windows of held-out images had
@@ -21,7 +20,7 @@ ALARM = 1.0  # times the largest distance that windows of held-out images had
 def figures(address: str) -> dict[str, float]:
     """Model and version → drift, of the models that have seen a whole window. Raises StageError without an answer."""
     try:
-        text = requests.get(f"{address}/metrics", timeout=10).text
+        text = loopback.request("GET", f"{address}/metrics", timeout=10).text
     except requests.RequestException as error:
         raise StageError(f"no server answers at {address}; run make serve") from error
     return {
@@ -48,14 +47,12 @@ def check(address: str) -> dict[str, float]:
 
 
 def main() -> None:
-    try:
+    with command(StageError, name="drift"):
         found = check(Runtime().address("ready"))
-    except (StageError, ServingError) as error:
-        sys.exit(f"drift: {error}")
-    for who, value in found.items():
-        print(f"{who}: drift {value:.2f}, allowed {ALARM:.0f}")
-    if not found:
-        print("no model has seen enough images yet")
+        for who, value in found.items():
+            print(f"{who}: drift {value:.2f}, allowed {ALARM:.0f}")
+        if not found:
+            print("no model has seen enough images yet")
 
 
 if __name__ == "__main__":

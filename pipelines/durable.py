@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 import torch
 
+from data.disk import refusal
 from pipelines.stage import StageError
 
 
@@ -62,7 +63,7 @@ def write_atomically(path: Path, content: Mapping[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace(path, lambda file: torch.save(content, file))
     except OSError as error:
-        raise StageError(f"{path} cannot be written: {error.strerror}") from None
+        raise StageError(f"{path} cannot be written: {refusal(error, path)}") from None
 
 
 def sync(folder: Path) -> None:

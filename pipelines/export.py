@@ -23,12 +23,11 @@ from numpy.typing import NDArray
 from data.shards import Prepared
 from models import saved
 from models.encoder import Encoder
-from pipelines import config, fidelity, golden, quantize, sketch, stage, tracking
+from pipelines import config, fidelity, golden, mlflow_store, quantize, registry, sketch, stage, tracking
 from pipelines.config import Config
 from pipelines.fidelity import Cost
 from pipelines.probe import images
 from pipelines.quantize import Lower
-from pipelines.register import signature
 from pipelines.stage import StageError
 
 OPSET = 18
@@ -36,13 +35,15 @@ BATCHES = (1, 2, 7)
 TOLERANCE = 1e-4  # of an embedding's largest entry
 
 
+@mlflow_store.refusals()
 def main(name: str) -> None:
     c = config.load()
     precision = c.export.precision
-    receipt = json.loads(stage.artifact(name, "version.json").read_text())
+    client = mlflow_store.connect()
+    registry.check(client, [name])
+    receipt = registry.read(stage.artifact(name, registry.ENCODER.receipt))
     model, version = receipt["model"], receipt["version"]
-    client = tracking.connect()
-    spec, encoder = load_registered(f"models:/{model}/{version}")
+    spec, encoder = saved.load(mlflow_store.download(f"models:/{model}/{version}"))
     path = stage.artifact(name, "encoder.onnx")
     described = {"dataset": spec["dataset"], "method": name, "version": version, "precision": precision}
     export(encoder, spec, described, path)
@@ -60,19 +61,17 @@ def main(name: str) -> None:
     sketch.write(path, prepared, stage.artifact(name, "drift.npz"))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     twin = f"{model}-onnx"
-    found = tracking.versions(client, twin, "onnx_digest", digest)
+    registered = registry.find(client, twin, registry.GRAPH, digest)
     figures = {k: v for k, v in parity.items() if isinstance(v, float | str)}
     tags = {"method": name, "encoder_version": version, "onnx_digest": digest} | {k: str(v) for k, v in figures.items()}
-    if found:
-        registered = found[0]
-    else:
+    if registered is None:
         logged = log_onnx(receipt["run_id"], path, spec["image_size"])
-        registered = tracking.register(client, twin, logged, tags)
+        registered = registry.register(client, twin, logged, tags)
     client.set_model_version_tag(model, version, "onnx_version", registered.version)
     for key, value in figures.items():
         client.set_model_version_tag(model, version, key, value)
-    result = parity | {"onnx_model": twin, "onnx_version": str(registered.version)}
-    stage.artifact(name, "parity.json").write_text(json.dumps(result, indent=2) + "\n")
+    result = parity | {"onnx_model": twin, "onnx_version": str(registered.version), "onnx_digest": digest}
+    stage.artifact(name, "parity.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(f"exported {name} in {precision}: largest difference of fp32 {parity['max_absolute_difference']:.1e}, "
           f"smallest cosine {parity['min_cosine']:.6f}, {parity['bytes'] / 1e6:.1f} MB")  # fmt: skip
 
@@ -86,11 +85,6 @@ def lower(name: str, precision: Lower, path: Path, prepared: Prepared, c: Config
     cost.check(precision)
     print(f"{name} in {precision}: {cost.measure} {cost.lower:.1f} % of val, in fp32 {cost.in_fp32:.1f} %")
     return cost
-
-
-def load_registered(uri: str) -> tuple[saved.Spec, Encoder]:
-    """The encoder of a `models:/…` address (version or alias), to export, or to train further."""
-    return saved.load(tracking.download(uri))
 
 
 def export(encoder: Encoder, spec: saved.Spec, described: dict[str, Any], path: Path) -> None:
@@ -153,11 +147,11 @@ def log_onnx(run_id: str, path: Path, size: int) -> Any:
 
     proto = onnx.load(path)
     dim = proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value
-    with mlflow.start_run(run_id=run_id):
+    with tracking.reopened(run_id):
         return mlflow.onnx.log_model(
             proto,
             name="encoder-onnx",
-            signature=signature(size, dim),
+            signature=registry.signature(size, dim),
             save_as_external_data=False,
             onnx_execution_providers=["CPUExecutionProvider"],
             pip_requirements=[f"onnx=={onnx.__version__}", f"onnxruntime=={onnxruntime.__version__}"],

@@ -1,7 +1,7 @@
 """Batches and what is drawn for them, ahead of the step that needs them: a pure function of (seed, step)."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -38,55 +38,43 @@ def generator(seed: int, step: int) -> torch.Generator:
 
 
 class Feed:
-    """A thread reads, draws, and on a GPU sends by a stream of its own from pinned memory.
+    """A thread fetches batches, and on a GPU sends them by a stream of its own from pinned memory.
 
-    A data set that is small beside the GPU's free memory lies there whole, and only places in it are sent.
+    fetch: step → this rank's part of its batch, on the CPU. whole: all images, on the device, where they are small
+    beside its memory; then the images of a batch are places in it.
     """
 
-    def __init__(self, batches: Batches, method: Method, device: torch.device):
-        self.batches, self.method, self.device = batches, method, device
-        self.size = batches.prepared.manifest.preprocess.size
+    def __init__(self, fetch: Callable[[int], Inputs], device: torch.device, whole: Tensor | None = None):
+        self.fetch, self.device, self.whole = fetch, device, whole
         self.gpu = device.type == "cuda"
-        self.whole: Tensor | None = None
         if self.gpu:
             self.stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-            if batches.bytes < RESIDENT * torch.cuda.mem_get_info(device)[0]:
-                self.whole = batches.whole().to(device)
 
     def steps(self, first: int, last: int) -> Iterator[Inputs]:
         chosen = (
             (torch.cuda.set_device, (self.device,)) if self.gpu else (None, ())
         )  # a thread begins with the first GPU
         with ThreadPoolExecutor(1, "feed", *chosen) as pool:
-            ahead = deque(pool.submit(self.fetch, step) for step in range(first, min(first + AHEAD, last)))
+            ahead = deque(pool.submit(self.sent, step) for step in range(first, min(first + AHEAD, last)))
             try:
                 for step in range(first, last):
                     inputs, ready = ahead.popleft().result()
                     if step + AHEAD < last:
-                        ahead.append(pool.submit(self.fetch, step + AHEAD))
+                        ahead.append(pool.submit(self.sent, step + AHEAD))
                     yield self.received(inputs, ready)
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def fetch(self, step: int) -> tuple[Inputs, "torch.cuda.Event | None"]:
-        """In the thread: this rank's part of the global batch of a step."""
-        world, rank = parallel.world(), parallel.rank()
-        epoch, batch = divmod(step, len(self.batches))
-        drawn = self.method.draw(self.batches.batch_size, self.size, self.size, generator(self.batches.seed, step))
-        draws = [d.chunk(world)[rank] for d in drawn]
-        if self.whole is not None:
-            images = torch.from_numpy(self.batches.places(epoch, batch, rank, world))
-        else:
-            n = self.batches.batch_size // world
-            images = torch.empty(n, 3, self.size, self.size, dtype=torch.uint8, pin_memory=self.gpu)
-            self.batches.read(epoch, batch, rank, world, out=images)
+    def sent(self, step: int) -> tuple[Inputs, "torch.cuda.Event | None"]:
+        """In the thread: a batch on its way to the device, and when it is there."""
+        inputs = self.fetch(step)
         if not self.gpu:
-            return Inputs(images, draws), None
+            return inputs, None
         with torch.cuda.stream(self.stream):
-            sent = [x.pin_memory().to(self.device, non_blocking=True) for x in (images, *draws)]
+            images, *draws = (x.pin_memory().to(self.device, non_blocking=True) for x in (inputs.images, *inputs.draws))
             ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
             ready.record()
-        return Inputs(sent[0], sent[1:]), ready
+        return Inputs(images, draws), ready
 
     def received(self, inputs: Inputs, ready: "torch.cuda.Event | None") -> Inputs:
         """The step's stream waits for the copy, the host does not."""
@@ -98,3 +86,23 @@ class Feed:
         if self.whole is not None:
             inputs.images = self.whole[inputs.images]
         return inputs
+
+
+def pretraining(batches: Batches, method: Method, device: torch.device) -> Feed:
+    """The batches of a pretraining."""
+    size, gpu = batches.prepared.manifest.preprocess.size, device.type == "cuda"
+    fits = gpu and batches.bytes < RESIDENT * torch.cuda.mem_get_info(device)[0]
+
+    def fetch(step: int) -> Inputs:
+        world, rank = parallel.world(), parallel.rank()
+        epoch, batch = divmod(step, len(batches))
+        drawn = method.draw(batches.batch_size, size, size, generator(batches.seed, step))
+        draws = [d.chunk(world)[rank] for d in drawn]
+        if fits:
+            return Inputs(torch.from_numpy(batches.places(epoch, batch, rank, world)), draws)
+        n = batches.batch_size // world
+        images = torch.empty(n, 3, size, size, dtype=torch.uint8, pin_memory=gpu)
+        batches.read(epoch, batch, rank, world, out=images)
+        return Inputs(images, draws)
+
+    return Feed(fetch, device, batches.whole().to(device) if fits else None)

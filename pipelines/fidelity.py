@@ -14,7 +14,6 @@ from pipelines.stage import StageError
 
 DROP = 0.5  # points, at most
 COSINE = {"fp32": 0.9999, "fp16": 0.9999, "int8": 0.99}  # of an embedding to torch's, at least
-COMPARED = 1000  # images that retrieval looks at, at most
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def cost(low: Array, features: Mapping[str, Array], prepared: Prepared, grid: Se
     norms = np.linalg.norm(full, axis=1) * np.linalg.norm(low, axis=1)
     min_cosine = float(((full * low).sum(axis=1) / norms).min())
     if not y:
-        step = -(-len(full) // COMPARED)
+        step = -(-len(full) // protocol.COMPARED)
         own, of_low = (100 * probe.retrieval(x[::step], full[::step]) for x in (full, low))
         return Cost("retrieval", own, of_low, min_cosine)
     known = y["train"] >= 0

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 
 from models.methods import METHODS
+from pipelines.approach import Approach
 from pipelines.results import Cells, Results
 from pipelines.tracking import Row
-from pipelines.verdict import Approach
 
 COLOURS = {  # light and dark, each with a contrast of 4.5 or more on its page
     "simclr": ("#0b5cad", "#6cb4f5"),

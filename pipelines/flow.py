@@ -1,21 +1,20 @@
-"""The whole line as a Prefect flow: `python -m pipelines.flow [FOLDER] [--recipe WORD]`.
+"""The whole line as a Prefect flow: `python -m pipelines.flow [FOLDER] [--recipe NAME]`.
 
 The graph and its cache are DVC's; Prefect adds when, what beside what, and the record of it. One task run a stage.
 """
 
 import argparse
 import os
-import re
-import signal
 import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
+import yaml
+
+from serving.process import settle
 
 ROOT = Path.cwd()
 SETTINGS = {
@@ -26,8 +25,9 @@ SETTINGS = {
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # a busy machine is slow to start it
     "DO_NOT_TRACK": "1",
 }
+settle()  # a proxy, a user without a name, an unusable TMPDIR: before Prefect reads the environment, at import
 for name, value in SETTINGS.items():
-    os.environ.setdefault(name, value)  # before Prefect reads them, at import
+    os.environ.setdefault(name, value)
 
 from prefect import State, flow, get_run_logger, task  # noqa: E402
 from prefect.artifacts import create_table_artifact  # noqa: E402
@@ -35,15 +35,32 @@ from prefect.futures import PrefectFuture  # noqa: E402
 from prefect.states import Completed, Failed  # noqa: E402
 from prefect.task_runners import ThreadPoolTaskRunner  # noqa: E402
 
-from models.methods import METHODS  # noqa: E402
-from pipelines import config, deploy, graph, hardware, report, results, stage, table, tracking  # noqa: E402
+from data import DataError  # noqa: E402
+from pipelines import (  # noqa: E402
+    adopt,
+    config,
+    deploy,
+    graph,
+    hardware,
+    mlflow_store,
+    prefect_server,
+    recipes,
+    registry,
+    results,
+    stage,
+    stop,
+    table,
+)
 from pipelines.convert import ConfigError  # noqa: E402
 from pipelines.stage import StageError  # noqa: E402
+from serving.command import command  # noqa: E402
 
-SIDE_BY_SIDE = min(len(METHODS), 1 + hardware.cores())
-SLOTS = threading.Semaphore(SIDE_BY_SIDE)  # not the size of the pool: a task that waits for its upstream holds a thread
+# Not the size of the pool: a task that waits for its upstream holds a thread.
+SLOTS = threading.Semaphore(hardware.side_by_side())
+TRAINS = ("pretrain@", "finetune@", "control@")
 CHATTER = (
     *("Running stage", "> ", "Updating lock file", "Generating lock file", "ERROR: failed to reproduce"),
+    "WARNING: Process '",  # DVC's word for a lock that a stopped flow has left
     *("To track the changes", "To enable auto staging", "Use `dvc push`", "\tgit add", "\tdvc config"),
 )
 
@@ -55,6 +72,8 @@ def run_stage(node: graph.Node) -> State[Any]:
         say(node.name, "unchanged")
         return Completed(name="Unchanged", message="nothing that it depends on has changed")
     with SLOTS:
+        if stop.STOPPING.is_set():
+            return Failed(message=f"{node.name}: not started, the flow was stopped")
         returned, lines = repro(node)
     if returned:
         own = [line for line in lines if line.startswith((f"{node.name}: ", "error: "))]
@@ -65,12 +84,17 @@ def run_stage(node: graph.Node) -> State[Any]:
 
 def repro(node: graph.Node) -> tuple[int, list[str]]:
     """Run DVC for one stage alone: its exit code and the lines that are not DVC's chatter."""
-    threads = str(max(1, hardware.cores() // SIDE_BY_SIDE))
+    return run(node.name, "pipelines.child", "--wait-for-lock", "repro", "--single-item", node.address)
+
+
+def run(name: str, *module: str) -> tuple[int, list[str]]:
+    """Run a module as a stage is run, saying its lines: its exit code and the lines."""
+    threads = str(hardware.threads())
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.child", "--wait-for-lock", "repro", "--single-item", node.address],
+        [sys.executable, "-m", *module],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
         errors="replace",
         env=os.environ
         | {
@@ -82,12 +106,23 @@ def repro(node: graph.Node) -> tuple[int, list[str]]:
         },
     )
     assert process.stdout is not None
+    stop.RUNNING.add(process)
     lines = []
     for line in process.stdout:
         if line.strip() and not line.startswith(CHATTER):
             lines.append(line.rstrip())
-            say(node.name, line.rstrip())
-    return process.wait(), lines
+            say(name, line.rstrip())
+    returned = process.wait()
+    stop.RUNNING.discard(process)
+    return returned, lines
+
+
+@task(task_run_name="plan")
+def plan(trainings: list[str]) -> State[Any]:
+    """Before anything trains: is all of it possible, and how long does it take? Fails with the plan's own sentence."""
+    returned, lines = run("plan", "pipelines.plan", *trainings)
+    refused = [line for line in lines if line.startswith("plan: ")]
+    return Failed(message=refused[-1]) if returned and refused else Completed()
 
 
 def say(name: str, line: str) -> None:
@@ -101,17 +136,27 @@ def say(name: str, line: str) -> None:
 @flow(name="encoder-foundry", task_runner=ThreadPoolTaskRunner())  # type: ignore[arg-type]
 def pipeline(nodes: list[graph.Node]) -> State[Any]:
     """Every stage as soon as what it stands on is done; a failure stops its dependants only."""
+    with stop.stages_first():
+        return run_all(nodes)
+
+
+def run_all(nodes: list[graph.Node]) -> State[Any]:
+    """Submit every stage, wait for all of them, then deploy."""
     futures: dict[str, PrefectFuture[Any]] = {}
+    trainings = [node.name for node in nodes if node.name.startswith(TRAINS) and not node.unchanged]
     for node in nodes:
         upstream = [futures[address] for address in node.upstream]
+        if "plan" in futures:
+            upstream.append(futures["plan"])
         named = run_stage.with_options(task_run_name=node.name)
         futures[node.address] = named.submit(node, wait_for=upstream)  # type: ignore[call-overload]
+        if node.name == "prepare" and trainings:
+            futures["plan"] = plan.submit(trainings, wait_for=[futures[node.address]])  # type: ignore[call-overload]
     failed = []
-    for node in nodes:
-        futures[node.address].wait()
-        state = futures[node.address].state
-        if state.is_failed() or state.is_crashed():
-            failed.append(state.message or f"{node.name}: failed")
+    for name, future in futures.items():
+        future.wait()
+        if future.state.is_failed() or future.state.is_crashed():
+            failed.append(future.state.message or f"{name}: failed")
     if failed:
         return Failed(message="\n".join(failed))
     c = config.load()
@@ -134,83 +179,62 @@ def slug(name: str) -> str:
     return "".join(ch if ch.isascii() and ch.isalnum() else "-" for ch in name.lower()).strip("-") or "dataset"
 
 
-def adopt(folder: Path, recipe: str) -> None:
-    """Make a folder of images the data set: copied into data/raw under DVC, params.yaml from the recipe.
-
-    What is there already stays: the copy, and a params.yaml that names the data set, edited or not.
-    """
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-.") or "images"
-    if not folder.is_dir():
-        raise StageError(f"{folder} is not a folder")
-    text = re.sub(r"^dataset: \S+", f'dataset: "{name}"', read_recipe(recipe), flags=re.MULTILINE)
-    target = stage.RAW / name
-    if target.exists():
-        print(f"{target} is used as it is; to copy {folder} again, remove it and {target}.dvc first")
-    else:
-        command = [sys.executable, "-m", "dvc", "add", "--out", str(target), str(folder)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise StageError(f"{folder} could not be added to DVC: {done.stderr.strip()}")
-    if not re.search(rf'^dataset: "?{re.escape(name)}"?( |$)', config.PARAMS.read_text(), re.MULTILINE):
-        write_params(text, f"the recipe {recipe} for {name}")
-
-
-def read_recipe(word: str) -> str:
-    """The text of recipes/<word>.yaml. Raises StageError with the words that there are."""
-    known = sorted(path.stem for path in Path("recipes").glob("*.yaml"))
-    if word not in known:
-        raise StageError(f"{word} is not a recipe; there are: {', '.join(known)}")
-    return Path("recipes", f"{word}.yaml").read_text()
-
-
-def write_params(text: str, what: str) -> None:
-    """params.yaml anew, the one before kept; nothing where it is the same."""
-    before, kept = config.PARAMS.read_text(), stage.SCRATCH / "params.before.yaml"
-    if text != before:
-        kept.write_text(before)
-        config.PARAMS.write_text(text)
-        print(f"params.yaml is now {what}; the one before is in {kept}")
-
-
-def stop(number: int, _frame: object) -> None:
-    """End with all that we started, at once: Prefect would wait for a server that the same Ctrl-C has ended."""
-    print("\nstopped; the same command goes on from here", file=sys.stderr, flush=True)
-    for child in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            child.terminate()  # a training saves a checkpoint first
-    os._exit(128 + number)
+def check_images(dataset: str, nodes: list[graph.Node]) -> None:
+    """Raises StageError when the images are not here, and no stage makes them."""
+    raw = stage.RAW / dataset
+    made = {out for node in nodes for out in node.outs}
+    if raw.exists() or str(raw) in made or "prepare" in {node.name for node in nodes if node.unchanged}:
+        return
+    if Path(f"{raw}.dvc").exists():
+        raise StageError(f"{raw} is not here, but {raw}.dvc is. Run: dvc checkout {raw}, or dvc pull {raw}.dvc.")
+    raise StageError(
+        f"{raw} is not here. Name a folder: python -m pipelines.flow FOLDER. Or take a public set: --recipe digits."
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipelines.flow", description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, help="a folder of images; without it, what params.yaml names")
     parser.add_argument(
-        "--recipe", metavar="WORD", help="a file of recipes/, for its data set or FOLDER (then: photos)"
+        "--recipe", metavar="NAME", help="a file of recipes/, for its data set or FOLDER (then: photos)"
     )
+    parser.add_argument("--name", help="what to call the data set of FOLDER; without it, the folder's own name")
     given = parser.parse_args()
+    if given.name and not given.folder:
+        parser.error("--name goes with a FOLDER")
+    stop.install()
+    with command(ConfigError, DataError, StageError), stage.locked("flow"):
+        flow_of(given.folder, given.recipe, given.name)
+
+
+def flow_of(folder: Path | None, recipe: str | None, name: str | None) -> None:
+    """Settle what to train on, run the graph, say how it ended."""
     started = time.monotonic()
-    stage.SCRATCH.mkdir(exist_ok=True)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    try:
-        if given.folder:
-            adopt(given.folder, given.recipe or "photos")
-        elif given.recipe:
-            write_params(read_recipe(given.recipe), f"the recipe {given.recipe}")
-        c = config.load()
-        nodes = graph.read()
-        if "prepare" not in {n.name for n in nodes if n.unchanged}:
-            known = {n.name for n in nodes}
-            if not (stage.RAW / c.dataset).exists() and f"download@{c.dataset}" not in known:
-                raise StageError(f"{stage.RAW / c.dataset} is not here; name a folder: python -m pipelines.flow FOLDER")
-        tracking.connect()  # once, before several stages do
-    except (ConfigError, StageError) as error:
-        sys.exit(str(error))
+    if folder:
+        adopt.adopt(folder, recipe or "photos", name)
+    elif recipe:
+        text = recipes.read(recipe)
+        adopt.check_download(yaml.safe_load(text)["download"])
+        recipes.write(text, f"the recipe {recipe}")
+    c = config.load()
+    adopt.check_download(c.download)
+    adopt.check_recordable(stage.RAW / c.dataset)
+    registry.settle(mlflow_store.connect())  # the store is made once, before several stages speak to it
+    nodes = graph.read()
+    check_images(c.dataset, nodes)
+    prefect_server.start()
     state = pipeline(nodes, return_state=True)
     if not state.is_completed():
         sys.exit(f"\n{state.message}")
-    print(f"\n{report.ending()}")
+    print(f"\n{ending()}")
     print(f"\n{time.monotonic() - started:.0f} s in all. To serve it: make serve, then\n  {deploy.curl(c.dataset)}")
+
+
+def ending() -> str:
+    """The table, the verdict, and where the page is."""
+    r = results.read()
+    said = "\n".join(r.verdict())
+    return f"{table.head(r)}\n\n{table.text(table.accuracies(r))}\n\n{said}\n\nPictures and curves: {stage.PAGE}"
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """DVC's graph, read once: which stages there are, in which order, and which of them have nothing to do."""
 
+import logging
 import os
 from dataclasses import dataclass
 
@@ -13,17 +14,19 @@ TARGET = "report"
 
 @dataclass(frozen=True)
 class Node:
-    """A stage: `address` for DVC, `name` for people, and the addresses of the stages that it waits for."""
+    """A stage: `address` for DVC, `name` for people, the addresses that it waits for, and the paths that it makes."""
 
     address: str
     name: str
     upstream: tuple[str, ...]
     unchanged: bool
+    outs: tuple[str, ...]
 
 
 def read() -> list[Node]:
     """The target stage and all that it stands on, every stage after its upstream. Raises StageError."""
     os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+    logging.getLogger("dvc").setLevel(logging.ERROR)  # it warns of locks of a flow that was stopped, and removes them
     try:
         with Repo() as repo:
             graph = repo.index.graph
@@ -47,9 +50,10 @@ def read() -> list[Node]:
                     address.rsplit(":", 1)[-1],
                     tuple(s.addressing for s in graph.successors(by_address[address]) if s.cmd),
                     not changed & (above | {address}),
+                    tuple(os.path.relpath(out.fs_path) for out in by_address[address].outs),
                 )
                 for address, above in ancestors.items()
                 if by_address[address].cmd
             ]
-    except DvcException as error:
-        raise StageError(str(error)) from None
+    except (DvcException, OSError, UnicodeError) as error:
+        raise StageError(f"DVC cannot read the pipeline: {error}") from None

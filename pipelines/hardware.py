@@ -1,16 +1,13 @@
 """What the machine has, and how it trains fastest: device, precision, memory layout, what is compiled."""
 
 import ctypes
-import fcntl
 import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import gettempdir
 from typing import cast
 
 import torch
@@ -19,56 +16,15 @@ from torch import Tensor, nn
 from models import parallel
 from models.dino import DINOParams, Head
 from models.encoder import Encoder
-from models.methods import ControlParams, Method, MethodParams
+from models.methods import METHODS, ControlParams, Method, MethodParams
 from models.resnet import ResNet
 from models.vit import Block
 from pipelines.config import PretrainParams
 from pipelines.cost import flops
-from pipelines.stage import StageError
 
 # FLOPs of a run above which compiling is made up for by its speed: on a CPU 20 to 60 s buy 15 % at most.
 PAYS = {"cpu": 1e14, "cuda": 6e16}
 WIDE = 192  # dimensions of a ViT, from where on a CPU bf16 pays
-
-
-@contextmanager
-def device() -> Iterator[torch.device]:
-    """A GPU of our own (the first that no other run holds, else we wait for the first), or the CPU."""
-    if not torch.cuda.is_available():
-        yield torch.device("cpu")
-        return
-    with ExitStack() as stack:
-        locks = [stack.enter_context(gpu_lock(i).open("w")).fileno() for i in range(torch.cuda.device_count())]
-        chosen = next((i for i, lock in enumerate(locks) if taken(lock)), None)
-        if chosen is None:
-            chosen = 0
-            fcntl.flock(locks[0], fcntl.LOCK_EX)
-        torch.cuda.set_device(chosen)  # events and kernels go where the process is
-        yield torch.device("cuda", chosen)
-
-
-@contextmanager
-def gpus(n: int) -> Iterator[None]:
-    """The first n GPUs to ourselves, where there are any. Raises StageError when there are fewer."""
-    found = torch.cuda.device_count()
-    if 0 < found < n:
-        raise StageError(f"pretrain.processes is {n}; allowed: 1 to {found}, the GPUs of this machine")
-    with ExitStack() as stack:
-        for i in range(min(n, found)):
-            fcntl.flock(stack.enter_context(gpu_lock(i).open("w")), fcntl.LOCK_EX)
-        yield
-
-
-def gpu_lock(i: int) -> Path:
-    return Path(gettempdir(), f"encoder-foundry-gpu-{i}.lock")
-
-
-def taken(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @dataclass(frozen=True)
@@ -124,14 +80,19 @@ def settle(setting: Setting, method: Method, device: torch.device) -> None:
     """Move the method to the device and make it as the setting says."""
     assert isinstance(method, nn.Module)
     method.to(device=device, dtype=setting.weights, memory_format=setting.layout)  # type: ignore[call-overload]
-    parallel.synchronise(method, device)
+    parallel.synchronise(method)
+    allow_tf32(setting)
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
-        torch.backends.cudnn.allow_tf32 = setting.precision != torch.float32  # fp32 is what it says
     else:
         keep_freed_memory()
     if setting.compiled:
         compile_parts(method, views=device.type == "cuda")
+
+
+def allow_tf32(setting: Setting) -> None:
+    """Convolutions in TF32 on a GPU, but where fp32 was asked for. It holds for the process until it is set again."""
+    torch.backends.cudnn.allow_tf32 = setting.precision != torch.float32
 
 
 def compile_parts(method: Method, views: bool) -> None:
@@ -181,7 +142,7 @@ def precision(wanted: str, device: torch.device, encoder: Encoder, smallest: int
 def cpu_bf16() -> bool:
     """Whether the CPU multiplies bf16: matrix units (amx_bf16) or vectors (avx512_bf16)."""
     try:
-        return "_bf16" in Path("/proc/cpuinfo").read_text()
+        return "_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return False
 
@@ -189,6 +150,16 @@ def cpu_bf16() -> bool:
 def layout(encoder: Encoder) -> torch.memory_format:
     """Convolutions run fastest channels-last."""
     return torch.channels_last if isinstance(encoder, ResNet) else torch.contiguous_format
+
+
+def side_by_side() -> int:
+    """Stages that a flow runs at once."""
+    return min(len(METHODS), 1 + cores())
+
+
+def threads() -> int:
+    """Of each of them."""
+    return max(1, cores() // side_by_side())
 
 
 def cores() -> int:

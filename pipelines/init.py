@@ -1,8 +1,10 @@
 """`encoder.init`: where the weights lie that a training starts from, and their way into a fresh method."""
 
 import hashlib
+import json
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,12 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models import CheckpointError, public
 from models import encoder as encoders
-from models import public
-from models.encoder import CheckpointError, Encoder, listed
+from models.encoder import Encoder, EncoderParams, listed
 from models.methods import Method, MethodParams
 from models.normalize import PUBLISHED
-from pipelines import tracking
+from pipelines import mlflow_store
 from pipelines.stage import StageError
 
 REGISTRY = "models:/"
@@ -52,8 +54,26 @@ def apply(method: Method, params: MethodParams, name: str) -> str | None:
             if isinstance(module, Encoder):
                 encoders.load(module, tensors)
     except CheckpointError as error:
-        raise CheckpointError(f"{name}.encoder.init: {error}") from None
+        raise CheckpointError(f"{name}.encoder.init: {other(chosen, name) or error}") from None
     return f"{name}.encoder.init: {'; '.join(said)}"
+
+
+def other(chosen: EncoderParams, name: str) -> str | None:
+    """What to say where the weights are of an encoder of ours that is built otherwise; None where that is not known."""
+    note = locate(str(chosen.init)).with_name("encoder.json")
+    if not note.is_file():
+        return None
+    theirs = json.loads(note.read_text(encoding="utf-8"))["encoder"]
+    ours = {k: v for k, v in asdict(chosen).items() if k not in ("init", "normalize")}
+    theirs = {k: theirs[k] for k in theirs if k not in ("init", "normalize")}
+    if ours == theirs:
+        return None
+    return f"{chosen.init} is {built(theirs)}, and {name}.encoder is {built(ours)}; the weights fit the first alone"
+
+
+def built(params: Mapping[str, Any]) -> str:
+    """`{arch: resnet10, width: 16, stem: small/2}`"""
+    return f"{{{', '.join(f'{k}: {v}' for k, v in params.items())}}}"
 
 
 def normalize(tensors: dict[str, Tensor], source: public.Source, wanted: str) -> str:
@@ -96,6 +116,6 @@ def lineage(spec: Mapping[str, Any]) -> dict[str, str]:
 @cache  # an alias means the same version all through a training
 def download(address: str) -> Path:
     try:
-        return tracking.download(address)
+        return mlflow_store.download(address)
     except ImportError:
         raise StageError(f"{address} is in MLflow's registry, and MLflow is not installed here") from None

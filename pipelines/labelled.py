@@ -4,7 +4,7 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 from torch import nn
 
 from data.shards import Prepared
-from models import methods
+from models import methods, parallel
 from models.encoder import Encoder
 from models.methods import Control, ControlParams
-from models.supervised import SupervisedParams, predict
+from models.supervised import predict
 from pipelines import cost, hardware
 from pipelines.config import PretrainParams
-from pipelines.feed import Inputs, generator
+from pipelines.feed import Feed, Inputs, generator
 from pipelines.loop import Training
 from pipelines.stage import StageError
+from pipelines.supervision import batch_of
 
 BATCH = 256  # of predictions
 Numbers = NDArray[np.int64]
@@ -57,7 +58,8 @@ class Labelled:
 
     def __init__(self, prepared: Prepared, how: PretrainParams, device: torch.device):
         self.prepared, self.device = prepared, device
-        self.how = replace(how, compile=False, sharded=False)  # many short trainings, each of its own network
+        # Most are short, each of a network of its own: compiled only where one is long enough to pay for it.
+        self.how = replace(how, compile="auto" if how.compile else False, sharded=False)
         self.size = prepared.manifest.preprocess.size
         self.train = prepared.rows("train")
         self.rows: dict[str, Numbers] = {}
@@ -95,8 +97,11 @@ class Labelled:
         training = Training(control, params, self.how, setting, self.device)
         control.train()
         loss = torch.zeros(())
-        for step in range(steps):
-            _, loss, _ = training.step(self.inputs(control, params, labelled, seed, step), step / steps)
+        if setting.compiled:
+            torch._dynamo.reset()  # it compiles one piece of code for so many networks only
+        feed = Feed(partial(self.inputs, control, params, labelled, seed), self.device)
+        for step, inputs in enumerate(feed.steps(0, steps)):
+            _, loss, _ = training.step(inputs, step / steps)
             advance(images)
         if not loss.isfinite():
             raise StageError(f"the loss is {loss.item()} at the end; lower optim.lr (now {params.optim.lr})")
@@ -104,27 +109,31 @@ class Labelled:
         return Outcome(val, test, time.monotonic() - started, steps * images)
 
     def inputs(self, control: Control, params: ControlParams, labelled: Numbers, seed: int, step: int) -> Inputs:
-        """Labelled images first, then unlabelled ones; the last of the draws are the labels of the first."""
+        """Of this rank, on the CPU: labelled images first, then unlabelled ones; the last draws are their labels."""
         n, more = batch_of(params)
         known = labelled[places(len(labelled), step * n, n, seed)]
         others = self.train[places(len(self.train), step * more, more, seed + 1)]
         *draws, y = control.draw(n + more, self.size, self.size, generator(seed, step))
         y[:n] = torch.from_numpy(self.prepared.labels(known))
-        images = torch.from_numpy(self.prepared.images(np.concatenate([known, others])))
-        return Inputs(images.to(self.device), [d.to(self.device) for d in (*draws, y)])
+        own = np.concatenate([part(np.arange(n)), n + part(np.arange(more))])
+        images = torch.from_numpy(self.prepared.images(np.concatenate([known, others])[own]))
+        return Inputs(images, [d[torch.from_numpy(own)] for d in (*draws, y)])
 
     def accuracy(self, control: nn.Module, split: str) -> float:
-        rows = self.rows[split]
-        chunks = np.array_split(rows, -(-len(rows) // BATCH))
-        images = (torch.from_numpy(self.prepared.images(chunk)).to(self.device) for chunk in chunks)
-        predicted = torch.cat([predict(control, x) for x in images]).cpu().numpy()
-        return 100 * float((predicted == self.y[split]).mean())
+        """Top-1 in percent, every rank at its part of the images."""
+        rows, y = self.rows[split], torch.from_numpy(self.y[split])
+        right = torch.zeros((), dtype=torch.int64, device=self.device)
+        for chunk in np.array_split(own := part(np.arange(len(rows))), -(-len(own) // BATCH) or 1):
+            images = torch.from_numpy(self.prepared.images(rows[chunk])).to(self.device)
+            with torch.compiler.set_stance("force_eager"):  # other shapes would compile it once more
+                right += (predict(control, images) == y[chunk].to(self.device)).sum()
+        return 100 * int(parallel.total(right)) / len(rows)
 
 
-def batch_of(params: ControlParams) -> tuple[int, int]:
-    """Labelled and unlabelled images of a step."""
-    more = 0 if isinstance(params, SupervisedParams) else params.unlabelled
-    return params.batch_size, params.batch_size * more
+def part(x: Numbers) -> Numbers:
+    """This rank's share, a contiguous part."""
+    share: Numbers = np.array_split(x, parallel.world())[parallel.rank()]
+    return share
 
 
 def places(n: int, first: int, count: int, seed: int) -> Numbers:

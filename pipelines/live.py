@@ -3,8 +3,9 @@
 import sys
 import time
 from pathlib import Path
+from typing import Literal
 
-from pipelines import tracking
+from pipelines import mlflow_store, tracking
 from pipelines.tracking import Row
 
 FLUSH_SECONDS = 5.0
@@ -22,12 +23,13 @@ class LiveRun:
         self.id, self.name, self.history = "", name, remembered.with_name("history.jsonl")
         self.pending: list[Row] = []
         self.flushed = time.monotonic()
-        known = remembered.read_text() if remembered.exists() else None
+        known = remembered.read_text(encoding="utf-8") if remembered.exists() else None
         try:
-            self.client = tracking.connect()
+            self.client = mlflow_store.connect()
             self.id = tracking.ensure_run(self.client, dataset, name, known)
+            self.client.update_run(self.id, "RUNNING")  # one that was stopped goes on
             self.logged = tracking.logged_steps(self.client, self.id)
-            remembered.write_text(self.id)
+            remembered.write_text(self.id, encoding="utf-8")
         except ImportError:
             pass
         except Exception as error:
@@ -50,13 +52,16 @@ class LiveRun:
                 self.give_up(error)
         self.flushed = time.monotonic()
 
-    def fail(self) -> None:
-        """Send what is pending and mark the run as failed."""
+    def end(self, status: Literal["FAILED", "KILLED"]) -> None:
+        """Send what is pending and say how the run ended; KILLED may go on another time."""
         self.close()
         if self.id:
-            self.client.set_terminated(self.id, "FAILED")
+            try:
+                self.client.set_terminated(self.id, status)
+            except Exception as error:
+                self.give_up(error)
 
     def give_up(self, error: Exception) -> None:
         """Whatever the store's failure is, it must not stop a training; registration replays the history."""
         self.id = ""
-        print(f"MLflow does not take the curves now, training goes on: {error}", file=sys.stderr)
+        print(f"MLflow does not take the curves now, training goes on: {mlflow_store.reason(error)}", file=sys.stderr)

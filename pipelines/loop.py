@@ -15,12 +15,14 @@ from data.progress import Progress
 from models import optim, parallel
 from models.diagnose import EARLY, HOPELESS, diagnose
 from models.methods import ControlParams, Method, MethodParams
-from pipelines import distributed, hardware
+from models.vit import recompute
+from pipelines import distributed, hardware, ranks
 from pipelines.checkpoints import Checkpoints
 from pipelines.config import PretrainParams
-from pipelines.feed import Feed, Inputs
+from pipelines.feed import Inputs, pretraining
 from pipelines.hardware import Setting
 from pipelines.meter import Meter, Row
+from pipelines.saver import Saver
 from pipelines.stage import TRY_AGAIN, StageError
 from pipelines.watch import Watch
 
@@ -34,6 +36,7 @@ def train(
     watch: Watch,
     saves: Checkpoints | None,
     log: Callable[[Row], None],
+    stop: "Stop",
     keep: bool = False,
 ) -> None:
     """The loop. Resumes from the last checkpoint, leaves the trained method in place; keep: the last step is saved too.
@@ -44,12 +47,11 @@ def train(
     method, params, how, steps = training.method, training.params, training.how, watch.steps
     assert isinstance(method, nn.Module)
     assert isinstance(params, MethodParams)
-    stop = Stop()
-    feed = Feed(batches, method, training.device)
-    first = 0
-    if state := distributed.from_first(saves.load() if saves else None):
-        distributed.restore(method, training.optimizer, state)
-        first = state["step"]
+    feed = pretraining(batches, method, training.device)
+    loaded = saves.load() if saves else None
+    if first := distributed.from_first(loaded["step"] if loaded else 0):
+        distributed.restore(method, training.optimizer, loaded)
+    del loaded  # as large as the training itself
     before = saves.rows().splitlines() if saves else []
     rows: list[Row] = [json.loads(line) for line in distributed.from_first(before)]
 
@@ -60,6 +62,7 @@ def train(
                     f"diverged: the {NAMES.get(what, what)} is {figure} at step {row['step']} of {steps}; "
                     f"lower {name}.optim.lr (now {params.optim.lr})"
                 )
+        saver.check()
         if saves:
             saves.append(row)
         log(row)
@@ -72,9 +75,11 @@ def train(
 
     method.train()
     shown = sys.stderr if saves else sys.stdout  # which of other ranks is nowhere
-    with Progress(
-        steps * batches.batch_size, f"pretrain@{name}", "images", first * batches.batch_size, shown
-    ) as progress:
+    began = first * batches.batch_size
+    with (
+        Progress(steps * batches.batch_size, f"pretrain@{name}", "images", began, shown) as progress,
+        Saver(saves) as saver,
+    ):
         meter = Meter(training.device, batches.batch_size, write)
         saved = time.monotonic()
         for step, inputs in enumerate(feed.steps(first, steps), first):
@@ -93,15 +98,17 @@ def train(
             wanted = keep if step + 1 == steps else distributed.agreed(due or stop.asked)
             if wanted:
                 meter.settle()
-                state = distributed.state(method, training.optimizer)
-                if saves:
-                    saves.save({"step": step + 1} | state)
+                saver.wait()  # for the one before, so that two states are never in memory
+                saver.save({"step": step + 1} | distributed.state(method, training.optimizer))
                 saved = time.monotonic()
                 meter.end()  # a save is no wait for an input
                 if distributed.agreed(stop.asked):
+                    saver.wait()
+                    distributed.agreed(False)  # nobody leaves before: `launch` would soon end rank 0 as well
                     print(f"pretrain@{name}: stopped at step {step + 1}; run the same command to go on", file=shown)
                     sys.exit(TRY_AGAIN)
         meter.settle()
+        saver.wait()
 
 
 class Training:
@@ -118,9 +125,11 @@ class Training:
         assert isinstance(method, nn.Module)
         self.method, self.params, self.how, self.device = method, params, how, device
         self.setting = setting
+        if params.recompute:
+            recompute(method)
         hardware.settle(setting, method, device)
-        self.loss_of = distributed.spread(method, how.sharded)
-        self.optimizer = optim.build(params.optim, method)
+        self.loss_of = distributed.spread(method, how.sharded, setting.bf16)
+        self.optimizer = optim.build(params.optim, method, spare_tokens=isinstance(params, ControlParams))
         self.trainable = [p for p in method.parameters() if p.requires_grad]
 
     def step(self, inputs: Inputs, done: float) -> tuple[float, Tensor, Tensor]:
@@ -151,6 +160,6 @@ class Stop:
             signal.signal(number, lambda number, _frame: self.ask())
 
     def ask(self) -> None:
-        self.asked = True
-        if self.idle and not distributed.started():  # ranks must agree on where to stop
+        again, self.asked = self.asked, True  # a second signal, while the first has its effect, changes nothing
+        if self.idle and not again and not ranks.started():  # ranks must agree on where to stop
             sys.exit(TRY_AGAIN)

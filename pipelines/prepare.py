@@ -16,7 +16,7 @@ def main() -> None:
         stage.RAW / params.dataset,
         stage.PREPARED,
         name=params.dataset,
-        preprocess=Preprocess(p.size, p.filter),
+        preprocess=Preprocess(p.size, p.filter, range=None if p.range == "auto" else p.range),
         val=p.val,
         test=p.test,
         max_bad_fraction=p.max_bad_fraction,

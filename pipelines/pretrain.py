@@ -7,6 +7,7 @@ The batch is the same, in as many parts.
 import shutil
 import sys
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,15 +15,15 @@ from torch import Tensor, nn
 
 from data.batches import Batches
 from data.shards import Prepared
-from models import methods
 from models.methods import MethodParams
-from pipelines import checkpoints, config, distributed, hardware, init, stage
+from pipelines import checkpoints, config, distributed, footprint, hardware, init, ranks, stage
 from pipelines.checkpoints import Checkpoints
 from pipelines.config import Config
+from pipelines.cost import check_size
 from pipelines.durable import write_atomically
 from pipelines.hardware import Setting
 from pipelines.live import LiveRun
-from pipelines.loop import Training, train
+from pipelines.loop import Stop, Training, train
 from pipelines.stage import StageError
 from pipelines.watch import Watch
 
@@ -30,11 +31,15 @@ DECODER = ("decoder", "mask_token")  # how the names of MAE's begin
 
 
 def main(name: str) -> None:
-    c = config.load()
+    ranks.check_environment()
     prepared = Prepared(stage.PREPARED)
-    check_batch(name, c.method(name), len(prepared.rows("train")), distributed.size(c.pretrain.processes))
-    if c.pretrain.processes > 1 and not distributed.started():
-        sys.exit(distributed.launch(c.pretrain.processes))
+    given = config.load()
+    c = given.fitted(images := len(prepared.rows("train")))
+    check_batch(name, c.method(name), images, ranks.size(c.pretrain.processes))
+    if not ranks.started():
+        for said in config.cut(name, given, c, images):
+            print(said)
+    ranks.share(c.pretrain.processes)
     pretrain(name, c, prepared)
 
 
@@ -94,7 +99,11 @@ def once(
     """One training, of this seed; `first` is the one that MLflow shows, None for that one itself."""
     params, m = c.method(name), prepared.manifest
     batches = Batches(prepared, prepared.rows("train"), params.batch_size, seed, shuffle=c.pretrain.shuffle)
-    method = methods.build(name, params, m.preprocess.size, m.mean, m.std, seed)
+    build = partial(c.build, name, m, seed)
+    check_size(name, build, device)
+    processes = ranks.size(c.pretrain.processes)
+    footprint.check(name, build, params, m.preprocess.size, c.pretrain, processes, device)
+    method = build()
     assert isinstance(method, nn.Module)
     which = f"{name}: seed {seed}, to {c.seed + c.seeds - 1}" if c.seeds > 1 else None
     for said in (which, batches.advice(), init.apply(method, params, name)):
@@ -103,23 +112,24 @@ def once(
     steps = params.epochs * len(batches)
     setting = hardware.choose(c.pretrain, method, params, m.preprocess.size, steps, device)
     watch = Watch(prepared, method, setting, device, c.pretrain.watch, len(batches), steps)
-    saves, live = None, first.live if first else None
-    if distributed.first():
+    stop, saves, live = Stop(), None, first.live if first else None
+    if ranks.first():
         others = identity(name, c, seed, setting, m.digest, started_from)
         saves = Checkpoints(name, others, seed if first else None)
         live = live or LiveRun(c.dataset, name, saves.run)
     log = live.log if live and not first else lambda row: None
     try:
-        training = Training(method, params, c.pretrain, setting, device)
-        train(name, training, batches, watch, saves, log, keep=c.seeds > 1)
+        with footprint.told(name, params, processes):
+            training = Training(method, params, c.pretrain, setting, device)
+            train(name, training, batches, watch, saves, log, stop, keep=c.seeds > 1)
         weights, every = distributed.whole(method.encoder), distributed.whole(method)
         if not all(v.isfinite().all() for v in weights.values()):
             raise StageError(
                 f"diverged: the encoder is not finite at the end; lower {name}.optim.lr (now {params.optim.lr})"
             )
-    except StageError:
+    except (StageError, SystemExit) as end:  # a figure is not finite; it was stopped
         if live:
-            live.fail()
+            live.end("FAILED" if isinstance(end, StageError) else "KILLED")
         raise
     if live:
         live.close()
@@ -138,10 +148,11 @@ def check_batch(name: str, params: MethodParams, images: int, processes: int) ->
 def identity(
     name: str, c: Config, seed: int, setting: Setting, data_digest: str, started_from: str | None
 ) -> dict[str, Any]:
-    """All that decides the numbers of a run."""
+    """All that decides the numbers of a run; what is computed twice to save memory is the same."""
+    params = {key: value for key, value in asdict(c.method(name)).items() if key != "recompute"}
     how = {"precision": str(setting.precision), "compile": setting.compiled, "shuffle": c.pretrain.shuffle}
     return {
-        "params": {name: asdict(c.method(name)), "seed": seed, "pretrain": how},
+        "params": {name: params, "seed": seed, "pretrain": how},
         "data": data_digest,
         "code": checkpoints.code(name),
         "torch": torch.__version__,
@@ -150,6 +161,4 @@ def identity(
 
 
 if __name__ == "__main__":
-    distributed.to_the_end(
-        lambda: stage.run(f"pretrain@{sys.argv[1]}", lambda: main(sys.argv[1]), distributed.guarded())
-    )
+    ranks.to_the_end(lambda: stage.run(f"pretrain@{sys.argv[1]}", lambda: main(sys.argv[1]), ranks.guarded()))

@@ -4,33 +4,39 @@ Always beside a random encoder of the same architecture and raw pixels: same ima
 The protocol: docs/evaluation.md.
 """
 
+import hashlib
 import json
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
+from functools import partial
+from pathlib import Path
 from statistics import mean, median, stdev
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from data import shards
 from data.shards import Prepared
-from models import methods, probe
+from models import blur, colour, logistic, probe, resample, views
 from models.diagnose import diagnose
 from models.probe import Array, Labels
 from models.saved import restore
 from models.views import view
-from pipelines import config, hardware, protocol, scores, stage, tracking
+from pipelines import config, gpus, protocol, scores, stage, tracking, watch
 from pipelines.config import Config
+from pipelines.kept import kept
 from pipelines.protocol import SPLITS, Reading
 from pipelines.scores import ALL, Score
 from pipelines.watch import LAW
 
 BATCH = 256
 PIXELS = 32  # side of the raw-pixel control at most
-COMPARED = 1000  # images of which views are compared, at most
 VIEWS = 4  # of each
 Metrics = dict[str, float]
 Extract = Callable[[Iterable[Tensor]], Array]
@@ -43,26 +49,39 @@ def main(name: str) -> None:
     shots = label_counts(y, c.probe.shots)
     told: dict[str, list[Score]] = defaultdict(list)
     measured: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    with hardware.device() as device:
-        for who, seed, extract in readers(name, c, prepared, device):
-            features = {s: extract(images(prepared, s)) for s in SPLITS}
-            read = list(protocol.readings(features, y, shots, c.probe, c.seed)) if y else []
-            told[who] += [protocol.score(r, y, who, seed) for r in read]
-            for r in read:
-                if r.C is not None:
-                    measured[who][f"C_{r.labels}"].append(r.C)
-            for key, value in unlabelled(extract, prepared, c.seed).items():
-                measured[who][key].append(value)
-            if (who, seed) == (name, c.seed):
-                save_features(name, features, y, read)
+
+    def judge(who: str, seed: int, encoder: nn.Module | None) -> dict[str, Any]:
+        features, found = seen(encoder, prepared, c.seed)
+        read = list(protocol.readings(features, y, shots, c.probe, c.seed)) if y else []
+        if (who, seed) == (name, c.seed):
+            save_features(name, features, y, read)
+        picked = [(f"C_{r.labels}", r.C) for r in read if r.C is not None]
+        lines = [asdict(protocol.score(r, y, who, seed)) for r in read]
+        return {"scores": lines, "figures": [*picked, *found.items()]}
+
+    for who, seed, encoder in readers(name, c, prepared):
+        work = partial(judge, who, seed, encoder)
+        # Of the pixels every method's stage says the same: the first one computes it.
+        judged = work() if encoder is not None else kept("pixels-probe", deciding(c, prepared), work)
+        told[who] += [Score(**of) for of in judged["scores"]]
+        for key, value in judged["figures"]:
+            measured[who][key].append(value)
     metrics = {who: scores.figures(told[who]) | summary(found) for who, found in measured.items()}
     scores.write(stage.artifact(name, "scores.csv"), [s for of in told.values() for s in of])
-    stage.artifact(name, "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    stage.artifact(name, "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     for who, figures in metrics.items():
         print(f"{who}: {' · '.join(f'{k} {v:.1f}' for k, v in figures.items() if told_aloud(k))}")
     found = diagnose(name, c.method(name), tracking.read_history(stage.artifact(name, "history.jsonl")))
-    stage.artifact(name, "diagnosis.json").write_text(json.dumps(asdict(found), indent=2) + "\n")
+    stage.artifact(name, "diagnosis.json").write_text(json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8")
     print(f"{name}: {found}")
+
+
+def deciding(c: Config, prepared: Prepared) -> dict[str, Any]:
+    """All that decides the figures of the pixels."""
+    code = [probe, logistic, views, blur, colour, resample, shards, protocol, scores, watch, sys.modules[__name__]]
+    digests = [hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest() for module in code]
+    return {"data": prepared.manifest.digest, "probe": asdict(c.probe), "seed": c.seed, "code": digests,
+            "torch": torch.__version__}  # fmt: skip
 
 
 def label_counts(y: dict[str, Labels], wanted: Sequence[int]) -> list[int]:
@@ -75,18 +94,34 @@ def label_counts(y: dict[str, Labels], wanted: Sequence[int]) -> list[int]:
     return shots
 
 
-def readers(name: str, c: Config, prepared: Prepared, device: torch.device) -> Iterator[tuple[str, int, Extract]]:
-    """(who, pretraining seed, its features) of the trained encoders, as many random ones, and the pixels."""
+def readers(name: str, c: Config, prepared: Prepared) -> Iterator[tuple[str, int, nn.Module | None]]:
+    """(who, pretraining seed, encoder) of the trained encoders, as many random ones, and the pixels: None."""
     checkpoint = torch.load(stage.artifact(name, "checkpoint.pt"), weights_only=True)
     trained = {c.seed: checkpoint["weights"]} | checkpoint.get("repeats", {})
     for seed, weights in trained.items():
-        yield name, seed, encoder_features(restore(checkpoint["spec"], weights), device)
-    m = prepared.manifest
+        yield name, seed, restore(checkpoint["spec"], weights)
     for seed in trained:
-        random = methods.build(name, c.method(name), m.preprocess.size, m.mean, m.std, seed).encoder.to(device)
-        probe.calibrate(random, (x.to(device) for x in images(prepared, "train")))
-        yield f"random-{name}", seed, encoder_features(random, device)
-    yield "pixels", c.seed, pixel_features
+        yield f"random-{name}", seed, c.build(name, prepared.manifest, seed).encoder
+    yield "pixels", c.seed, None
+
+
+def seen(encoder: nn.Module | None, prepared: Prepared, seed: int) -> tuple[dict[str, Array], Metrics]:
+    """Split → features, and what they say without labels. A GPU is held as long as this takes, not for the probe.
+
+    An encoder in train mode, as it was built, gets its batch-norm statistics from the train images first.
+    """
+    with gpus.device() if encoder is not None else nullcontext(torch.device("cpu")) as device:
+        extract: Extract = pixel_features
+        if encoder is not None:
+            if encoder.training:
+                probe.calibrate(encoder.to(device), (x.to(device) for x in images(prepared, "train")))
+            extract = encoder_features(encoder, device)
+        features = {s: extract(images(prepared, s)) for s in SPLITS}
+        found = unlabelled(extract, prepared, seed)
+        if encoder is not None and device.type == "cuda":
+            encoder.cpu()
+            torch.cuda.empty_cache()  # the next run finds all of the GPU
+    return features, found
 
 
 def images(prepared: Prepared, split: str, at_most: int | None = None) -> Iterator[Tensor]:
@@ -116,7 +151,7 @@ def unlabelled(extract: Extract, prepared: Prepared, seed: int) -> Metrics:
     metrics: Metrics = {}
     for split, prefix in (("test", ""), ("val", "val_")):
         generator = torch.Generator().manual_seed(seed)
-        batches = list(images(prepared, split, COMPARED))
+        batches = list(images(prepared, split, protocol.COMPARED))
         size = prepared.manifest.preprocess.size
         drawn = ([(view(x, size, LAW, generator) * 255).round().byte() for x in batches] for _ in range(VIEWS))
         views = np.stack([extract(v) for v in drawn])

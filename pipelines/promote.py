@@ -1,7 +1,6 @@
 """Stage promote: the best encoder gets the alias `champion`, each method's newest its own; artifacts/promoted.json.
 
-The best is the best on val, which nothing was fitted on: fine-tuned, or the better of fine-tuned and frozen. Without
-labels `UNLABELLED` decides.
+The best on val, which nothing was fitted on, for the use that `promote.for` names. Without labels `UNLABELLED` decides.
 """
 
 import hashlib
@@ -9,76 +8,105 @@ import json
 import sys
 from typing import Any
 
+from data.shards import Prepared
 from models.methods import METHODS
-from pipelines import config, stage, tracking
+from pipelines import champion, config, cost, mlflow_store, protocol, registry, scores, stage
+from pipelines.champion import READ, UNLABELLED, Candidate, Choice
+from pipelines.config import Config
+from pipelines.scores import Score
 from pipelines.stage import StageError
 
-UNLABELLED = "retrieval"  # docs/evaluation.md says how well it ranks encoders that do have labels
-Figures = dict[str, float]
+FILES = ("metrics", "version", "parity")
+NO_LABELS = (
+    "no labels: how often an image finds a second view of itself among all others' decided; how well that ranks "
+    "encoders that do have labels is in docs/evaluation.md"
+)
 
 
+@mlflow_store.refusals()
 def main() -> None:
-    c = config.load()
-    files = ("metrics", "finetune", "version", "parity")
+    c, prepared = config.load(), Prepared(stage.PREPARED)
+    client = mlflow_store.connect()
+    registry.check(client, METHODS)
     read: dict[str, dict[str, Any]] = {
-        m: {f: json.loads(stage.artifact(m, f"{f}.json").read_text()) for f in files} for m in METHODS
+        m: {f: json.loads(stage.artifact(m, f"{f}.json").read_text(encoding="utf-8")) for f in FILES} for m in METHODS
     }
-    figures = {m: read[m]["metrics"][m] | read[m]["finetune"].get(m, {}) for m in METHODS}
+    figures = {m: read[m]["metrics"][m] for m in METHODS}
     labelled = all("val_linear_all" in figures[m] for m in METHODS)
-    metric = c.promote.metric if labelled else UNLABELLED
-    scores = {m: score(figures[m], metric) for m in METHODS}
-    champion = max(METHODS, key=lambda m: scores[m][0])
-    said = {m: f"{m} {value:.1f}{f' ({how})' if how else ''}" for m, (value, how) in scores.items()}
-    reason = f"{metric} on val: {said[champion]} against {', '.join(said[m] for m in METHODS if m != champion)}"
-    client = tracking.connect()
+    judged = prepared.rows("val")
+    if labelled:
+        what = champion.what_is_read(c.promote.for_, str(c.promote.labels))
+        images = int((prepared.labels(judged) >= 0).sum())
+        val = {m: readings(m, c) for m in METHODS}
+    else:
+        what, images = f"{UNLABELLED} of second views", min(len(judged), protocol.COMPARED)
+        val = {m: [without_labels(m, figures[m][f"val_{UNLABELLED}"])] for m in METHODS}
+    candidates = {m: Candidate(val[m], flops(m, c, prepared)) for m in METHODS}
+    chosen = champion.choose(candidates, what, images)
     for m in METHODS:
         version, parity = read[m]["version"], read[m]["parity"]
         for model, number in (
             (version["model"], version["version"]),
             (parity["onnx_model"], parity["onnx_version"]),
         ):
-            client.set_registered_model_alias(model, m, number)
-            client.set_model_version_tag(model, number, f"val_{metric}", scores[m][0])
-            if m == champion:
-                client.set_registered_model_alias(model, "champion", number)
-                client.set_model_version_tag(model, number, "promoted_because", reason)
-    served = [(f"{c.dataset}-encoder", champion), *((f"{c.dataset}-{m}", m) for m in METHODS)]
+            client.set_model_version_tag(model, number, "val_score", candidates[m].score)
+            if m == chosen.champion:
+                client.set_model_version_tag(model, number, "promoted_because", chosen.reason)
+    if not mlflow_store.is_temporary():  # the flow moves the aliases when the experiment is applied
+        registry.point(client, chosen.champion)
+    versions = {m: read[m]["version"]["version"] for m in METHODS}
+    write(c.dataset, chosen, versions)
+    print(
+        f"champion of {c.dataset}: {chosen.champion}, version {versions[chosen.champion]}, "
+        f"for {c.promote.for_ if labelled else 'embeddings'} ({chosen.reason})"
+    )
+    if not labelled:
+        print(NO_LABELS, file=sys.stderr)
+
+
+def readings(name: str, c: Config) -> list[Score]:
+    """The single readings of a method that decide. Raises StageError where there are none."""
+    how, labels = READ[c.promote.for_], str(c.promote.labels)
+    table = stage.artifact(name, "finetune.csv" if how == "finetune" else "scores.csv")
+    found = [s for s in scores.read(table) if (s.who, s.how, s.labels) == (name, how, labels)]
+    if not found:
+        raise StageError(
+            f"promote.labels is {labels}, and {name} was not read with so many for {c.promote.for_}: not every class "
+            f"has them in train. Set a smaller number, or all"
+        )
+    return found
+
+
+def without_labels(name: str, percent: float) -> Score:
+    """`UNLABELLED` as one reading."""
+    return Score(name, "linear", scores.ALL, 0, 0, percent, percent)
+
+
+def flops(name: str, c: Config, prepared: Prepared) -> float:
+    """Of one image through the encoder."""
+    m = prepared.manifest
+    return cost.encoder_flops(c.build(name, m).encoder, m.preprocess.size)
+
+
+def write(dataset: str, chosen: Choice, versions: dict[str, str]) -> None:
+    """artifacts/promoted.json: what is served, under which names, from which archives."""
+    served = [(f"{dataset}-encoder", chosen.champion), *((f"{dataset}-{m}", m) for m in METHODS)]
     promoted = {
-        "dataset": c.dataset,
-        "champion": champion,
-        "reason": reason,
+        "dataset": dataset,
+        "champion": chosen.champion,
+        "reason": chosen.reason,
         "models": [
             {
                 "name": name,
                 "method": m,
-                "version": read[m]["version"]["version"],
+                "version": versions[m],
                 "archive": str(stage.artifact(m, "encoder.mar")),
                 "sha256": hashlib.sha256(stage.artifact(m, "encoder.mar").read_bytes()).hexdigest(),
             }
             for name, m in served
         ],
     }
-    stage.PROMOTED.write_text(json.dumps(promoted, indent=2) + "\n")
-    print(f"champion of {c.dataset}: {champion}, version {read[champion]['version']['version']} ({reason})")
-    if not labelled:
-        print(
-            "no labels: how often an image finds a second view of itself among all others' decided; how well that "
-            "ranks encoders that do have labels is in docs/evaluation.md",
-            file=sys.stderr,
-        )
-
-
-def score(figures: Figures, metric: str) -> tuple[float, str]:
-    """The figure on val, and which reading gave it where there is a choice. Raises StageError where there is none."""
-    how, _, labels = metric.rpartition("_")
-    names = (
-        {f"val_{kind}_{labels}": kind for kind in ("linear", "finetune")} if how == "best" else {f"val_{metric}": ""}
-    )
-    if missing := [name for name in names if name not in figures]:
-        raise StageError(
-            f"promote.metric is {metric}, and {missing[0]} was not measured: not every class has so many labels"
-        )
-    return max((figures[name], kind) for name, kind in names.items())
+    stage.PROMOTED.write_text(json.dumps(promoted, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pipelines.scores import ALL, How, Score
 
 SPLITS = ("train", "val", "test")
 JUDGED = ("test", "val")
+COMPARED = 1000  # images of which views are compared, at most
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,9 @@ def readings(
     features: split → (n, D); y: split → (n,). The draws depend on y, shots and seed alone: the same for every encoder.
     """
     known = y["train"] >= 0
-    truth, raw = y["train"][known], features["train"][known]
-    x, *standard = probe.standardise(features["train"], raw, *(features[s] for s in JUDGED))[1:]
+    truth, raw = y["train"][known], features["train"] if known.all() else features["train"][known]
+    scaled = probe.scaling(features["train"])
+    x, *standard = (scaled(of) for of in (raw, *(features[s] for s in JUDGED)))
     draws = [(str(n), i, rows, n) for n in shots for i, rows in enumerate(probe.label_draws(truth, n, p.draws, seed))]
     for count, draw, rows, most in [*draws, (ALL, 0, np.arange(len(truth)), len(truth))]:
         told, C = probe.linear_probe(x[rows], truth[rows], standard, p.C)

@@ -1,6 +1,6 @@
 """Stage register@<method>: encoder and figures → a run and a version in MLflow, artifacts/<method>/version.json.
 
-Idempotent: an encoder of the same digest is registered once.
+Idempotent: an encoder of the same digest is registered once, and again only where what was registered is gone.
 """
 
 import hashlib
@@ -13,13 +13,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 import yaml
 
 from data.shards import Manifest
 from models import saved
-from pipelines import config, stage, tracking
+from pipelines import config, mlflow_store, registry, stage, tracking
 from pipelines.config import Config
 from pipelines.init import lineage
 from pipelines.stage import StageError
@@ -27,22 +26,21 @@ from pipelines.stage import StageError
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-CONTROL = "control"
 
-
+@mlflow_store.refusals()
 def main(name: str) -> None:
     c = config.load()
     checkpoint = torch.load(stage.artifact(name, "checkpoint.pt"), weights_only=True)
     spec, weights = checkpoint["spec"], checkpoint["weights"]
     metrics, finetuned, diagnosis = (
-        json.loads(stage.artifact(name, f"{file}.json").read_text()) for file in ("metrics", "finetune", "diagnosis")
+        json.loads(stage.artifact(name, f"{file}.json").read_text(encoding="utf-8"))
+        for file in ("metrics", "finetune", "diagnosis")
     )
-    digest = encoder_digest(spec, weights)
-    client = tracking.connect()
+    digest = registry.encoder_digest(spec, weights)
+    client = mlflow_store.connect()
     model = f"{c.dataset}-encoder"
-    found = tracking.versions(client, model, "encoder_digest", digest)
-    if found:
-        version = found[0]
+    version = registry.find(client, model, registry.ENCODER, digest)
+    if version:
         again = tracking.find_runs(client, c.dataset, name, stage.artifact(name, "history.jsonl"))
         for run_id in {checkpoint["run_id"], *again}:  # the same training, done again, here or elsewhere
             tracking.drop_run(client, run_id, unless=version.run_id)
@@ -51,25 +49,19 @@ def main(name: str) -> None:
         for tag, value in lineage(spec).items():
             client.set_tag(run_id, tag, value)
         logged = log_encoder(run_id, spec, weights)
-        version = tracking.register(client, model, logged, {"method": name, "encoder_digest": digest} | lineage(spec))
+        version = registry.register(client, model, logged, {"method": name, "encoder_digest": digest} | lineage(spec))
     cost = ("seconds", "images")  # of one fine-tuning
     own = {f"finetune_{k}" if k in cost else k: v for k, v in finetuned.get(name, {}).items()}
     log_figures(version.run_id, metrics[name] | own, diagnosis)
     for who, figures in (metrics | finetuned).items():
         if who != name:
-            ensure_control(client, c.dataset, who, figures)
+            tracking.ensure_control(client, c.dataset, who, figures)
+    batch = c.fitted(Manifest.read(stage.PREPARED).splits["train"]).method(name).batch_size
+    history = tracking.read_history(stage.artifact(name, "history.jsonl"))
+    tracking.finish(client, version.run_id, tracking.seconds(history, batch))
     receipt = {"model": model, "version": str(version.version), "encoder_digest": digest, "run_id": version.run_id}
-    stage.artifact(name, "version.json").write_text(json.dumps(receipt, indent=2) + "\n")
+    stage.artifact(name, "version.json").write_text(json.dumps(receipt, indent=2) + "\n", encoding="utf-8")
     print(f"registered {model} version {version.version} ({name})")
-
-
-def encoder_digest(spec: saved.Spec, weights: dict[str, torch.Tensor]) -> str:
-    """SHA-256 over the spec and every tensor's name and bytes."""
-    digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode())
-    for key in sorted(weights):
-        digest.update(key.encode())
-        digest.update(weights[key].numpy().tobytes())
-    return digest.hexdigest()
 
 
 def log_run(client: "MlflowClient", c: Config, name: str, run_id: str) -> str:
@@ -79,13 +71,14 @@ def log_run(client: "MlflowClient", c: Config, name: str, run_id: str) -> str:
     from mlflow.data.meta_dataset import MetaDataset  # noqa: PLC0415
 
     history = stage.artifact(name, "history.jsonl")
+    manifest = Manifest.read(stage.PREPARED)
     run_id = tracking.ensure_run(client, c.dataset, name, run_id, history)
     tracking.replay(client, run_id, history)
     shown = {
         "method": name,
         "seed": c.seed,
         "prepare": asdict(c.prepare),
-        name: asdict(c.method(name)),
+        name: asdict(c.fitted(manifest.splits["train"]).method(name)),
         "probe": asdict(c.probe),
     }
     raw = dvc_digest("prepare", "deps", str(stage.RAW / c.dataset))
@@ -93,7 +86,7 @@ def log_run(client: "MlflowClient", c: Config, name: str, run_id: str) -> str:
         "method": name,
         "git_commit": git_commit(),
         "lock_digest": hashlib.sha256(Path("requirements.lock").read_bytes()).hexdigest(),
-        "data_digest": Manifest.read(stage.PREPARED).digest,
+        "data_digest": manifest.digest,
         "dvc_digest_raw": raw,
         "dvc_digest_prepared": dvc_digest("prepare", "outs", str(stage.PREPARED)),
     }
@@ -132,45 +125,16 @@ def log_encoder(run_id: str, spec: saved.Spec, weights: dict[str, torch.Tensor])
             loader_module="models.saved",
             data_path=str(folder),
             code_paths=["models"],
-            signature=signature(s, dim),
+            signature=registry.signature(s, dim),
             pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", "safetensors", "numpy"],
         )
-
-
-def signature(size: int, dim: int) -> Any:
-    """uint8 (batch, 3, size, size) → float32 (batch, dim)."""
-    from mlflow.models import ModelSignature  # noqa: PLC0415
-    from mlflow.types import Schema, TensorSpec  # noqa: PLC0415
-
-    return ModelSignature(
-        Schema([TensorSpec(np.dtype(np.uint8), (-1, 3, size, size))]),
-        Schema([TensorSpec(np.dtype(np.float32), (-1, dim))]),
-    )
-
-
-def ensure_control(client: "MlflowClient", dataset: str, name: str, metrics: dict[str, float]) -> None:
-    """One run a control and its figures, so that it stands beside the methods; made once."""
-    from mlflow.entities import Metric, RunTag  # noqa: PLC0415
-
-    digest = hashlib.sha256(json.dumps([name, metrics], sort_keys=True).encode()).hexdigest()
-    where = tracking.experiment(client, dataset)
-    with tracking.locked():
-        if client.search_runs([where], f"tags.figures_digest = '{digest}'", max_results=1):
-            return
-        run = client.create_run(where, run_name=name)
-        client.log_batch(
-            run.info.run_id,
-            metrics=[Metric(k, v, run.info.start_time, 0) for k, v in metrics.items()],
-            tags=[RunTag("method", name), RunTag("figures_digest", digest), RunTag(CONTROL, "true")],
-        )
-        client.set_terminated(run.info.run_id)
 
 
 def git_commit() -> str:
     """The commit that is checked out, with `-dirty` when files differ from it; `none` outside git."""
     described = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-        capture_output=True, text=True, check=False,
+        capture_output=True, encoding="utf-8", check=False,
     )  # fmt: skip
     return described.stdout.strip() or "none"
 
@@ -183,7 +147,7 @@ def locked_stages(path: Path = Path("dvc.lock"), seconds: float = 10) -> dict[st
     end = time.monotonic() + seconds
     while path.exists():
         try:
-            return dict(yaml.safe_load(path.read_text())["stages"])
+            return dict(yaml.safe_load(path.read_text(encoding="utf-8"))["stages"])
         except (yaml.YAMLError, TypeError, KeyError, ValueError):
             if time.monotonic() > end:
                 raise StageError(f"{path} cannot be read; git checkout {path}, or remove it, and run again") from None

@@ -10,12 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.methods import METHODS
-from pipelines import config, deploy, page, pictures, register, results, stage, table, tracking, verdict
+from pipelines import (
+    config,
+    deploy,
+    mlflow_store,
+    page,
+    pictures,
+    register,
+    registry,
+    results,
+    stage,
+    table,
+    tracking,
+    verdict,
+)
+from pipelines.approach import CONTROLS
 from pipelines.gallery import QUERIES, Gallery
 from pipelines.results import Results
-from pipelines.verdict import CONTROLS
+from pipelines.stage import PAGE
 
-PAGE = Path("artifacts/report.html")
 PLOTS = Path("artifacts/plots")
 PAIRS = 15
 NO_CURVE = {"step", "epoch"}
@@ -112,27 +125,32 @@ def write_plots(r: Results, counts: NDArray[np.int64] | None) -> None:
     confused: Plot = [{"actual": names[i], "predicted": names[j]} for i, j in cells]
     PLOTS.mkdir(parents=True, exist_ok=True)
     for name, rows in {"label_efficiency": points, "training": curves, "confusion": confused}.items():
-        (PLOTS / f"{name}.json").write_text(json.dumps(rows, indent=0) + "\n")
+        (PLOTS / f"{name}.json").write_text(json.dumps(rows, indent=0) + "\n", encoding="utf-8")
 
 
+@mlflow_store.refusals()
 def keep(r: Results, gallery: Gallery) -> None:
     """In MLflow: each method's pictures in its run, the page in the champion's, and a run a control."""
-    client = tracking.connect()
+    client = mlflow_store.connect()
+    registry.check(client, METHODS)
     for m in METHODS:
         files = {f"pictures/{name}.png": data for name, data in gallery.pictures(m).items()}
         if m == r.champion:
             files[PAGE.name] = PAGE.read_bytes()
         tracking.log_files(client, results.load(m, "version.json")["run_id"], files)
+    where = mlflow_store.experiment(client, r.config.dataset)
+    client.set_experiment_tag(where, "mlflow.note.content", note(r))
     for control in CONTROLS:
         for who, figures in results.load(control, "metrics.json").items():
-            register.ensure_control(client, r.config.dataset, who, figures)
+            tracking.ensure_control(client, r.config.dataset, who, figures)
 
 
-def ending() -> str:
-    """What the flow ends with: the table, the verdict, and where the page is."""
-    r = results.read()
-    said = "\n".join(r.verdict())
-    return f"{table.head(r)}\n\n{table.text(table.accuracies(r))}\n\n{said}\n\nPictures and curves: {PAGE}"
+def note(r: Results) -> str:
+    """What MLflow shows above the runs, which it lists without a figure: the verdict and the table, in Markdown."""
+    rows = table.accuracies(r)
+    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
+    cells = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n\n".join([*r.verdict(), f"{table.head(r).capitalize()}.", cells])
 
 
 if __name__ == "__main__":

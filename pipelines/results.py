@@ -8,11 +8,13 @@ from typing import Any
 
 from data.shards import Prepared
 from models.methods import METHODS
-from pipelines import config, scores, stage, tracking, verdict
+from pipelines import approach, config, cost, protocol, scores, second_views, stage, tracking, verdict
+from pipelines.approach import CONTROLS, Approach, Shares
+from pipelines.champion import FEW, UNLABELLED
 from pipelines.config import Config
 from pipelines.scores import ALL, Score
+from pipelines.second_views import SecondViews
 from pipelines.tracking import Row
-from pipelines.verdict import CONTROLS, Approach, Shares
 
 READ = {"linear": "linear probe", "knn": "kNN", "finetune": "fine-tuned"}
 Figures = dict[str, float]
@@ -54,7 +56,7 @@ class Results:
     @property
     def shots(self) -> list[str]:
         """Labels a class that somebody was measured with, ascending, `all` last."""
-        return list(verdict.cells(self.scores))
+        return list(approach.cells(self.scores))
 
     def per_class(self, labels: str) -> float:
         """Labels a class as a number; of `all`, how many the train split has on average."""
@@ -69,29 +71,66 @@ class Results:
     def cells(self) -> Cells:
         """Approaches in the order of the table: the methods, what is trained from scratch, random encoders, pixels."""
         found: Cells = {}
-        for labels, cell in verdict.cells(self.scores).items():
-            for approach, runs in cell.items():
+        for labels, cell in approach.cells(self.scores).items():
+            for way, runs in cell.items():
                 values = [s.accuracy for s in runs]
                 sd = stdev(values) if len(values) > 1 else 0.0
-                found.setdefault(approach, {})[labels] = Point(mean(values), sd, len(values))
+                found.setdefault(way, {})[labels] = Point(mean(values), sd, len(values))
         return dict(sorted(found.items(), key=lambda item: place(item[0])))
 
     def verdict(self) -> list[str]:
-        test = len(self.prepared.rows("test"))
-        unlabelled = "which ranked 37 encoders of labelled images nearly as five labels a class do (docs/evaluation.md)"
-        return verdict.sentences(self.scores, self.diagnoses, self.champion, test, unlabelled, self.shares())
+        """Three sentences or more."""
+        judges = self.judges("val")
+        few = f" {self.champion} was chosen by {judges} images of val, which say little." if judges < FEW else ""
+        if self.labelled:
+            use, images = self.config.promote.for_, self.judges("test")
+            said = verdict.sentences(self.scores, self.diagnoses, self.champion, use, images, self.shares())
+        else:
+            seen = self.second_views()
+            said = [
+                verdict.health(self.diagnoses),
+                second_views.figures(self.champion, seen),
+                second_views.advice(self.champion, seen, self.diagnoses.get(self.champion, {})),
+            ]
+        return [*said[:-1], said[-1] + few]
+
+    def judges(self, split: str) -> int:
+        """Images of a split by which encoders are judged."""
+        rows = self.prepared.rows(split)
+        return int((self.prepared.labels(rows) >= 0).sum()) if self.labelled else min(len(rows), protocol.COMPARED)
+
+    def second_views(self) -> SecondViews:
+        ours, random, pixels = (
+            self.figures[who][UNLABELLED] for who in (self.champion, f"random-{self.champion}", "pixels")
+        )
+        return SecondViews(ours, random, pixels, self.judges("test"))
 
     def shares(self) -> Shares:
         """The images of a training from scratch, as a share of its backbone's pretraining."""
-        longer = {n: self.config.control.all_labels if n == ALL else 1.0 for n in self.shots}
-        return {(who, n): times * self.config.of_control(who).budget for who in CONTROLS for n, times in longer.items()}
+        found: dict[tuple[str, str], float] = {}
+        for who, figures in self.figures.items():
+            control, _, method = who.partition("-")
+            if control in CONTROLS:
+                pretrained = self.pretrained_images(method)
+                found |= {
+                    (who, n): figures[key] / pretrained
+                    for n in self.shots
+                    if (key := "images_all" if n == ALL else "images") in figures
+                }
+        return found
+
+    def pretrained_images(self, method: str) -> float:
+        """That went through the backbone in a pretraining, one seed's."""
+        m = self.prepared.manifest
+        steps, batch = self.histories[method][-1]["step"], self.config.method(method).batch_size
+        return steps * batch * cost.views(self.config.build(method, m), 2, m.preprocess.size) / 2
 
 
-def place(approach: Approach) -> tuple[int, ...]:
+def place(way: Approach) -> tuple[int, ...]:
     """What an approach is sorted by."""
     order = [*METHODS, *(f"{m}-pseudolabel" for m in METHODS), *(f"{c}-{m}" for c in CONTROLS for m in METHODS)]
     order += [*(f"random-{m}" for m in METHODS), "pixels"]
-    return (order.index(approach.who), list(READ).index(approach.how))
+    return (order.index(way.who), list(READ).index(way.how))
 
 
 def read() -> Results:
@@ -105,19 +144,20 @@ def read() -> Results:
                 figures[who] = figures.get(who, {}) | found
             table = stage.artifact(folder, "scores.csv" if name == "metrics" else f"{name}.csv")
             measured += scores.read(table) if table.exists() else []
+    prepared = Prepared(stage.PREPARED)
     return Results(
-        config=config.load(),
-        prepared=Prepared(stage.PREPARED),
+        config=config.load().fitted(len(prepared.rows("train"))),
+        prepared=prepared,
         figures=figures,
         scores=sorted(set(measured), key=measured.index),  # raw pixels stand in the file of every method
         diagnoses={m: d for m in METHODS if (d := load(m, "diagnosis.json"))},
         histories={m: tracking.read_history(stage.artifact(m, "history.jsonl")) for m in METHODS},
-        promoted=json.loads(stage.PROMOTED.read_text()),
+        promoted=json.loads(stage.PROMOTED.read_text(encoding="utf-8")),
     )
 
 
 def load(folder: str, name: str) -> dict[str, Any]:
     """A JSON file of a method or a control, empty where there is none."""
     path = stage.artifact(folder, name)
-    found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return found

@@ -7,14 +7,16 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from data import DataError
-from models.encoder import CheckpointError
+from models import CheckpointError
 from pipelines.child import die_with_parent
 from pipelines.convert import ConfigError
+from serving.command import command
 
 RAW = Path("data/raw")
 PREPARED = Path("data/prepared")
 SCRATCH = Path(".scratch")  # checkpoints of unfinished runs, locks; git-ignored, outside DVC's outs
 PROMOTED = Path("artifacts/promoted.json")
+PAGE = Path("artifacts/report.html")
 TRY_AGAIN = 75  # EX_TEMPFAIL: a training was stopped with a checkpoint; the same command goes on from there
 
 
@@ -30,16 +32,12 @@ def artifact(method: str, name: str) -> Path:
 def run(name: str, work: Callable[[], None], alone: bool = True) -> None:
     """Do a stage's work alone, die with the parent, and turn what people can mend into a sentence and exit code 1.
 
-    alone: wait while another process is at it; not asked of the processes of one training.
+    alone: wait while another process runs the same stage; not asked of the processes of one training.
     """
     die_with_parent()
-    try:
-        with locked(name) if alone else nullcontext():
-            work()
-    except (ConfigError, DataError, CheckpointError, StageError) as error:
-        sys.exit(f"{name}: {error}")
-    except KeyboardInterrupt:
-        sys.exit(130)
+    expected = (ConfigError, DataError, CheckpointError, StageError)
+    with command(*expected, name=name), locked(name) if alone else nullcontext():
+        work()
 
 
 @contextmanager
@@ -50,12 +48,12 @@ def locked(name: str, wait: bool = True) -> Iterator[None]:
     """
     path = SCRATCH / "locks" / f"{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    with path.open("w", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if not wait:
                 raise
-            print(f"{name}: another process is at it; waiting for it to end", file=sys.stderr)
+            print(f"Another process is running {name}; waiting for it to finish.", file=sys.stderr)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 from models.fixmatch import FixMatchParams
+from models.methods import ControlParams as Control
+from models.methods import MethodParams
 from models.pseudolabel import PseudoLabelParams
 from models.supervised import SupervisedParams
 
@@ -13,7 +15,12 @@ class LabelDraws:
 
     shots: tuple[int, ...]  # labels a class; none: all labels only
     draws: int
-    all_labels: float = 1.0  # times as many steps where all labels are known: more to learn from takes longer
+    all_labels: float = 1.0  # times as many steps where all labels are known: more to learn from takes longer,
+    passes: float = 20.0  # but for no more than so many times through the labelled images
+
+    def steps_of_all(self, few: int, labelled: int, batch_size: int) -> int:
+        """Of a training with all labels of so many images, where one with few labels has `few`."""
+        return max(few, round(min(few * self.all_labels, self.passes * labelled / batch_size)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,3 +49,9 @@ class FixMatchControl(Budget, FixMatchParams):
 
 
 ControlParams = SupervisedControl | PseudoLabelControl | FixMatchControl
+
+
+def batch_of(params: MethodParams | Control) -> tuple[int, int]:
+    """Images of a step, and unlabelled ones beside them."""
+    more = params.unlabelled if isinstance(params, PseudoLabelParams | FixMatchParams) else 0
+    return params.batch_size, params.batch_size * more

@@ -1,5 +1,6 @@
 """Trainings that MLflow does not know come into it, once: `python -m pipelines.tracking sync`.
 
+Receipts of another store are removed, so that `dvc repro` registers what they named here.
 Finished ones from artifacts/<method>/, unfinished ones from .scratch/pretrain/, wherever they were trained.
 `register` goes on in the same run, and what it has registered is left alone.
 """
@@ -11,16 +12,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from models.methods import METHODS
-from pipelines import config, register, stage, tracking
+from pipelines import config, mlflow_store, registry, stage, tracking
 from pipelines.stage import StageError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
+@mlflow_store.refusals()
 def main() -> None:
     try:
-        client = tracking.connect()
+        client = mlflow_store.connect()
     except ImportError:
         raise StageError("MLflow is not installed here; sync where the project is set up (make setup)") from None
     found = 0
@@ -38,6 +40,7 @@ def main() -> None:
             except BlockingIOError:
                 print(f"{name}, unfinished: it is training now, and is left alone")
             found += 1
+    registry.settle(client)
     if not found:
         print(
             "nothing to sync: neither artifacts/<method>/checkpoint.pt with its history.jsonl is here, "
@@ -49,9 +52,9 @@ def finished(client: "MlflowClient", name: str) -> str:
     """What was done with the training in artifacts/<name>/."""
     checkpoint = read(stage.artifact(name, "checkpoint.pt"))
     spec = checkpoint["spec"]
-    digest = register.encoder_digest(spec, checkpoint["weights"])
-    if versions := tracking.versions(client, f"{spec['dataset']}-encoder", "encoder_digest", digest):
-        return f"registered already, version {versions[0].version}, run {versions[0].run_id}"
+    digest = registry.encoder_digest(spec, checkpoint["weights"])
+    if version := registry.find(client, f"{spec['dataset']}-encoder", registry.ENCODER, digest):
+        return f"registered already, version {version.version}, run {version.run_id}"
     history = stage.artifact(name, "history.jsonl")
     run = tracking.ensure_run(client, spec["dataset"], name, checkpoint["run_id"], history)
     said = replay(client, run, history)
@@ -63,7 +66,7 @@ def finished(client: "MlflowClient", name: str) -> str:
 def unfinished(client: "MlflowClient", name: str, history: Path) -> str:
     """The same for a training that has not ended; its run is the one that it remembers, if this store has it."""
     remembered = sorted(history.parent.glob("run-*"), key=lambda path: path.stat().st_mtime)
-    known = remembered[-1].read_text() if remembered else None
+    known = remembered[-1].read_text(encoding="utf-8") if remembered else None
     return replay(client, tracking.ensure_run(client, config.load().dataset, name, known, history), history)
 
 

@@ -1,11 +1,10 @@
 """Methods and controls side by side, one line each: accuracy, and what it cost."""
 
-from models import methods
 from models.methods import METHODS
-from pipelines import cost
-from pipelines.promote import UNLABELLED
+from pipelines import tracking
+from pipelines.approach import Approach
+from pipelines.champion import UNLABELLED
 from pipelines.results import READ, Results
-from pipelines.verdict import Approach
 
 Table = list[dict[str, str]]
 
@@ -44,15 +43,10 @@ def costs(r: Results) -> Table:
 
 def pretraining(r: Results, method: str) -> dict[str, str]:
     """Minutes are those of the steps, from the speed of every row of the history."""
-    rows, params, m = r.histories[method], r.config.method(method), r.prepared.manifest
-    seconds, steps = 0.0, 0.0
-    for row in rows:
-        seconds += (row["step"] - steps) * params.batch_size / row["images_per_second"]
-        steps = row["step"]
-    built = methods.build(method, params, m.preprocess.size, m.mean, m.std, r.config.seed)
-    images = steps * params.batch_size * cost.views(built, 2, m.preprocess.size) / 2
+    rows = r.histories[method]
+    seconds = tracking.seconds(rows, r.config.method(method).batch_size)
     memory = max((row["memory"] for row in rows if "memory" in row), default=None)
-    return priced(f"{method}, pretrained", seconds, images, memory)
+    return priced(f"{method}, pretrained", seconds, r.pretrained_images(method), memory)
 
 
 def priced(training: str, seconds: float, images: float, memory: float | None = None) -> dict[str, str]:

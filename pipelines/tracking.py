@@ -1,23 +1,21 @@
-"""All that speaks to MLflow. `python -m pipelines.tracking sync` brings in what was trained without it.
+"""Runs in MLflow. `python -m pipelines.tracking sync` brings in what was trained without it.
 
-The store is mlflow.db at the root unless MLFLOW_TRACKING_URI says otherwise. `history.jsonl` is the truth of a
-run; MLflow is a sink into which it can be replayed, steps that are there already left out.
+`history.jsonl` is the truth of a run; MLflow is a sink into which it can be replayed, steps that are there already
+left out.
 """
 
 import argparse
-import fcntl
 import hashlib
 import json
-import os
 import tempfile
 import time
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines import stage
+from pipelines.mlflow_store import experiment, locked
 from pipelines.stage import StageError
 
 if TYPE_CHECKING:
@@ -25,51 +23,8 @@ if TYPE_CHECKING:
 
 ROWS = 40  # a message; MLflow takes 1,000 figures
 DIGEST = "training_digest"
-KIND = {"mlflow.experimentKind": "custom_model_development"}  # the page opens with curves and figures
-QUIET = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",  # nobody is watched, nothing waits offline
-    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # a server that is down must not hold up a training for minutes
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
-}
+CONTROL = "control"
 Row = Mapping[str, float]
-
-
-def connect() -> "MlflowClient":
-    """A client of the store, which is made first if need be: by one process at a time, or migrations race."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    os.environ.setdefault("MLFLOW_TRACKING_URI", f"sqlite:///{Path('mlflow.db').resolve()}")
-    import mlflow  # noqa: PLC0415 - a second of import that training on a bare machine does without
-
-    warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")  # advice, not faults
-    with locked():
-        client = mlflow.MlflowClient()
-        try:
-            client.search_experiments(max_results=1)
-        except mlflow.MlflowException as error:
-            raise StageError(f"MLflow's store {os.environ['MLFLOW_TRACKING_URI']} does not answer: {error}") from None
-    return client
-
-
-@contextmanager
-def locked() -> Iterator[None]:
-    """Hold what guards the store against two of our processes making the same thing at once."""
-    path = stage.SCRATCH / "locks" / "mlflow.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def experiment(client: "MlflowClient", dataset: str) -> str:
-    """The id of the experiment that holds a dataset's runs; made if need be."""
-    with locked():
-        found = client.get_experiment_by_name(dataset)
-        return str(found.experiment_id if found else client.create_experiment(dataset, tags=KIND))
 
 
 def training_digest(name: str, history: Path) -> str:
@@ -89,7 +44,7 @@ def find_runs(client: "MlflowClient", dataset: str, name: str, history: Path) ->
 
 
 def ensure_run(client: "MlflowClient", dataset: str, name: str, run_id: str | None, history: Path | None = None) -> str:
-    """The run of this id if the store has it, else the one of this history's training, else a new one of that name.
+    """The run of this id if the experiment has it, else the run of this history's training, else a new one.
 
     A training has one run: another one with its digest (synced when it was not yet ended, say) is deleted.
     """
@@ -99,7 +54,8 @@ def ensure_run(client: "MlflowClient", dataset: str, name: str, run_id: str | No
     if run_id:
         with suppress(MlflowException):  # another store than the one the run was written to
             info = client.get_run(run_id).info
-            run = str(info.run_id) if info.lifecycle_stage == "active" else ""
+            here = info.lifecycle_stage == "active" and info.experiment_id == experiment(client, dataset)
+            run = str(info.run_id) if here else ""
     same = find_runs(client, dataset, name, history) if history else []
     run = run or next(iter(same), "")
     if not run:
@@ -144,11 +100,56 @@ def replay(client: "MlflowClient", run_id: str, history: Path) -> int:
 
 def read_history(path: Path) -> list[Row]:
     """The rows of a history.jsonl; a last one that was cut, or is just being written, is left out."""
-    lines = path.read_text().splitlines(keepends=True)
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     try:
         return [json.loads(line) for line in lines if line.endswith("\n")]
     except ValueError:
         raise StageError(f"{path} is damaged: not every line is a row; copy it again") from None
+
+
+def seconds(rows: Iterable[Row], batch_size: int) -> float:
+    """That the steps of a training took, from the speed of every row of its history."""
+    total, steps = 0.0, 0.0
+    for row in rows:
+        total += (row["step"] - steps) * batch_size / row["images_per_second"]
+        steps = row["step"]
+    return total
+
+
+def finish(client: "MlflowClient", run_id: str, lasted: float) -> None:
+    """End a run after the seconds that its training took, whenever it was registered."""
+    started = client.get_run(run_id).info.start_time
+    client.set_terminated(run_id, "FINISHED", end_time=started + round(1000 * lasted))
+
+
+@contextmanager
+def reopened(run_id: str) -> Iterator[None]:
+    """Make a run that has ended the active one, for what MLflow logs to that alone; its end stays what it was."""
+    import mlflow  # noqa: PLC0415
+
+    client = mlflow.MlflowClient()
+    before = client.get_run(run_id).info
+    with mlflow.start_run(run_id=run_id):
+        yield
+    client.set_terminated(run_id, before.status, end_time=before.end_time)
+
+
+def ensure_control(client: "MlflowClient", dataset: str, name: str, metrics: dict[str, float]) -> None:
+    """One run a control and its figures, so that it stands beside the methods; made once."""
+    from mlflow.entities import Metric, RunTag  # noqa: PLC0415
+
+    digest = hashlib.sha256(json.dumps([name, metrics], sort_keys=True).encode()).hexdigest()
+    where = experiment(client, dataset)
+    with locked():
+        if client.search_runs([where], f"tags.figures_digest = '{digest}'", max_results=1):
+            return
+        run = client.create_run(where, run_name=name)
+        client.log_batch(
+            run.info.run_id,
+            metrics=[Metric(k, v, run.info.start_time, 0) for k, v in metrics.items()],
+            tags=[RunTag("method", name), RunTag("figures_digest", digest), RunTag(CONTROL, "true")],
+        )
+        finish(client, run.info.run_id, metrics.get("seconds", metrics.get("seconds_all", 0.0)))
 
 
 def log_files(client: "MlflowClient", run_id: str, files: Mapping[str, bytes]) -> None:
@@ -159,39 +160,6 @@ def log_files(client: "MlflowClient", run_id: str, files: Mapping[str, bytes]) -
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         client.log_artifacts(run_id, scratch)
-
-
-def register(client: "MlflowClient", model: str, logged: Any, tags: Mapping[str, str]) -> Any:
-    """A logged model as a new version of a registered model, which is made if need be."""
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415
-
-    with locked():
-        try:
-            client.get_registered_model(model)
-        except MlflowException:
-            client.create_registered_model(model)
-    return client.create_model_version(
-        model, logged.model_uri, logged.run_id, tags=dict(tags), model_id=logged.model_id
-    )
-
-
-def download(address: str) -> Path:
-    """The folder of the encoder at a `models:/…` address (version or alias)."""
-    connect()
-    import mlflow  # noqa: PLC0415
-    from mlflow.exceptions import MlflowException  # noqa: PLC0415
-
-    try:
-        folder = Path(mlflow.artifacts.download_artifacts(address))
-        return next(folder.rglob("weights.safetensors")).parent
-    except (MlflowException, StopIteration) as error:
-        why = getattr(error, "message", "no encoder's folder")
-        raise StageError(f"{address} is not in MLflow's store ({why}); register it: dvc repro -f register") from None
-
-
-def versions(client: "MlflowClient", model: str, tag: str, value: str) -> list[Any]:
-    """Versions of a model with this tag; none where the model is unknown."""
-    return list(client.search_model_versions(f"name = '{model}' and tags.{tag} = '{value}'"))
 
 
 def flat(params: Any, prefix: str = "") -> dict[str, str]:

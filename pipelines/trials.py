@@ -1,6 +1,7 @@
 """All trainings of a stage that trains with labels: every trial with every draw of labels; the scores and the cost."""
 
 import json
+import sys
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
@@ -10,30 +11,60 @@ from statistics import mean
 import numpy as np
 
 from data.progress import Progress
-from models import probe
-from pipelines import scores
+from models import parallel, probe
+from models.methods import ControlParams
+from pipelines import footprint, ranks, scores
+from pipelines.config import Config
 from pipelines.labelled import Labelled, Numbers, Outcome, Trial
 from pipelines.scores import ALL, Score
+from pipelines.stage import StageError
 from pipelines.supervision import LabelDraws
 
 Run = tuple[Score, Outcome]
+Planned = tuple[Trial, str, int, Numbers]  # with a label count, a draw, and its rows
 
 
 def run(name: str, data: Labelled, trials: list[Trial], of: LabelDraws, seed: int) -> list[Run]:
     """Every trial with every draw of labels, the same for all. name: the stage's, for the progress."""
-    plan = [
-        (t if count != ALL else replace(t, steps=max(1, round(t.steps * of.all_labels))), count, draw, rows)
+    planned = plan(data, trials, of, seed)
+    runs = []
+    shown = sys.stderr if ranks.first() else sys.stdout  # which of other ranks is nowhere
+    with Progress(images(data, planned), name, "images", 0, shown) as progress:
+        for t, count, draw, rows in planned:
+            section = "finetune" if name.startswith("finetune@") else t.control
+            with footprint.told(section, t.params, parallel.world()):
+                outcome = data.fit(t, rows, seed_of(t.seed, count, draw), progress.advance)
+            runs.append((Score(t.who, "finetune", count, t.seed, draw, outcome.test, outcome.val), outcome))
+    return runs
+
+
+def check(section: str, params: ControlParams, c: Config) -> None:
+    """Raises StageError where the ranks' parts of a batch would not be equal."""
+    parts = ranks.size(c.pretrain.processes) * params.accumulate
+    if c.labelled_trainings and params.batch_size % parts:
+        raise StageError(
+            f"{section}.batch_size is {params.batch_size}; allowed: a multiple of {parts}, processes times accumulate"
+        )
+
+
+def plan(data: Labelled, trials: list[Trial], of: LabelDraws, seed: int) -> list[Planned]:
+    """Every trial with every draw that it has a use for."""
+    return [
+        (
+            replace(t, steps=of.steps_of_all(t.steps, len(rows), t.params.batch_size)) if count == ALL else t,
+            count,
+            draw,
+            rows,
+        )
         for t in trials
         for count, draw, rows in draws(data, of, seed)
         if t.uses(len(data.train) - len(rows))
     ]
-    total = sum(t.steps * data.images_a_step(t.control, t.encoder, t.params) for t, *_ in plan)
-    runs = []
-    with Progress(total, name, "images") as progress:
-        for t, count, draw, rows in plan:
-            outcome = data.fit(t, rows, seed_of(t.seed, count, draw), progress.advance)
-            runs.append((Score(t.who, "finetune", count, t.seed, draw, outcome.test, outcome.val), outcome))
-    return runs
+
+
+def images(data: Labelled, planned: list[Planned]) -> int:
+    """That go through a backbone in all of them."""
+    return sum(t.steps * data.images_a_step(t.control, t.encoder, t.params) for t, *_ in planned)
 
 
 def draws(data: Labelled, of: LabelDraws, seed: int) -> list[tuple[str, int, Numbers]]:
@@ -69,6 +100,6 @@ def save(runs: Iterable[Run], table: Path, summary: Path) -> None:
             if some:
                 figures[who] |= {f"seconds{name}": mean(o.seconds for o in some), f"images{name}": some[0].images}
         print(f"{who}: {shown} · a training {own[0][1].seconds:.1f} s, {own[0][1].images:,} images")
-    summary.write_text(json.dumps(figures, indent=2) + "\n")
+    summary.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     if not figures:
-        print("no labels, or of one class: nothing was trained with them")
+        print("nothing was trained with labels: there are none, or labelled_trainings is false")

@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from pipelines import flow, stage, tracking
+from pipelines import flow, mlflow_store, stage
 from pipelines.stage import StageError
 
 MLFLOW = 5000
@@ -21,15 +21,16 @@ def main() -> None:
         with socket.socket() as probe:
             if probe.connect_ex((HOST, port)) == 0:
                 raise StageError(f"port {port} is taken; stop what listens there")
-    tracking.connect()
-    store = os.environ["MLFLOW_TRACKING_URI"]
+    mlflow_store.connect()
     commands = [
-        [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store, "--host", HOST, "--port", str(MLFLOW)],
+        [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(MLFLOW)],
         [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(PREFECT)],
     ]
+    # Not an argument, which everybody on the machine could read: the address may hold a password.
+    environment = os.environ | {"MLFLOW_BACKEND_STORE_URI": os.environ["MLFLOW_TRACKING_URI"]}
     log = stage.SCRATCH / "ui.log"
-    with log.open("w") as file:
-        servers = [subprocess.Popen(command, stdout=file, stderr=file, env=os.environ) for command in commands]
+    with log.open("w", encoding="utf-8") as file:
+        servers = [subprocess.Popen(command, stdout=file, stderr=file, env=environment) for command in commands]
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         print(f"MLflow   http://{HOST}:{MLFLOW}  runs and registered models\n"
               f"Prefect  http://{HOST}:{PREFECT}  flow runs, from {flow.SETTINGS['PREFECT_HOME']}\n"

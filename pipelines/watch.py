@@ -19,7 +19,7 @@ from pipelines import distributed
 from pipelines.hardware import Setting
 
 IMAGES = 256  # at most
-LEAST = 4  # images of which neighbours can be said
+LEAST = 16  # images: of fewer, the figures of healthy trainings look ill (docs/diagnosis.md)
 LOOKS = 25  # a run, where `pretrain.watch` says nothing
 SEED = 0  # of the images and views, the same for every run
 # One law for every method and data set; no flip, since a mirrored digit is another sign.
@@ -42,7 +42,7 @@ class Watch:
         per_epoch: int,
         steps: int,
     ):
-        self.method, self.device, self.steps = method, device, steps
+        self.method, self.device, self.bf16, self.steps = method, device, setting.bf16, steps
         self.every = max(1, round(steps / LOOKS if epochs is None else epochs * per_epoch))
         rows = np.random.default_rng(SEED).permutation(prepared.rows("val"))[:IMAGES]
         images = torch.from_numpy(prepared.images(np.sort(rows))).to(device)
@@ -71,7 +71,7 @@ class Watch:
     @torch.no_grad()
     def see(self, progress: float) -> dict[str, Tensor]:
         with evaluated(self.method), torch.compiler.set_stance("force_eager"):
-            return distributed.within(self.method, lambda: self.figures(progress))
+            return distributed.within(self.method, lambda: self.figures(progress), self.device, self.bf16)
 
     def figures(self, progress: float) -> dict[str, Tensor]:
         a, b = self.method.encoder(torch.cat(self.pair)).chunk(2)

@@ -1,4 +1,4 @@
-"""Runs inside TorchServe and beside it; imports nothing of the other floors."""
+"""Runs inside TorchServe and beside it; of the other packages it imports the decoder of `data` alone."""
 
 
 class ServingError(Exception):

@@ -14,15 +14,12 @@ from pathlib import Path
 
 from serving import ServingError, archive
 from serving.promoted import Model
+from serving.room import lacking
 
 MANIFEST = "MAR-INF/MANIFEST.json"
 GOLDEN = "golden.npz"
-# The only code that a worker runs: what lies in this tree.
-CODE = {part: archive.HERE / part for part in archive.OURS}
-CODE |= {f"serving/{part}": archive.HERE / part for part in archive.PACKAGE}
-CODE["decode.py"] = archive.HERE.parent / "data" / "decode.py"
 # Bytes that a member may have, unpacked. An ONNX file without external data cannot have more than 2 GiB.
-LIMITS = dict.fromkeys([MANIFEST, *CODE], 1 << 20)
+LIMITS = dict.fromkeys([MANIFEST, *archive.CODE], 1 << 20)
 LIMITS |= {archive.NETWORK: 1 << 31, GOLDEN: 1 << 26, "drift.npz": 1 << 26}
 BROKEN = (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError, KeyError, TypeError)
 OPTIONAL = {"drift.npz"}
@@ -35,6 +32,8 @@ def admit(model: Model, version: str, store: Path) -> Path:
     what is wrong with the archive.
     """
     came, part = store / f"{model.name}.came", store / f"{model.name}.part"
+    if model.archive.is_file() and (said := lacking(store, 2 * model.archive.stat().st_size)):
+        raise ServingError(f"{model.name} cannot be served from {model.archive}. {said}")
     try:
         shutil.copyfile(model.archive, came)  # what is looked at cannot change under our eyes
         if (digest := sha256(came)) != model.sha256:
@@ -86,7 +85,7 @@ def _check(mar: zipfile.ZipFile, version: str) -> None:
         raise ServingError("it holds a file twice")
     if missing := sorted(set(LIMITS) - OPTIONAL - set(names)):
         raise ServingError(f"it lacks {', '.join(missing)}")
-    for name, ours in CODE.items():
+    for name, ours in archive.CODE.items():
         if mar.read(name) != ours.read_bytes():
             raise ServingError(f"its {name} is not that of this tree")
     if (packed := json.loads(mar.read(MANIFEST))["model"]["modelVersion"]) != version:

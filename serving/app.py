@@ -5,7 +5,6 @@ One process, two threads a model that run the network; requests that arrive mean
 
 import argparse
 import asyncio
-import fcntl
 import hmac
 import json
 import logging
@@ -15,7 +14,6 @@ import secrets
 import shutil
 import socket
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
@@ -28,23 +26,23 @@ from fastapi import Request as Asked
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 from uvicorn.supervisors import Multiprocess
 
-from serving import ServingError, archive, promoted
-from serving.admission import admit
+from serving import ServingError, lock, promoted
 from serving.batching import RUNS, Served
-from serving.core import Encoder, Request
-from serving.metrics import FOLDER, Meter, exposition
+from serving.body import SETTINGS, TIMEOUT, read
+from serving.command import command
+from serving.connections import Connection, waiting
+from serving.core import Request
+from serving.loading import load
+from serving.metrics import FOLDER, exposition
 from serving.promoted import Model
-from serving.runtime import Runtime, settings
-from serving.wire import MAX_IMAGES, TENSOR, mime
+from serving.runtime import Runtime
+from serving.wire import TENSOR
 
 HERE = Path(__file__).resolve().parent
-SETTINGS = settings((HERE / "config.properties").read_text())
-MAX_BYTES, QUEUE, TIMEOUT = (
-    int(SETTINGS[key]) for key in ("max_request_size", "job_queue_size", "default_response_timeout")
-)
+QUEUE = int(SETTINGS["job_queue_size"])
 # Who sends broken requests shall not fill the log.
 logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
@@ -52,20 +50,21 @@ logging.getLogger("python_multipart").setLevel(logging.ERROR)
 def create(models: Sequence[Model], runtime: Runtime, threads: int = 1) -> FastAPI:
     """The application for these models; who knows the runtime's token is admitted.
 
-    threads: of each of a model's runs. At its start raises ServingError when an archive is not what was promoted.
+    threads: of each of a model's runs. A model whose archive fails is left out and named on stderr. Raises
+    ServingError when all fail.
     """
-    served: dict[str, Served] = {}
+    # Read once, before the first request: later somebody may have removed the file.
+    token = runtime.token("inference").encode()
+    stack = ExitStack()
+    encoders, faults = load(models, threads, stack)
+    for fault in faults:
+        print(fault, file=sys.stderr, flush=True)
+    served = {m.name: Served(m, encoders[m.name], QUEUE, TIMEOUT) for m in models if m.name in encoders}
     shared = Path(os.environ[FOLDER]) if FOLDER in os.environ else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        with ExitStack() as stack:
-            for model in models:
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-                archive.unpack(admit(model, model.version, folder), folder)
-                encoder = Encoder(folder, threads)
-                encoder.meter = Meter(model.name, encoder.version, folder / "drift.npz")
-                served[model.name] = Served(model, encoder, QUEUE, TIMEOUT)
+        with stack:
             tasks = [asyncio.create_task(each.run()) for each in served.values()]
             yield
             for task in tasks:
@@ -84,12 +83,14 @@ def create(models: Sequence[Model], runtime: Runtime, threads: int = 1) -> FastA
         return found
 
     def authorise(asked: Asked) -> None:
-        given = asked.headers.get("authorization", "").encode()
-        if not hmac.compare_digest(given, f"Bearer {runtime.token('inference')}".encode()):
+        scheme, _, given = asked.headers.get("authorization", "").partition(" ")
+        right = hmac.compare_digest(given.strip().encode(), token)
+        if scheme.lower() != "bearer" or not right:
             raise HTTPException(401, "The token is missing or wrong.", {"WWW-Authenticate": "Bearer"})
 
     @app.get("/ping")
-    async def ping() -> dict[str, str]:
+    async def ping(asked: Asked) -> dict[str, str]:
+        authorise(asked)
         return {"status": "Healthy"}
 
     @app.get("/ready")
@@ -112,50 +113,21 @@ def create(models: Sequence[Model], runtime: Runtime, threads: int = 1) -> FastA
             for name, one in served.items()
         ]  # fmt: skip
 
-    @app.api_route("/predictions/{name}", methods=["POST", "PUT"])
-    @app.api_route("/predictions/{name}/{version}", methods=["POST", "PUT"])
-    async def predict(asked: Asked, name: str, version: str | None = None) -> Response:
+    async def predict(asked: Asked) -> Response:
         authorise(asked)
-        one = find(name, version)
+        one = find(asked.path_params["name"], asked.path_params.get("version"))
         answer = await one.ask(await read(asked))
         return Response(answer.body, answer.status, answer.headers, answer.content_type)
 
+    # Starlette's own routes: what FastAPI does for a function's parameters takes longer than a small network.
+    for path in ("/predictions/{name}", "/predictions/{name}/{version}"):
+        app.router.routes.insert(0, Route(path, predict, methods=["POST", "PUT"]))
+
     @app.get("/openapi.json")
     async def openapi() -> Any:
-        return yaml.safe_load((HERE / "openapi.yaml").read_text())
+        return yaml.safe_load((HERE / "openapi.yaml").read_text(encoding="utf-8"))
 
     return app
-
-
-async def read(asked: Asked) -> Request:
-    """The body, no larger and no slower than is allowed. Raises HTTPException."""
-    names = ("content-type", "accept", "x-normalize", "x-probe")
-    content_type, *rest = (asked.headers.get(name, "") for name in names)
-    form = mime(content_type) == "multipart/form-data"
-    try:
-        parts = await asyncio.wait_for(fields(asked) if form else whole(asked), TIMEOUT)
-    except TimeoutError:
-        raise HTTPException(408, f"The body did not come within {TIMEOUT} s.") from None
-    except ClientDisconnect:  # nobody hears it, but it is no failure that the log should have
-        raise HTTPException(400, "The body ended too early.") from None
-    return Request(parts, content_type, *rest)
-
-
-async def whole(asked: Asked) -> list[bytes]:
-    body = bytearray()
-    async for chunk in asked.stream():
-        body += chunk
-        if len(body) > MAX_BYTES:
-            raise HTTPException(413, f"The body is larger than {MAX_BYTES:,} bytes.")
-    return [bytes(body)]
-
-
-async def fields(asked: Asked) -> list[bytes]:
-    """Of a form."""
-    if int(asked.headers.get("content-length", MAX_BYTES + 1)) > MAX_BYTES:
-        raise HTTPException(413, f"The body is larger than {MAX_BYTES:,} bytes, or does not say how large.")
-    async with asked.form(max_files=MAX_IMAGES + 1, max_fields=MAX_IMAGES + 1, max_part_size=MAX_BYTES) as form:
-        return [value.encode() if isinstance(value, str) else await value.read() for _, value in form.multi_items()]
 
 
 class Key:
@@ -165,20 +137,23 @@ class Key:
         self.runtime, self.address = runtime, address
 
     def __enter__(self) -> None:
-        folder = self.runtime.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        self.log = self.runtime.log.open("a")
-        try:
-            fcntl.flock(self.log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ServingError(f"A server runs in {folder} already; stop it first.") from None
-        self.runtime.config.write_text(f"inference_address={self.address}\n")
-        with open(os.open(self.runtime.keys, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        self.lock = lock.take(self.runtime)
+        self.runtime.config.write_text(f"inference_address={self.address}\n", encoding="utf-8")
+        with open(
+            os.open(self.runtime.keys, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8"
+        ) as file:
             json.dump({"inference": {"key": secrets.token_urlsafe()}}, file)
 
     def __exit__(self, *error: object) -> None:
         self.runtime.keys.unlink(missing_ok=True)
-        self.log.close()
+        self.lock.close()
+
+
+def configured(app: Any, **more: Any) -> uvicorn.Config:
+    """uvicorn's settings: it logs failures alone, and has limits."""
+    return uvicorn.Config(
+        app, http=Connection, backlog=waiting(), log_level="error", access_log=False, server_header=False, **more
+    )
 
 
 def application() -> FastAPI:
@@ -191,23 +166,23 @@ def application() -> FastAPI:
 def main() -> None:
     """Serve what is promoted until Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m serving.app", description=__doc__)
-    parser.add_argument("--port", type=int, default=8080, help="0: any that is free")
+    parser.add_argument("--port", type=port, default=8080, help="0: any that is free")
     parser.add_argument("--workers", type=int, default=1, help="processes, each with every model")
     parser.add_argument("--promoted", type=Path, default=Path("artifacts/promoted.json"), metavar="FILE")
     parser.add_argument("--run", type=Path, default=Runtime().folder, metavar="FOLDER", help="for the token")
     given = parser.parse_args()
     os.environ |= {"ENCODER_PROMOTED": str(given.promoted), "ENCODER_RUN": str(given.run),
                    "ENCODER_WORKERS": str(given.workers)}  # fmt: skip
-    config = uvicorn.Config("serving.app:application", factory=True, port=given.port, workers=given.workers,
-                            log_level="error", access_log=False, server_header=False)  # fmt: skip
+    config = configured("serving.app:application", factory=True, port=given.port, workers=given.workers)
     server = uvicorn.Server(config)
-    try:
-        name = promoted.read(given.promoted).encoder
-        with socket.create_server(("127.0.0.1", given.port), backlog=2048) as own, \
+    with command():
+        promoted.read(given.promoted)  # if nothing is promoted, say so before anything starts
+        with listening(given.port) as own, \
              Key(Runtime(given.run), address := f"http://127.0.0.1:{own.getsockname()[1]}"):  # fmt: skip
             # asyncio does so only where a socket names its protocol: an answer's body waited 40 ms behind its head.
             own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            print(f"serving at {address}/predictions/{name}; Ctrl-C stops the server", flush=True)
+            # Without a name: the models load only now, and a bad archive is left out.
+            print(f"serving at {address}; Ctrl-C stops the server", flush=True)
             if given.workers > 1:
                 shutil.rmtree(folder := Runtime(given.run).metrics, ignore_errors=True)
                 folder.mkdir()
@@ -215,10 +190,21 @@ def main() -> None:
                 Multiprocess(config, [own]).run()
             else:
                 server.run([own])
-    except ServingError as error:
-        sys.exit(str(error))
+
+
+def listening(port: int) -> socket.socket:
+    """A socket at this port of ours. Raises ServingError."""
+    try:
+        return socket.create_server(("127.0.0.1", port), backlog=waiting())
     except OSError as error:
-        sys.exit(f"Port {given.port} cannot be used: {error.strerror}.")
+        raise ServingError(f"Port {port} cannot be used: {error.strerror}. Choose another with --port.") from None
+
+
+def port(text: str) -> int:
+    """For argparse, which names the option."""
+    if not 0 <= (number := int(text)) < 1 << 16:
+        raise argparse.ArgumentTypeError(f"{text}: allowed are 0 to 65535")
+    return number
 
 
 if __name__ == "__main__":

@@ -14,19 +14,24 @@ from serving import ServingError
 HERE = Path(__file__).resolve().parent
 NETWORK = "encoder.onnx"
 OURS = ("handler.py", "model-config.yaml")  # packed as they stand beside this file
-PACKAGE = ("__init__.py", "core.py", "drift.py", "metrics.py", "wire.py")  # the same, in a folder of their own
+PACKAGES = {  # the same, in folders of their own
+    "serving": ("__init__.py", "core.py", "drift.py", "metrics.py", "wire.py"),
+    "data": ("__init__.py", "decode.py", "deep.py", "image_file.py"),
+}
+# The code of an archive → where it lies in this tree.
+CODE = {part: HERE / part for part in OURS}
+CODE |= {f"{package}/{part}": HERE.parent / package / part for package, parts in PACKAGES.items() for part in parts}
 
 
-def build(onnx: Path, decode: Path, out: Path, name: str, version: str, more: Sequence[Path] = ()) -> None:
+def build(onnx: Path, out: Path, name: str, version: str, more: Sequence[Path] = ()) -> None:
     """Pack the network, the handler, the decoder and the model's settings into `out`, atomically.
 
-    `decode` is the file that turned the training images into tensors; it goes in as it stands, and so does
+    The decoder is the code that turned the training images into tensors; it goes in as it stands, and so does
     what comes as `more`, each under its own name: `golden.npz` (serving/golden.py).
     Raises ServingError when a file is missing or TorchServe's archiver refuses.
     """
-    parts = {NETWORK: onnx, "decode.py": decode}
-    parts |= {part: HERE / part for part in OURS} | {path.name: path for path in more}
-    parts |= {f"pack/serving/{part}": HERE / part for part in PACKAGE}
+    parts = {NETWORK: onnx} | {path.name: path for path in more}
+    parts |= {part if part in OURS else f"pack/{part}": path for part, path in CODE.items()}
     missing = [str(path) for path in parts.values() if not path.is_file()]
     if missing:
         raise ServingError(f"The archive {out} lacks {', '.join(missing)}; run the stage before it.")
@@ -41,7 +46,7 @@ def build(onnx: Path, decode: Path, out: Path, name: str, version: str, more: Se
             "--version": version,
             "--serialized-file": NETWORK,
             "--handler": "handler.py",
-            "--extra-files": ",".join(["decode.py", "pack", *(path.name for path in more)]),
+            "--extra-files": ",".join(["pack", *(path.name for path in more)]),
             "--config-file": "model-config.yaml",
             "--export-path": ".",
         }
@@ -53,6 +58,8 @@ def build(onnx: Path, decode: Path, out: Path, name: str, version: str, more: Se
             env=os.environ | {"TMPDIR": str(stage / "tmp")},
             capture_output=True,
             text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
         )
         if done.returncode:
@@ -64,5 +71,5 @@ def build(onnx: Path, decode: Path, out: Path, name: str, version: str, more: Se
 def unpack(path: Path, folder: Path) -> None:
     """What an encoder is loaded from, out of an admitted archive."""
     with zipfile.ZipFile(path) as mar:
-        for part in {NETWORK, "decode.py", "drift.npz"} & set(mar.namelist()):
+        for part in {NETWORK, "drift.npz"} & set(mar.namelist()):
             (folder / part).write_bytes(mar.read(part))

@@ -38,7 +38,8 @@ class Served:
         job = Job(request, asyncio.get_running_loop().create_future())
         try:
             self.queue.put_nowait(job)
-            return await asyncio.wait_for(job.answer, self.seconds)
+            async with asyncio.timeout(self.seconds):
+                return await job.answer
         except asyncio.QueueFull:
             raise HTTPException(503, "Too many requests wait already; try again later.") from None
         except TimeoutError:

@@ -19,7 +19,9 @@ from requests.adapters import HTTPAdapter
 from tqdm import tqdm
 from urllib3.util import Retry
 
-from serving import ServingError, promoted
+from serving import ServingError, loopback, promoted
+from serving.command import command
+from serving.files import Unreadable, escaped, read
 from serving.runtime import Runtime
 from serving.wire import BYTES, MAX_IMAGES, NPY
 
@@ -56,7 +58,7 @@ class Client:
         self.address = address.rstrip("/")
         self.timeout = timeout
         self.connections = connections
-        self.session = requests.Session()
+        self.session = loopback.session(self.address)
         again = Retry(retries, read=False, status_forcelist=(429, 503, 507), allowed_methods=None, backoff_factor=0.1,
                       raise_on_status=False)  # fmt: skip
         for scheme in ("http://", "https://"):
@@ -112,24 +114,34 @@ class Client:
         sent = [body for body in bodies if isinstance(body, bytes)]
         if not sent:
             return [body for body in bodies if isinstance(body, ImageError)]
-        url = f"{self.address}/predictions/{name}"
-        try:
-            response = self._post(url, sent)
-            if response.status_code in UNKNOWN and self._new_token():
-                response = self._post(url, sent)
-        except requests.Timeout as error:
-            raise ServingError(f"{self.address} gave no answer for {name} in {self.timeout:g} s.") from error
-        except requests.RequestException as error:
-            raise ServingError(f"No server answers at {self.address}; run `make serve`.") from error
-        found = iter(_embeddings(response, name, len(sent)))
+        found = iter(self._embedded(name, sent))
         answers: list[Vector | ImageError] = []
         for image, body in zip(images, bodies, strict=True):
             answer = body if isinstance(body, ImageError) else next(found)
             answers.append(ImageError(f"{_shown(image)}: {answer}") if isinstance(answer, str) else answer)
         return answers
 
-    def _post(self, url: str, bodies: Sequence[bytes]) -> requests.Response:
-        headers = {} if self.token is None else {"Authorization": f"Bearer {self.token}"}
+    def _embedded(self, name: str, bodies: Sequence[bytes]) -> list[Vector | str]:
+        """Of one request, or why an image of it cannot be used.
+
+        Sent again, alone: an image that was not decoded in time, or whose error had no room in the answer's header.
+        """
+        url = f"{self.address}/predictions/{name}"
+        try:
+            token = self.token
+            response = self._post(url, bodies, token)
+            while response.status_code in UNKNOWN and (newer := self._newer(token)):
+                token = newer
+                response = self._post(url, bodies, token)
+        except requests.Timeout as error:
+            raise ServingError(f"{self.address} gave no answer for {name} in {self.timeout:g} s.") from error
+        except requests.RequestException as error:
+            raise ServingError(f"No server answers at {self.address}; run `make serve`.") from error
+        found = enumerate(_embeddings(response, name, len(bodies)))
+        return [self._embedded(name, bodies[i : i + 1])[0] if row is None else row for i, row in found]
+
+    def _post(self, url: str, bodies: Sequence[bytes], token: str | None) -> requests.Response:
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         if len(bodies) == 1:
             # Octets, or TorchServe would look for a form in the body.
             headers["Content-Type"] = BYTES
@@ -137,15 +149,18 @@ class Client:
         parts = {str(i): (str(i), body, BYTES) for i, body in enumerate(bodies)}
         return self.session.post(url, files=parts, headers=headers, timeout=(5, self.timeout))
 
-    def _new_token(self) -> bool:
-        """Whether the server's folder holds another token than ours; it does from a moment after the change on."""
+    def _newer(self, refused: str | None) -> str | None:
+        """Another token than the one that was sent, where the server's folder has one from a moment after it on.
+
+        Another thread may have found it already.
+        """
         if self.runtime is None:
-            return False
-        refused, end = self.token, time.monotonic() + 1
+            return None
+        end = time.monotonic() + 1
         while self.token == refused and time.monotonic() < end:
             self.token = self.runtime.token("inference")
             time.sleep(0.02)
-        return self.token != refused
+        return self.token if self.token != refused else None
 
 
 def grouped(images: Iterable[Image], batch: int) -> Iterator[list[Image]]:
@@ -168,23 +183,23 @@ def _size(path: Path) -> int:
 
 
 def _shown(image: Image) -> str:
-    return "The image" if isinstance(image, bytes) else str(image)
+    return "The image" if isinstance(image, bytes) else escaped(image)
 
 
 def _read(image: Image) -> bytes | ImageError:
     try:
-        return image if isinstance(image, bytes) else Path(image).read_bytes()
-    except OSError as error:
-        return ImageError(f"{_shown(image)} cannot be read: {error.strerror}.")
+        return image if isinstance(image, bytes) else read(image)
+    except Unreadable as reason:
+        return ImageError(f"{_shown(image)} cannot be read: {reason}.")
 
 
-def _embeddings(response: requests.Response, name: str, n: int) -> list[Vector | str]:
-    """Of n images that were asked for, or why there is none. Raises ServingError."""
+def _embeddings(response: requests.Response, name: str, n: int) -> list[Vector | str | None]:
+    """Of n images that were asked for, or why there is none; None: alone it is told more. Raises ServingError."""
     if response.ok and response.headers.get("Content-Type") == NPY:
-        errors = json.loads(response.headers.get("x-errors", "[]"))
-        found: list[Vector | str] = list(np.load(io.BytesIO(response.content), allow_pickle=False))
-        for error in errors:
-            found[error["index"]] = error["error"]
+        found: list[Vector | str | None] = list(np.load(io.BytesIO(response.content), allow_pickle=False))
+        for error in json.loads(response.headers.get("x-errors", "[]")):
+            late = error["status"] == requests.codes.service_unavailable
+            found[error["index"]] = None if late else error.get("error")
         return found
     try:
         answer = response.json()
@@ -210,7 +225,7 @@ def main() -> None:
         parser.error("name an IMAGE, or ask for the --token")
     runtime = Runtime(given.run) if given.run else Runtime()
     failed = False
-    try:
+    with command(status=2):
         if given.token:
             print(runtime.token("inference"))
             return
@@ -221,12 +236,7 @@ def main() -> None:
                 failed = True
                 print(answer, file=sys.stderr)
             else:
-                print(json.dumps({"image": image, "embedding": answer.tolist()}), flush=True)
-    except ServingError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+                print(json.dumps({"image": escaped(image), "embedding": answer.tolist()}), flush=True)
     sys.exit(int(failed))
 
 

@@ -1,26 +1,29 @@
 """An encoder behind HTTP, whatever the server: requests in, answers out (docs/serving.md says what both may be).
 
-Packed with what it imports of this package beside the decoder and the ONNX file; nothing else of this tree is needed.
+Packed with what it imports, beside the ONNX file; nothing else of this tree is needed.
 """
 
-import importlib.util
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import onnxruntime
 import orjson
 
+from data.decode import Preprocess
+from data.image_file import Unusable, work
 from serving.metrics import Meter
-from serving.wire import BYTES, JSON, NPY, TENSOR, Embeddings, Pixels, Refused, encoded, few, mime, raw, tensor
+from serving.wire import JSON, NPY, TENSOR, Embeddings, Pixels, Refused, chosen, encoded, few, fitted, mime, raw, tensor
 
 PIXELS = 100_000  # of the images of one run of the network, 1 to 8: more leave the cache, and take memory
+DECODING = 10.0  # s that a batch may decode; a worker that is silent for 30 s is started anew
 # What an image is told that is of no use; everything else that fails to decode is a plain 400.
-STATUS = {"bomb": 413, "not an image": 415}
+STATUS = {"bomb": 413, "not an image": 415, "more than 8 bits": 415}
+LATE = Refused(503, "The images before this one took too long to decode. Send it again, with fewer in a request.")
 X = TypeVar("X")
 Y = TypeVar("Y")
 
@@ -47,18 +50,16 @@ class Answer:
 
 
 class Encoder:
-    """The one ONNX file of a folder, checked against its own metadata, and the decoder beside it.
+    """The one ONNX file of a folder, checked against its own metadata, and the decoder that it was trained behind.
 
     threads: how many images are decoded, and how many chunks of them run, at a time. Raises ValueError, or what NumPy
     and ONNX Runtime raise, when the folder is not what the pipeline packs.
     """
 
     def __init__(self, folder: Path, threads: int = 1) -> None:
-        decode = load(folder / "decode.py")
-        self.unusable = decode.Unusable
         self.session = session(folder)
         metadata = self.session.get_modelmeta().custom_metadata_map
-        self.preprocess = decode.Preprocess.from_json(metadata["preprocess"])
+        self.preprocess = Preprocess.from_json(metadata["preprocess"])
         model = orjson.loads(metadata["model"])
         self.version, self.dim = str(model["version"]), int(model["dim"])
         self.shape = (3, self.preprocess.size, self.preprocess.size)
@@ -87,8 +88,7 @@ class Encoder:
         """One answer a request, all images of all of them in one batch; none harms its neighbours."""
         begin = time.perf_counter()
         given = [self.images(request) for request in requests]
-        rest = iter(self.map(self.decode, [image for of in given for image in of]))
-        images = [[next(rest) for _ in of] for of in given]
+        images = self.decode_in_time(given)
         usable = [image for of in images for image in of if not isinstance(image, Refused)]
         decoded = time.perf_counter()
         embeddings = self.embed(np.stack(usable)) if usable else np.empty((0, self.dim), np.float32)
@@ -120,13 +120,27 @@ class Encoder:
         except Refused as refused:
             return [refused]
 
+    def decode_in_time(self, given: Sequence[Sequence[Pixels | bytes | Refused]]) -> list[list[Pixels | Refused]]:
+        """The images of all requests, those of the lightest first; when time is up, all but one are told so."""
+        order = sorted(range(len(given)), key=lambda place: cost(given[place])) if len(given) > 1 else range(len(given))
+        images = [image for place in order for image in given[place]]
+        end = time.monotonic() + DECODING
+
+        def decode(place: int) -> Pixels | Refused:
+            late = place > 0 and isinstance(images[place], bytes) and time.monotonic() > end
+            return LATE if late else self.decode(images[place])
+
+        rest = iter(self.map(decode, range(len(images))))
+        found = {place: [next(rest) for _ in given[place]] for place in order}
+        return [found[place] for place in range(len(given))]
+
     def decode(self, data: Pixels | bytes | Refused) -> Pixels | Refused:
         """An image file → (3, S, S)."""
         if not isinstance(data, bytes):
             return data
         try:
-            return self.preprocess(data)  # type: ignore[no-any-return]
-        except self.unusable as error:
+            return self.preprocess(data)
+        except Unusable as error:
             return Refused(STATUS.get(error.kind, 400), f"This image is of no use: {error}.")
 
     def render(self, model: str, request: Request, rows: Sequence[Embeddings | Refused]) -> Answer:
@@ -142,14 +156,19 @@ class Encoder:
             vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
         about = {"model": model, "version": self.version, "dim": self.dim}
         errors = [{"index": i} | row.json() for i, row in refused]
-        if (wanted := mime(request.accept)) in (BYTES, NPY):
+        if (wanted := chosen(request.accept)) != JSON:
             headers = {f"x-{key}": str(value) for key, value in about.items()}
             if errors:
-                headers["x-errors"] = orjson.dumps(errors).decode("ascii", "replace")
+                headers["x-errors"] = fitted(errors)
             return Answer(raw(vectors, wanted), content_type=wanted, headers=headers)
         shown = [None if isinstance(row, Refused) else vector for row, vector in zip(rows, vectors, strict=True)]
         answer = about | {"embeddings": shown} | ({"errors": errors} if errors else {})
         return Answer(orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY))
+
+
+def cost(images: Sequence[Pixels | bytes | Refused]) -> int:
+    """Pixels that decoding a request passes over."""
+    return sum(work(image) for image in images if isinstance(image, bytes))
 
 
 def session(folder: Path) -> onnxruntime.InferenceSession:
@@ -158,13 +177,3 @@ def session(folder: Path) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     (path,) = folder.glob("*.onnx")
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-
-
-def load(path: Path) -> Any:
-    """The module in a file."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

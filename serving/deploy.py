@@ -13,6 +13,7 @@ from pathlib import Path
 from serving import ServingError, promoted, served
 from serving.admission import admit, sha256
 from serving.client import Client
+from serving.command import command
 from serving.golden import Golden
 from serving.management import Management, ready
 from serving.promoted import Model
@@ -23,20 +24,31 @@ PROMOTED = Path("artifacts/promoted.json")
 Step = Callable[[str, Version], str]
 
 
-def deploy(path: Path, runtime: Runtime | None = None, deadline: float = 90) -> None:
+def deploy(path: Path, runtime: Runtime | None = None, deadline: float = 90, partly: bool = False) -> list[str]:
     """Serve every model of the `promoted.json` at `path`: all of them, or, when one fails, what was served before.
 
     `runtime` is the running server's folder. Each archive is checked, registered beside what answers, asked for
     its golden images, and only then made the default. The versions that answered before stay, for `rollback`; older
     ones go. `deadline` is in seconds, for one worker's start. Raises ServingError, which names the model.
+
+    `partly`: serve those that pass, and return why the others fail; ServingError when none passes.
     """
     runtime = runtime or Runtime()
     models = promoted.read(path).models
     with _alone(runtime):
         management, known = Management(runtime), served.read(runtime)
-        target = {model.name: _admit(management, model) for model in models}
+        target: Table = {}
+        faults: list[ServingError] = []
+        for model in models:
+            try:
+                target[model.name] = _admit(management, model)
+            except ServingError as error:
+                faults.append(error)
+        if faults and not (partly and target):
+            raise faults[0]
         before = known.before if target == known.now else known.now
-        _switch(management, Served(target, before), deadline)
+        faults += _switch(management, Served(target, before), deadline, partly)
+        return [str(fault) for fault in faults]
 
 
 def rollback(runtime: Runtime | None = None, deadline: float = 90) -> None:
@@ -62,7 +74,7 @@ def restore(runtime: Runtime, deadline: float = 90) -> list[str]:
 @contextmanager
 def _alone(runtime: Runtime) -> Iterator[None]:
     runtime.address("management")  # is there a server?
-    with (runtime.folder / "deploy.lock").open("w") as lock:
+    with (runtime.folder / "deploy.lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -79,26 +91,33 @@ def _admit(management: Management, model: Model) -> Version:
     return Version(label, model.method, file)
 
 
-def _switch(management: Management, wanted: Served, deadline: float) -> None:
-    """Bring up what is wanted, and when all of it answers rightly switch the defaults, then tidy up."""
+def _switch(management: Management, wanted: Served, deadline: float, partly: bool = False) -> list[ServingError]:
+    """Bring up what is wanted, and when all of it answers rightly switch the defaults, then tidy up.
+
+    `partly`: what fails is left out and returned, as long as something answers.
+    """
     runtime = management.runtime
     results = _each(partial(_bring, management, deadline=deadline), wanted.now)
     failed = [each for each in results if isinstance(each, ServingError)]
-    if failed:
+    if failed and not (partly and len(failed) < len(results)):
         for name in wanted.now:
             _tidy(management, name, served.read(runtime))
         raise failed[0]
+    sound = zip(wanted.now.items(), results, strict=True)
+    wanted = Served({name: v for (name, v), each in sound if not isinstance(each, ServingError)}, wanted.before)
     for name, version in wanted.now.items():
         management.make_default(name, version.version)
     served.write(runtime, wanted)
     for line in results:
-        print(line, file=sys.stderr, flush=True)
+        if not isinstance(line, ServingError):
+            print(line, file=sys.stderr, flush=True)
     for name in management.names():
         _tidy(management, name, wanted)
     files = {version.file for _, version in wanted.all()}
     for path in runtime.models.iterdir():
         if path.name not in files:
             path.unlink()
+    return failed
 
 
 def _each(step: Step, table: Table) -> list[str | ServingError]:
@@ -158,7 +177,7 @@ def status(runtime: Runtime, path: Path) -> str:
     except ServingError:
         listed = {}
     lines = []
-    for name in management.names():
+    for name in (on := management.names()):
         default = management.default(name)
         found = management.versions(name)
         line = f"{name}: version {default}, {'ready' if default and ready(found[default]) else 'not ready'}"
@@ -167,6 +186,7 @@ def status(runtime: Runtime, path: Path) -> str:
         if listed.get(name) != default:
             line += f"; promoted: {f'version {listed[name]}' if name in listed else 'nothing'}"
         lines.append(line)
+    lines += [f"{name}: not served; promoted: version {version}" for name, version in listed.items() if name not in on]
     return "\n".join(lines) or "Nothing is served."
 
 
@@ -181,7 +201,7 @@ def main() -> None:
     parser.add_argument("--promoted", type=Path, default=PROMOTED, metavar="FILE", help="what is promoted")
     given = parser.parse_args()
     runtime = Runtime(given.run) if given.run else Runtime()
-    try:
+    with command():
         if given.rollback:
             rollback(runtime)
         elif given.status:
@@ -189,12 +209,11 @@ def main() -> None:
         elif given.rotate:
             Management(runtime).rotate("inference")
             Management(runtime).rotate("management")
+            print(
+                f"The tokens are new, in {runtime.keys}; the old ones are refused. The API key stays until a restart."
+            )
         else:
             deploy(given.promoted, runtime)
-    except ServingError as error:
-        sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 if __name__ == "__main__":

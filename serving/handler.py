@@ -27,6 +27,7 @@ class Handler:
             self.encoder.meter = Meter(context.model_name, self.encoder.version, folder / "drift.npz")
         except Exception as error:
             raise RuntimeError(f"The archive of {context.model_name} cannot be loaded: {error!r}") from error
+        keep_equal_names()
         # From here on TorchServe writes one line a batch at INFO.
         logging.getLogger().setLevel(logging.WARNING)
 
@@ -39,8 +40,26 @@ class Handler:
         return [answer.body for answer in answers]
 
 
+def keep_equal_names() -> None:
+    """TorchServe puts a form's parts into a dict by their names, so that of equal names all but the last are lost.
+
+    Before it does, each gets its place for a name; nobody asks for the names.
+    """
+    from ts.protocol import otf_message_handler  # noqa: PLC0415 - there is none but in a worker
+
+    received = otf_message_handler._retrieve_request
+
+    def numbered(connection: Any) -> Any:
+        request = received(connection)
+        for place, part in enumerate(request["parameters"] if request else ()):
+            part["name"] = str(place)
+        return request
+
+    otf_message_handler._retrieve_request = numbered
+
+
 def read(request: dict[str, Any], context: Any, row: int) -> Request:
-    """TorchServe puts a form's parts, which need different names, or the body into a dict, and no query."""
+    """TorchServe puts a form's parts or the body into a dict, and no query."""
     headers = {k.lower(): v for k, v in context.get_all_request_header(row).items() if isinstance(v, str)}
     # A form's field without a file name arrives as text.
     parts = [part.encode() if isinstance(part, str) else bytes(part) for part in request.values()]

@@ -6,7 +6,8 @@ from typing import Any
 import psutil
 import requests
 
-from serving import ServingError
+from serving import ServingError, loopback
+from serving.room import lacking
 from serving.runtime import Api, Runtime
 
 SECONDS = 20  # for one answer: describing is quick, removing waits for a worker's end
@@ -68,7 +69,12 @@ class Management:
         self._call("DELETE", f"models/{name}/{version}")
 
     def rotate(self, api: Api) -> None:
-        """Replace a token: the old one is worth nothing from now on."""
+        """Replace a token: the old one is worth nothing from now on. Raises ServingError on a full disk.
+
+        TorchServe would leave an empty file there, and nobody would know the new token.
+        """
+        if said := lacking(self.runtime.folder, 1 << 16):
+            raise ServingError(f"No new token can be written to {self.runtime.keys}. {said}")
         self._call("GET", "token", "API", type=api)
 
     def _describe(self, path: str) -> list[Description]:
@@ -81,7 +87,7 @@ class Management:
         url = f"{self.runtime.address('management')}/{path}"
         headers = {"Authorization": f"Bearer {self.runtime.token(key)}"}
         try:
-            answer = requests.request(method, url, params=query, headers=headers, timeout=(5, SECONDS))
+            answer = loopback.request(method, url, params=query, headers=headers, timeout=(5, SECONDS))
         except requests.Timeout as error:
             raise ServingError(f"the server gave no answer in {SECONDS} s") from error
         except requests.RequestException as error:

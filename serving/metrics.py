@@ -1,13 +1,16 @@
 """What a worker counts, for Prometheus: labels are model and version, and no figure tells an image.
 
-Processes that start with PROMETHEUS_MULTIPROC_DIR set count into that folder. Packed beside `core.py`.
+Processes that start with PROMETHEUS_MULTIPROC_DIR set count into that folder, unless its disk is full. Packed beside
+`core.py`.
 """
 
+import os
 from collections import Counter as Tally
 from collections.abc import Iterable
 from pathlib import Path
 from threading import Lock
 
+import prometheus_client.values
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
@@ -28,12 +31,18 @@ DRIFT = Gauge(
     multiprocess_mode="mostrecent",
 )
 DRIFT_EVERY = 16  # embeddings
+FILES = ("counter", "gauge_mostrecent", "histogram")  # as prometheus_client calls a process's files
+MAPPED = 1 << 18  # bytes of each: what a process counts of some thirty models
 
 
 class Meter:
     """Of one model in one worker. sketch: a file; without it drift is not looked at."""
 
     def __init__(self, model: str, version: str, sketch: Path) -> None:
+        if FOLDER in os.environ and not reserved(Path(os.environ[FOLDER])):
+            prometheus_client.values.ValueClass = (
+                prometheus_client.values.MutexValue
+            )  # better uncounted than not answered
         self.of = (model, version)
         self.batch_images, self.decode, self.inference = (h.labels(*self.of) for h in (BATCH, DECODE, INFERENCE))
         self.window = Window(Sketch.load(sketch)) if sketch.exists() else None
@@ -60,6 +69,23 @@ class Meter:
             if self.window.seen >= self.due and (distance := self.window.distance) is not None:
                 DRIFT.labels(*self.of).set(distance / self.window.of.limit)
                 self.due = self.window.seen + DRIFT_EVERY
+
+
+def reserved(folder: Path) -> bool:
+    """Whether the disk holds all that this process will count: else a write to a mapped file ends it (SIGBUS)."""
+    paths = [folder / f"{kind}_{os.getpid()}.db" for kind in FILES]
+    try:
+        for path in paths:
+            if not path.exists():
+                with path.open("xb") as file:
+                    file.write(bytes(MAPPED))
+                    file.flush()
+                    os.fsync(file.fileno())
+        return True
+    except OSError:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        return False
 
 
 def exposition(folder: Path | None = None) -> bytes:

@@ -39,8 +39,10 @@ def read(path: Path) -> Promoted:
     """
     root = path.resolve().parent.parent
     try:
-        given = json.loads(path.read_text())
+        given = json.loads(path.read_text(encoding="utf-8"))
         models = tuple(Model(**model | {"archive": root / model["archive"]}) for model in given["models"])
+        if not models:
+            raise ValueError("it names no model")
         return Promoted(given["dataset"], given["champion"], models)
     except FileNotFoundError as error:
         raise ServingError(f"Nothing is promoted yet, {path} is missing; run `make demo` first.") from error

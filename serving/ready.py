@@ -15,10 +15,13 @@ Report = dict[str, dict[str, Any]]  # by name: ready, since, and what else there
 
 
 @contextmanager
-def serve(address: str, report: Callable[[], Report], metrics: Callable[[], bytes]) -> Iterator[None]:
+def serve(
+    address: str, report: Callable[[], Report], metrics: Callable[[], bytes], faults: Callable[[], list[str]] = list
+) -> Iterator[None]:
     """Answer at `address` (`http://host:port`) while the block runs.
 
-    `/ready` is 200 when every name is ready and 503 when one is not or there is none, with the report as JSON;
+    `/ready` is 200 when every name is ready and 503 when one is not or there is none, with the report as JSON and the
+    faults of the machine beside it, such as a full disk, that stop no answer;
     `/metrics` is what Prometheus scrapes; `/ping` is 200 while this process lives.
     """
 
@@ -33,7 +36,7 @@ def serve(address: str, report: Callable[[], Report], metrics: Callable[[], byte
             elif self.path == "/ready":
                 models = report()
                 ready = bool(models) and all(model["ready"] for model in models.values())
-                self._answer(200 if ready else 503, {"ready": ready, "models": models})
+                self._answer(200 if ready else 503, {"ready": ready, "models": models, "faults": faults()})
             else:
                 self._answer(404, {"error": "There are /ready, /metrics and /ping here."})
 

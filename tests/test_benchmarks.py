@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks import gpu, report
+from benchmarks import gpu, report, smoke, steps
 from benchmarks.masking import MaskTokensInEncoder, encoder_flops
 from models import methods
 from models.mae import MAE, MAEParams
 from models.optim import OptimParams
 from models.vit import ViTParams
-from pipelines.feed import generator
-from pipelines.stage import TRY_AGAIN
+from pipelines.feed import Inputs, generator
+from pipelines.stage import TRY_AGAIN, StageError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -92,3 +92,34 @@ def test_a_table_is_markdown() -> None:
         "| --- | --- | --- | --- |",
         "| a | 12,345 | 0.123 | 98,765 |",
     ]
+
+
+def test_a_variant_in_fp32_is_not_measured_in_tf32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32)
+    case = next(case for case in steps.cases() if case.name == "digits simclr")
+    draws = methods.build("simclr", case.params, 16, (0.5,) * 3, (0.25,) * 3, 0).draw(4, 16, 16, generator(0, 0))
+    inputs = Inputs(torch.zeros(4, 3, 16, 16, dtype=torch.uint8), draws)
+    cpu, seen = torch.device("cpu"), []
+    variants = [steps.stepper(case, steps.Variant(p, p), inputs, cpu) for p in ("fp32", "bf16")]
+    for step in (*variants, variants[0]):
+        step()
+        seen.append(torch.backends.cudnn.allow_tf32)
+    assert seen == [False, True, False]
+
+
+def test_the_smoke_test_names_the_first_check_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    quick = {name: smoke.CHECKS[name] for name in ("lock", "features", "out of memory", "labels", "DINO, fp32")}
+
+    def broken(machine: smoke.Machine) -> str:
+        raise StageError("it is broken")
+
+    monkeypatch.setattr(smoke, "CHECKS", quick | {"broken": broken, "never": broken})
+    with pytest.raises(SystemExit, match="it is broken"):
+        smoke.run(tmp_path, torch.device("cpu"), tiny=True)
+    out, err = capsys.readouterr()
+    assert [line.split(":")[0] for line in out.splitlines()] == list(quick)
+    assert err == "broken: FAILED after 0 s\n"

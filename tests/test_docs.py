@@ -1,6 +1,7 @@
 """What the documents name is there."""
 
 import ast
+import importlib.util
 import re
 from functools import cache
 from pathlib import Path
@@ -64,3 +65,21 @@ def test_a_name_in_the_table_is_in_the_code(file: str, name: str) -> None:
 def test_every_recipe_is_in_its_table() -> None:
     words = re.findall(r"^\| `([^`]+)` \|", (ROOT / "docs/recipes.md").read_text(), re.MULTILINE)
     assert sorted(words) == sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml"))
+
+
+SNIPPETS = [
+    (path.name, code)
+    for path in sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+    for code in re.findall(r"^```python\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+]
+
+
+@pytest.mark.parametrize(("page", "code"), SNIPPETS, ids=[page for page, _ in SNIPPETS])
+def test_what_a_snippet_imports_is_there(page: str, code: str) -> None:
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom):
+            module = importlib.import_module(str(node.module))
+            for alias in node.names:
+                assert hasattr(module, alias.name) or importlib.util.find_spec(f"{node.module}.{alias.name}")
+        if isinstance(node, ast.Import):
+            assert all(importlib.util.find_spec(alias.name) for alias in node.names)

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from data import decode
-from data.decode import MAX_PIXELS, Preprocess, Unusable, read
+from data.decode import Preprocess, read
+from data.image_file import MAX_PASSES, MAX_PIXELS, Unusable, scans
+from serving import archive
 
 CLOTHING = Path(__file__).parents[2] / "../shared/datasets/clothing.zip"
 KINDS = {"not an image", "corrupt", "truncated", "bomb", "unreadable"}
@@ -33,8 +35,8 @@ def encode(image: Image.Image, form: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def pixels(data: bytes) -> NDArray[np.uint8]:
-    image = read(data)
+def pixels(data: bytes, range: tuple[float, float] | None = None) -> NDArray[np.uint8]:
+    image = read(data, range)
     assert image.mode == "RGB"
     return np.asarray(image)
 
@@ -110,16 +112,16 @@ def test_sixteen_bits_are_scaled_not_clipped() -> None:
     sixteen = Image.fromarray(eight.astype(np.uint16) * 257)
     assert sixteen.mode == "I;16"
     for form in ("PNG", "TIFF"):
-        np.testing.assert_array_equal(pixels(encode(sixteen, form))[:, :, 0], eight)
+        np.testing.assert_array_equal(pixels(encode(sixteen, form), (0, 65535))[:, :, 0], eight)
     wide = Image.fromarray(eight.astype(np.int32) * 257)
     assert wide.mode == "I"
-    np.testing.assert_array_equal(pixels(encode(wide, "TIFF"))[:, :, 2], eight)
+    np.testing.assert_array_equal(pixels(encode(wide, "TIFF"), (0, 65535))[:, :, 2], eight)
 
 
 @pytest.mark.parametrize("top", [1.0, 255.0])
-def test_floats_are_in_unit_or_byte_range(top: float) -> None:
+def test_floats_are_mapped_by_the_range(top: float) -> None:
     values = np.array([[0, top / 5, np.nan], [top, -1, top / 255]], np.float32)
-    found = pixels(encode(Image.fromarray(values), "TIFF"))[:, :, 1]
+    found = pixels(encode(Image.fromarray(values), "TIFF"), (0, top))[:, :, 1]
     np.testing.assert_array_equal(found, [[0, 51, 0], [255, 0, 1]])
 
 
@@ -159,15 +161,15 @@ def test_cmyk_is_converted_by_its_inks() -> None:
     assert np.abs(pixels(adobe).astype(int) - (0, 255, 255)).max() <= 2
 
 
-def test_the_file_stands_alone_in_the_archive_of_the_server() -> None:
-    tree = ast.parse(Path(decode.__file__).read_text())
-    roots = {
-        name.split(".")[0]
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names])
-    }
-    assert roots - sys.stdlib_module_names == {"numpy", "PIL"}
+def test_the_decoder_stands_alone_in_the_archive_of_the_server() -> None:
+    for name in archive.PACKAGES["data"]:
+        for node in ast.walk(ast.parse((Path(decode.__file__).parent / name).read_text())):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
+                for module in names:
+                    root, _, file = module.partition(".")
+                    assert root in {"numpy", "PIL", "data"} | sys.stdlib_module_names
+                    assert root != "data" or f"{file}.py" in archive.PACKAGES["data"]
 
 
 def test_zero_bytes_are_empty() -> None:
@@ -230,6 +232,41 @@ def test_a_bomb_is_refused_by_its_header(side: int) -> None:
 
 def test_an_image_at_the_limit_is_not_a_bomb() -> None:
     assert kind(png_header(MAX_PIXELS, 1)) != "bomb"
+
+
+def with_scans(image: Image.Image, more: int) -> bytes:
+    """A progressive JPEG whose last scan comes so many times more."""
+    data = encode(image, "JPEG", progressive=True)
+    last, end = data.rfind(b"\xff\xda"), data.rfind(b"\xff\xd9")
+    return data[:end] + data[last:end] * more + data[end:]
+
+
+def test_a_jpeg_with_more_scans_than_its_pixels_can_pay_for_is_a_bomb() -> None:
+    """30,000 empty scans of 3.9 MB would keep a decoder for many minutes."""
+    small = Image.fromarray(SMOOTH)
+    assert scans(with_scans(small, 90)) == 100
+    assert kind(with_scans(Image.new("RGB", (1000, 1000)), MAX_PASSES // 10**6)) == "bomb"
+    assert pixels(with_scans(small, 1000)).shape == SMOOTH.shape
+    largest = Image.new("L", (9459, 9459))
+    assert scans(encode(largest, "JPEG", progressive=True)) * MAX_PIXELS < MAX_PASSES
+
+
+def test_only_the_scans_of_the_first_picture_count() -> None:
+    photo, scan = encode(Image.fromarray(SMOOTH), "JPEG"), b"\xff\xda"
+    segment = b"\xff\xe1" + struct.pack(">H", 2 + 2000) + scan * 1000  # as a thumbnail has them
+    assert scans(photo) == 1
+    assert scans(photo[:2] + segment + photo[2:]) == 1
+    assert scans(photo + scan * 1000) == 1  # after the end a phone puts a film
+
+
+def test_a_png_with_a_damaged_byte_is_refused_wherever_the_byte_is() -> None:
+    """Pillow checks no checksum of the pixels: every fifth file was read, and was another picture."""
+    data = encode(Image.fromarray(RGB), "PNG")
+    for place in range(len(data)):
+        damaged = bytearray(data)
+        damaged[place] ^= 1
+        if isinstance(found := outcome(bytes(damaged)), np.ndarray):
+            np.testing.assert_array_equal(found, RGB)
 
 
 def test_warnings_of_the_decoder_stay_inside() -> None:

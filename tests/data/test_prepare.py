@@ -127,7 +127,7 @@ def test_copies_are_kept_where_they_are_judged(tmp_path: Path, capsys: pytest.Ca
     assert manifest.splits == {"train": 10, "val": 1, "test": 3}
     assert (manifest.duplicates, manifest.conflicts) == (5, 0)
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == "splits: train, val and test from their folders"
+    assert said[0] == f"{raw}: train/, val/ and test/ with 1 class folder (cat); nothing is drawn."
     assert said[1].startswith(
         "prepared noise: 14 images, 1 classes, train 10 · val 1 · test 3, 0 quarantined, 5 duplicates, "
     )
@@ -154,7 +154,7 @@ def test_a_val_folder_without_test_is_the_test(tmp_path: Path, capsys: pytest.Ca
     assert manifest.splits == {"train": 18, "val": 2, "test": 5}
     index = table(tmp_path / "out/index.csv")
     assert {row["path"].split("/")[0] for row in index if row["split"] == "test"} == {"val"}
-    assert "test from the folder of val, val carved from train" in capsys.readouterr().out
+    assert "; the val folder is the test, and val (10 %) is drawn from train.\n" in capsys.readouterr().out
 
 
 def test_labels_can_be_left_out(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_three_images_are_too_few(tmp_path: Path) -> None:
 def test_a_split_without_images_is_refused(tmp_path: Path) -> None:
     for number in range(10):
         write_image(tmp_path / f"raw/class{number}/a.png", number)
-    with pytest.raises(DataError, match=r"leaves the test split without an image; .* raise prepare\.test"):
+    with pytest.raises(DataError, match=r"leaves the test split without an image, .* 1 or 2 images"):
         run(tmp_path, val=0.0)
     shutil.rmtree(tmp_path / "raw")
     fill(tmp_path / "raw/test", 12)

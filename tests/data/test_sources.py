@@ -13,13 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from data import DataError, sources
+from data import DataError
 from data.download import download
-from data.sources import BUNDLED, SOURCES, fetch, main, members
+from data.sources import SOURCES, fetch, main, members
 
 RNG = np.random.default_rng(0)
 
@@ -117,18 +116,6 @@ def test_writers_of_the_test_digits_are_unseen(tmp_path: Path) -> None:
     assert all(np.array_equal(together[name], image) for name, image in everyone.items())
 
 
-def test_every_set_is_a_download_stage() -> None:
-    stages = yaml.safe_load((Path(sources.__file__).parent / "dvc.yaml").read_text())["stages"]
-    assert stages["download"]["foreach"] == [*BUNDLED, *SOURCES]
-
-
-def test_a_folder_that_is_there_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "digits").mkdir()
-    assert main(["digits", "--out", str(tmp_path / "digits")]) == 0
-    assert "is there already; remove it" in capsys.readouterr().out
-    assert list((tmp_path / "digits").iterdir()) == []
-
-
 def test_cifar10_records_become_images(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planes = RNG.integers(0, 256, (3, 3, 32, 32), dtype=np.uint8)
     record = [bytes([label]) + image.tobytes() for label, image in zip((0, 9, 9), planes, strict=True)]
@@ -167,7 +154,11 @@ def test_stl10_records_are_stored_columns_first(
         "unlabelled/000000.png",
     ]
     np.testing.assert_array_equal(np.stack(list(found.values())), pictures)
-    assert sorted(path.name for path in (tmp_path / "stl10").iterdir()) == ["test", "train", "unlabelled"]
+    assert sorted(path.name for path in (tmp_path / "stl10").iterdir() if path.is_dir()) == [
+        "test",
+        "train",
+        "unlabelled",
+    ]
 
 
 def test_imagenette_keeps_its_own_jpegs(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,7 +268,11 @@ def test_members_that_leave_the_folder_are_refused(tmp_path: Path, member: tarfi
         list(members(tmp_path / "set.tgz"))
 
 
-@pytest.mark.parametrize("data", [b"not gzip", gzip.compress(b"not tar" * 200), pack({"a.bin": b"1" * 9})[:60]])
+@pytest.mark.parametrize(
+    "data",
+    [b"not gzip", gzip.compress(b"not tar" * 200), pack({"a.bin": b"1" * 9})[:60]],
+    ids=["not gzip", "not tar", "cut short"],  # gzip's bytes hold the time: every process would give another name
+)
 def test_an_archive_that_cannot_be_read_is_one_sentence(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes
 ) -> None:

@@ -76,7 +76,14 @@ def test_what_the_folders_say_comes_first() -> None:
     assert settle(["train", "val", "test"], 0.1, 0.2)[:2] == (["train", "val", "test"], {})
 
 
+def test_nothing_is_drawn_from_what_folders_leave_out() -> None:
+    assert settle(["train", "extra"], 0.1, 0.2)[:2] == (["train", "extra"], {"val": 0.1, "test": 0.2})
+    assert settle(["train", "test", "extra"], 0.1, 0.2)[:2] == (["train", "test", "extra"], {"val": 0.1})
+
+
 def test_the_choice_is_said() -> None:
-    said = settle(["train", "val"], 0.1, 0.2)[2]
-    assert said == "splits: train from its folder, test from the folder of val, val carved from train, 0.1"
-    assert settle(["train", "test"], 0.0, 0.2)[2] == "splits: train and test from their folders, no val"
+    assert settle([None], 0.1, 0.2)[2] == "val (10 %) and test (20 %) are drawn from all"
+    assert settle(["train", "extra"], 0.07, 0.0)[2] == "val (7 %) is drawn from train, no test"
+    assert settle(["train", "val"], 0.1, 0.2)[2] == "the val folder is the test, and val (10 %) is drawn from train"
+    assert settle(["train", "test"], 0.0, 0.2)[2] == "no val"
+    assert settle(["train", "val", "test"], 0.1, 0.2)[2] == "nothing is drawn"

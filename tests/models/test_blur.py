@@ -14,10 +14,10 @@ from tests.models.conftest import noise_images, pillow, tensor
 SIGMAS = (0.1, 0.4, 1.0, 1.3, 2.0)
 
 
-@pytest.mark.parametrize("size", [16, 40, 72])  # radius 1, 2 and 3; one block, two and three
+@pytest.mark.parametrize("size", [16, 20, 40, 72])  # radius 0, 1, 2 and 3; one block, two and three
 def test_tenth_is_a_slow_loop_that_pads_with_zeros(size: int) -> None:
     images = torch.rand(len(SIGMAS), 3, size, size, generator=torch.Generator().manual_seed(0))
-    radius = max(1, size // 20)
+    radius = int((size // 10) / 2)  # as SimCLR's data_util.py computes it
     blurred = gaussian_blur(images, torch.tensor(SIGMAS), "tenth")
     for image, sigma, ours in zip(images.double().numpy(), SIGMAS, blurred, strict=True):
         kernel = np.array([math.exp(-0.5 * (k / sigma) ** 2) for k in range(-radius, radius + 1)])
@@ -30,6 +30,12 @@ def test_tenth_is_a_slow_loop_that_pads_with_zeros(size: int) -> None:
                     axis=(1, 2)
                 )
         torch.testing.assert_close(ours, torch.from_numpy(expected).float(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [5, 16, 19])
+def test_below_twenty_pixels_a_tenth_of_the_side_is_one_pixel_and_blurs_nothing(size: int) -> None:
+    images = torch.rand(len(SIGMAS), 3, size, size, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(gaussian_blur(images, torch.tensor(SIGMAS), "tenth"), images)
 
 
 def box(line: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:

@@ -2,18 +2,19 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
 import pytest
 
-from benchmarks.diagnose import CASES, params, recipe, recorded
+from benchmarks.diagnose import CASES, params, recorded
 from models.diagnose import EARLY, HOPELESS, LEAST, Row, diagnose
 
 RECORDS = recorded()
-BROKEN = [run for run in RECORDS if CASES[run[0]][1] != "healthy"]
+BROKEN = [run for run in RECORDS if CASES[run[0]].name != "healthy"]
 # A healthy run that was cut short may be called undertrained, and nothing worse; a short look is no whole training.
-HEALTHY = [run for run in RECORDS if CASES[run[0]][1] == "healthy"]
+HEALTHY = [run for run in RECORDS if CASES[run[0]].name == "healthy"]
 
 
 def name_of(run: tuple[str, int, int], looks: Sequence[Row]) -> str:
@@ -22,13 +23,13 @@ def name_of(run: tuple[str, int, int], looks: Sequence[Row]) -> str:
 
 @pytest.mark.parametrize("run", BROKEN, ids=str)
 def test_a_broken_training_is_named_rightly(run: tuple[str, int, int]) -> None:
-    assert name_of(run, RECORDS[run]) == CASES[run[0]][1]
+    assert name_of(run, RECORDS[run]) == CASES[run[0]].name
 
 
 @pytest.mark.parametrize("run", HEALTHY, ids=str)
 def test_a_healthy_training_is_named_healthy_and_is_never_stopped(run: tuple[str, int, int]) -> None:
     case, _, epochs = run
-    enough = epochs >= 0.5 * recipe()[case.split()[0]]["epochs"]
+    enough = epochs >= 0.5 * params(case).epochs
     assert name_of(run, RECORDS[run]) in ({"healthy"} if enough else {"healthy", "undertrained"})
     for i, look in enumerate(RECORDS[run]):
         if look["epoch"] >= EARLY * epochs:
@@ -61,15 +62,58 @@ def test_one_that_starts_from_a_good_encoder_need_not_move(name: str) -> None:
     figures = {"consistency": 60.0} | ({"gain": 2.0} if name == "dino" else {"relative_loss": 0.7})
     found = diagnose(name, params(f"{name} healthy"), steady(name, figures))
     assert (found.name, found.change) == ("healthy", "nothing to change")
-    assert "keeps 60 % of its nearest neighbours" in found.because
+    assert "neighbour consistency is 60 %" in found.because
+
+
+def risen(name: str, key: str, factor: float) -> list[Row]:
+    """The last look of a healthy training over and over, but at the first look the figure was 1 / factor of it."""
+    first, *rest = steady(name, {})
+    return [dict(first) | {key: first[key] / factor}, *rest]
+
+
+@pytest.mark.parametrize("name", ["simclr", "mae", "dino"])
+def test_weights_that_grow_are_no_fault_while_the_features_are_as_good(name: str) -> None:
+    """In front of a norm their length has no effect, and LARS lets them grow."""
+    rows, made = risen(name, "weight_norm", 30.0), params(f"{name} healthy")
+    assert diagnose(name, made, rows).name == "healthy"
+    closer = [rows[0], *(dict(row) | {"feature_std": 0.7 * row["feature_std"]} for row in rows[1:])]
+    found = diagnose(name, made, closer)
+    assert (found.name, "the weights are 30 times as large" in found.because) == ("diverged", True)
+
+
+@pytest.mark.parametrize("name", ["simclr", "mae", "dino"])
+def test_neighbours_that_are_found_worse_than_before_training_are_undertrained(name: str) -> None:
+    now = 8.0  # more than any untrained encoder has on digits
+    first, *rest = steady(name, {"consistency": now})
+    made = params(f"{name} healthy")
+    rows = [dict(first) | {"consistency": 9.0}, *rest]
+    found = diagnose(name, made, rows)
+    assert (found.name, "8 % (after the first step 9 %" in found.because) == ("undertrained", True)
+    assert diagnose(name, made, [dict(first) | {"consistency": 2.0}, *rest]).name == "healthy"
+    encoder: Any = replace(made.encoder, init="weights.pt")
+    assert diagnose(name, replace(made, encoder=encoder), rows).name == "healthy"
 
 
 @pytest.mark.parametrize("looks", [0, 1, LEAST - 1])
-def test_few_looks_are_too_few_to_judge_by(looks: int) -> None:
-    rows: list[Row] = [{"step": 1, "loss": 1.0}, *steady("mae", {"feature_std": 0.0}, looks)]
+def test_few_looks_are_not_judged(looks: int) -> None:
+    rows: list[Row] = [*steady("mae", {"feature_std": 0.0}, looks), {"step": 4000, "loss": 1.0}]
     found = diagnose("mae", params("mae healthy"), rows)
-    assert found.name == "undertrained"
+    assert found.name == "not judged"
     assert f"{looks} looks" in found.because
+    assert "pretrain.watch to 50 epochs or less" in found.change
+
+
+def test_a_training_of_hardly_any_steps_is_not_judged() -> None:
+    rows = [dict(row) | {"step": step} for step, row in enumerate(steady("mae", {}, 3), 1)]
+    found = diagnose("mae", params("mae healthy"), rows)
+    assert (found.name, found.change) == ("not judged", "train longer: raise mae.epochs (now 250)")
+
+
+def test_a_training_with_hardly_any_images_to_look_at_is_not_judged() -> None:
+    seen = {"step", "epoch", "loss", "weight_norm"}
+    rows = [{key: row[key] for key in seen} for row in steady("simclr", {}, 25)]
+    found = diagnose("simclr", params("simclr healthy"), rows)
+    assert (found.name, "prepare.val" in found.change) == ("not judged", True)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from models.encoder import CheckpointError, build, load
+from models import CheckpointError
+from models.encoder import build, load
 from models.normalize import Normalize
 from models.resnet import ResNet, ResNetParams
 from models.vit import ViT, ViTParams

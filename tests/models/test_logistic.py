@@ -28,6 +28,19 @@ def test_it_finds_the_minimum_that_scikit_learn_finds(n: int, C: float) -> None:
     assert ours.cross_entropy(queries, truth) == pytest.approx(loss, rel=2e-3)
 
 
+@pytest.mark.parametrize("C", [0.1, 10.0, 1000.0])
+def test_of_two_classes_it_is_scikit_learns_at_the_same_c(C: float) -> None:
+    x, y, queries, truth = halves()
+    two, asked = (y == 3) | (y == 8), (truth == 3) | (truth == 8)
+    ours = LogisticRegression(x[two], y[two]).fit(C)
+    theirs = sklearn.linear_model.LogisticRegression(C=C, solver="newton-cholesky", tol=1e-8)
+    theirs.fit(x[two].astype(float), y[two])
+    w = ours.weight[:, 1] - ours.weight[:, 0]
+    np.testing.assert_allclose(w, theirs.coef_[0], atol=5e-3 * np.abs(theirs.coef_).max())
+    loss = log_loss(truth[asked], theirs.predict_proba(queries[asked]), normalize=False)
+    assert ours.cross_entropy(queries[asked], truth[asked]) == pytest.approx(loss, rel=5e-3)
+
+
 def test_a_path_ends_where_a_fresh_fit_does() -> None:
     x, y, queries, _ = halves()
     path = LogisticRegression(x, y)

@@ -57,11 +57,18 @@ def loop(groups: list[dict[str, Any]], momenta: dict[Tensor, Tensor], trust_clip
         for p in group["params"]:
             if p.grad is None:
                 continue
+            before = group["momentum"] * momenta.get(p, torch.zeros_like(p))
             update = p.grad + group["weight_decay"] * p
+            if trust_clip:  # solo-learn's
+                if group["adapt"] and p.norm() > 0 and p.grad.norm() > 0:
+                    ratio = group["trust"] * p.norm() / (p.grad.norm() + p.norm() * group["weight_decay"] + 1e-8)
+                    update = update * min(ratio / group["lr"], torch.tensor(1.0))
+                momenta[p] = before + update
+                p.sub_(group["lr"] * momenta[p])
+                continue
             if group["adapt"] and p.norm() > 0 and update.norm() > 0:
-                ratio = group["trust"] * p.norm() / update.norm()
-                update = update * (min(ratio / group["lr"], torch.tensor(1.0)) if trust_clip else ratio)
-            momenta[p] = group["momentum"] * momenta.get(p, torch.zeros_like(p)) + group["lr"] * update
+                update = update * group["trust"] * p.norm() / update.norm()
+            momenta[p] = before + group["lr"] * update
             p.sub_(momenta[p])
 
 
@@ -85,6 +92,36 @@ def test_lars_is_the_loop_over_its_parameters(trust_clip: bool, generator: Gener
         loop(other.param_groups, momenta, trust_clip)
         for a, b in pairs:
             torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
+def solo_step(p: Vector, g: Vector, v: Vector, lr: float, decay: float, adapt: bool) -> tuple[Vector, Vector]:
+    """One step of solo-learn's solo/utils/lars.py at 9187ea3 with clip_lr and exclude_bias_n_norm."""
+    p_norm, g_norm = math.hypot(*p), math.hypot(*g)
+    if adapt and p_norm != 0 and g_norm != 0:
+        own = 0.02 * p_norm / (g_norm + p_norm * decay + 1e-8)
+        own = min(own / lr, 1)
+        g = [own * (gi + decay * pi) for pi, gi in zip(p, g, strict=True)]
+    v = [0.9 * vi + gi for vi, gi in zip(v, g, strict=True)]
+    return [pi - lr * vi for pi, vi in zip(p, v, strict=True)], v
+
+
+def test_trust_clip_is_solo_learns_update(generator: Generator) -> None:
+    weights = [torch.randn(6, generator=generator, dtype=torch.float64) for _ in range(4)]
+    weights[1].zero_()
+    numbers = [(p.tolist(), [0.0] * 6) for p in weights]
+    groups = [{"params": weights[:3], "weight_decay": 0.1}, {"params": weights[3:], "adapt": False}]
+    optimizer = LARS(groups, lr=1.0, momentum=0.9, trust=0.02, trust_clip=True)
+    for step, lr in enumerate((0.001, 0.5, 2.0, 0.1)):  # the first is below every layer's own rate
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        for i, p in enumerate(weights):
+            p.grad = torch.randn(6, generator=generator, dtype=torch.float64)
+            if i == 2 and step > 1:  # a layer that has no gradient any more: theirs is not decayed either
+                p.grad.zero_()
+            numbers[i] = solo_step(numbers[i][0], p.grad.tolist(), numbers[i][1], lr, 0.1, i < 3)
+        optimizer.step()
+        for p, (expected, _) in zip(weights, numbers, strict=True):
+            assert p.tolist() == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
@@ -155,8 +192,8 @@ def sharded(rank: int, store: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     mesh = init_device_mesh("cpu", (2,))
-    for asked in ({}, {"clip": 1.3}, {"clip_each": 3.0}):
-        params = OptimParams("lars", 2.0, 0.1, **asked)  # type: ignore[arg-type]
+    for asked in ({}, {"clip": 1.3}, {"clip_each": 3.0}, {"trust_clip": True}):
+        params = OptimParams("lars", 2.0, 0.1, **asked)
         module, halves = nn.ParameterList(with_gradients()), nn.ParameterList()
         for p in module:
             half = nn.Parameter(distribute_tensor(p.detach(), mesh, [Shard(0)]))
@@ -184,6 +221,19 @@ def test_warmup_then_cosine() -> None:
     assert all(a < b for a, b in pairwise(grid[:21]))
     assert all(a > b for a, b in pairwise(grid[20:]))
     assert warmup_cosine(3.0, 1.0, 0.0, 0.0) == 3.0
+
+
+def test_fixmatchs_rate_is_the_published_one() -> None:
+    """Sohn et al., 2020, section 2.4: η cos(7π k / 16 K); the official code has no warm-up."""
+    params = OptimParams("sgd", 0.03, 5e-4, lr_shape="fixmatch")
+    optimizer = build(params, small(RESNET))
+    rates = [set_schedule(optimizer, params, 64, k / 8) for k in range(9)]
+    assert rates == pytest.approx([0.03 * math.cos(7 * math.pi * k / (16 * 8)) for k in range(9)], rel=1e-12)
+    assert {group["lr"] for group in optimizer.param_groups} == {rates[-1]}
+    warm = OptimParams("sgd", 0.03, 5e-4, lr_shape="fixmatch", warmup=0.5)
+    assert [set_schedule(optimizer, warm, 64, t) for t in (0.25, 0.5, 1.0)] == pytest.approx([0.015, 0.03, rates[-1]])
+    with pytest.raises(ValueError, match=r"lr_end is 0\.01 and lr_shape fixmatch, which ends at 0\.195 lr; allowed"):
+        OptimParams("sgd", 0.03, 5e-4, lr_shape="fixmatch", lr_end=0.01)
 
 
 def test_cosine_ends_and_middle() -> None:
@@ -221,6 +271,20 @@ def test_vectors_get_no_decay_and_fixed_parameters_no_step(name: str, encoder: R
     trained = {id(p) for group in optimizer.param_groups for p in group["params"]}
     assert trained == {id(p) for p in module.parameters() if p.requires_grad}
     assert len(trained) == len(decayed["params"]) + len(plain["params"])
+
+
+@pytest.mark.parametrize("spare", [True, False])
+def test_fine_tuning_decays_neither_class_token_nor_positions(spare: bool) -> None:
+    """As MAE's fine-tuning and timm; MAE's pretraining and DINO decay them, and spare what is 1-d alone."""
+    module = nn.Sequential(small(ViTParams("vit_nano", 4, "learned")), nn.Linear(64, 3))
+    groups = build(OptimParams("adamw", 1e-3, 0.05, layer_decay=0.75), module, spare).param_groups
+    decay = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+    for name, p in module.named_parameters():
+        token = name in ("0.cls_token", "0.pos_embed")
+        assert decay[id(p)] == (0.0 if p.ndim == 1 or (token and spare) else 0.05), name
+    assert {scale for group in groups for p in group["params"] if p.ndim == 3 for scale in [group["scale"]]} == {
+        0.75**5
+    }
 
 
 @pytest.mark.parametrize(("end", "expected"), [(0.4, [0.04, 0.22, 0.4]), (None, [0.04] * 3)])

@@ -1,6 +1,7 @@
 """The probes against loops, plain fits and closed forms."""
 
 import math
+import tracemalloc
 from collections.abc import Iterator
 
 import numpy as np
@@ -22,6 +23,7 @@ from models.probe import (
     linear_probe,
     pick_C,
     retrieval,
+    scaling,
     shots_of,
     standardise,
 )  # fmt: skip
@@ -52,6 +54,18 @@ def test_knn_is_the_loop(k: int, temperature: float) -> None:
     expected = [slow_vote(x, y, q, k, temperature) for q in queries]
     assert knn(x, y, queries, k, temperature).tolist() == expected
     assert len(set(expected)) == 3
+
+
+@pytest.mark.parametrize("temperature", [0.005, 1e-4])
+def test_a_low_temperature_neither_overflows_nor_vanishes(temperature: float) -> None:
+    """exp(1 / 0.005) is beyond float32: each vote was infinite, and the first of the classes won."""
+    x, y = clusters(60, 6, spread=1.5)
+    queries, _ = clusters(40, 6, spread=1.5, seed=1)
+    nearest = [slow_vote(x, y, q, 1, 1.0) for q in queries]
+    expected = [slow_vote(x, y, q, 20, temperature) for q in queries] if temperature == 0.005 else nearest
+    assert knn(x, y, queries, 20, temperature).tolist() == expected
+    opposite = np.array([[-1.0, 0.0], [-0.99, 0.1]], np.float32)  # exp((s - 1) / T) would be 0 for both
+    assert knn(opposite, np.array([0, 1]), np.array([[1.0, 0.0]], np.float32), 2, temperature).tolist() == [1]
 
 
 def test_temperature_weighs_the_near_one_against_the_many() -> None:
@@ -240,3 +254,25 @@ def test_features_are_extracted_in_eval_mode() -> None:
     assert features.dtype == np.float32
     alone = [extract(encoder, [image[None]], torch.device("cpu")) for image in images]
     np.testing.assert_allclose(features, np.concatenate(alone), rtol=1e-5, atol=1e-6)
+
+
+def test_features_are_extracted_in_tf32_and_the_flags_are_given_back() -> None:
+    flags = torch.backends.cudnn, torch.backends.cuda.matmul
+    before, during = [flag.allow_tf32 for flag in flags], []
+    network = torch.nn.Flatten()
+    network.register_forward_hook(lambda *_: during.append([flag.allow_tf32 for flag in flags]))
+    found = extract(network, [torch.ones(2, 3, 2, 2, dtype=torch.uint8)] * 2, torch.device("cpu"))
+    assert found.shape == (4, 12)
+    assert during == [[True, True]] * 2
+    assert [flag.allow_tf32 for flag in flags] == before
+
+
+def test_scaling_takes_no_more_memory_than_one_copy() -> None:
+    x = np.random.default_rng(0).standard_normal((20_000, 64)).astype(np.float32)
+    scaled = scaling(x)
+    tracemalloc.start()
+    y = scaled(x)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert y.dtype == np.float32
+    assert most < 1.1 * x.nbytes

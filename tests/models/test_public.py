@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from models import CheckpointError, public
 from models import encoder as encoders
-from models import public
-from models.encoder import CheckpointError, Encoder, EncoderParams
+from models.encoder import Encoder, EncoderParams
 from models.resnet import ResNetParams
 from models.vit import ViTParams
 from tests.models.conftest import MEAN, RESNET, STD, VIT, noise_images, small

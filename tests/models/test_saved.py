@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models.encoder import CheckpointError
+from models import CheckpointError
 from models.resnet import ResNetParams
 from models.saved import Spec, _load_pyfunc, load, save
 from models.vit import ViTParams

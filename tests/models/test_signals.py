@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from scipy.special import hyp0f1
 from torch import Generator, Tensor
 
 from models import signals
@@ -75,10 +76,12 @@ def test_alignment_and_uniformity_are_wang_and_isolas(pair: tuple[Tensor, Tensor
     assert signals.uniformity(a).item() == pytest.approx(math.log(potential), rel=1e-12)
 
 
-def test_uniformity_at_best_is_that_of_the_sphere(generator: Generator) -> None:
-    """In high dimensions all distances are √2, and so is ln of the mean of exp(-2 · 2)."""
-    x = torch.randn(300, 4096, generator=generator)
-    assert signals.uniformity(x).item() == pytest.approx(-4 + 4 / 4096, abs=0.01)
+@pytest.mark.parametrize(("dim", "within"), [(64, 0.012), (512, 0.003)])
+def test_uniformity_of_an_even_spread_is_that_of_the_sphere(dim: int, within: float, generator: Generator) -> None:
+    """E exp(-4 + 4s) of a random cosine s is exp(-4) 0F1(D/2; 4), whose logarithm is about -4 + 8/D."""
+    x = torch.randn(3000, dim, generator=generator)
+    assert signals.uniformity(x).item() == pytest.approx(-4 + math.log(hyp0f1(dim / 2, 4.0)), abs=within / 4)
+    assert signals.uniformity(x).item() == pytest.approx(-4 + 8 / dim, abs=within)
 
 
 def test_consistency_counts_the_neighbours_that_two_views_share(pair: tuple[Tensor, Tensor]) -> None:

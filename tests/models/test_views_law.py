@@ -92,7 +92,7 @@ def turned(x: Pixels, shift: float) -> Pixels:
 
 def convolved(x: Pixels, sigma: float) -> Pixels:
     """With zeros beyond the border."""
-    radius = max(1, len(x) // 20)
+    radius = len(x) // 20
     kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     for axis in (0, 1):
         x = np.apply_along_axis(np.convolve, axis, x, kernel / kernel.sum(), "same")

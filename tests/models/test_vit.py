@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
-from models.vit import Attention, Block, ViT, ViTParams, sincos_positions
+from models.vit import Attention, Block, ViT, ViTParams, recompute, sincos_positions
 from tests.models.conftest import MEAN, STD, VIT, noise_images
 
 
@@ -201,3 +201,22 @@ def test_a_block_is_one_graph_with_and_without_stochastic_depth(generator: Gener
     x, keep = torch.randn(2, 5, 64, generator=generator), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     torch.testing.assert_close(compiled(x), block(x))
     torch.testing.assert_close(compiled(x, keep), block(x, keep))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_block_that_is_recomputed_has_the_same_gradients_to_the_bit(compiled: bool, generator: Generator) -> None:
+    block = Block(64, heads=2)
+    x, keep = torch.randn(2, 5, 64, generator=generator), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    found = []
+    for again in (False, True):
+        if again:
+            recompute(block)
+        kept: list[Tensor] = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: kept.append(t) or t, lambda t: t):  # type: ignore[misc]
+            call = torch.compile(block, backend="aot_eager", fullgraph=True) if compiled else block
+            loss = call(x, keep).square().sum()
+        loss.backward()
+        found.append([p.grad.clone() for p in block.parameters() if p.grad is not None])
+        block.zero_grad()
+        assert compiled or (len(kept) < 5) == again
+    assert all(map(torch.equal, *found))

@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 
 from data.decode import Preprocess
 from data.prepare import prepare
+from pipelines import mlflow_store
 from tests.pipelines.project import METHODS, Project, make
 
 SHORT = {
@@ -71,6 +72,16 @@ def undisturbed(prepared_project: Project, tmp_path_factory: pytest.TempPathFact
     done = project.run("-c", program + "; ".join(f"main({m!r})" for m in METHODS))
     assert done.returncode == 0, done.stderr
     return project
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A new store, and the settings of MLflow given back afterwards."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in mlflow_store.QUIET.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    return tmp_path
 
 
 @pytest.fixture

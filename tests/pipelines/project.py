@@ -23,7 +23,7 @@ SMALL = {
     "probe.shots": [1, 5],
     "probe.draws": 2,
     "finetune.shots": [1],
-    "promote.metric": "best_1",
+    "promote.labels": 1,
     "finetune.draws": 1,
     "finetune.steps": 2,
     "control.shots": [1],
@@ -49,7 +49,7 @@ class Project:
         )
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        """`python …` in the project, as a child."""
+        """`python …` in the project, as a child in a process group of its own."""
         return subprocess.Popen(
             [sys.executable, *arguments],
             cwd=self.root,
@@ -57,6 +57,7 @@ class Project:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
         )
 
     def flow(self, *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -1,16 +1,20 @@
 """params.yaml: what is accepted, and the one sentence for what is not."""
 
+import copy
 import dataclasses
+import os
 import re
+from collections.abc import Iterator
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 import yaml
 
+from data.sources import BUNDLED, SOURCES
 from pipelines import config
-from pipelines.convert import ConfigError
+from pipelines.convert import ConfigError, convert
 from tests.pipelines.project import ROOT
 
 FILES = [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))]
@@ -34,7 +38,7 @@ def changed(folder: Path, key: str, value: Any) -> Path:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_recipe_loads_and_is_frozen(path: Path) -> None:
     loaded = config.load(path)
-    given = yaml.safe_load(path.read_text())
+    given = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert dataclasses.asdict(loaded.method("dino"))["encoder"].items() >= given["dino"]["encoder"].items()
     for section in (loaded, loaded.prepare, loaded.mae, loaded.mae.optim, loaded.mae.encoder):
         with pytest.raises(dataclasses.FrozenInstanceError):
@@ -44,7 +48,7 @@ def test_every_recipe_loads_and_is_frozen(path: Path) -> None:
 @pytest.mark.parametrize(("written", "meant"), [("1e-4", 1e-4), ("2E-3", 2e-3), (1, 1.0)])
 def test_a_number_is_a_number_however_yaml_reads_it(tmp_path: Path, written: Any, meant: float) -> None:
     path = changed(tmp_path, "simclr.optim.lr", 0.5)
-    path.write_text(path.read_text().replace("lr: 0.5", f"lr: {written}"))
+    path.write_text(path.read_text(encoding="utf-8").replace("lr: 0.5", f"lr: {written}"))
     assert config.load(path).simclr.optim.lr == meant
 
 
@@ -52,8 +56,11 @@ def test_a_number_is_a_number_however_yaml_reads_it(tmp_path: Path, written: Any
     ("key", "value", "allowed"),
     [
         ("prepare.size", 16.5, "a whole number"),
-        ("prepare.size", 0, "above 0"),
+        ("prepare.size", 0, "a whole number from 1 to 4096"),
         ("prepare.filter", "nearest", "bilinear, bicubic, lanczos, box"),
+        ("prepare.range", "full", "auto, or a list"),
+        ("prepare.range", [0], "a list of 2"),
+        ("prepare.range", [255.0, 0.0], "auto, or two numbers, the smaller one first"),
         ("prepare.labels", 1, "true or false"),
         ("prepare.max_bad_fraction", 1.5, "0 to 1"),
         ("seed", True, "a whole number"),
@@ -61,9 +68,9 @@ def test_a_number_is_a_number_however_yaml_reads_it(tmp_path: Path, written: Any
         ("dataset", 5, "a text"),
         ("pretrain", 3, "a section of keys"),
         ("pretrain.precision", "fp16", "auto, fp32, bf16"),
-        ("pretrain.log_every", 0, "above 0"),
+        ("pretrain.log_every", 0, "a whole number from 1"),
         ("simclr.epochs", "ten", "a whole number"),
-        ("simclr.epochs", 0, "above 0"),
+        ("simclr.epochs", 0, "a whole number from 1 to 1000000"),
         ("simclr.batch_size", 1, "2 or more"),
         ("simclr.area", 0.3, "a list of 2"),
         ("simclr.area", [0.3], "a list of 2"),
@@ -79,31 +86,29 @@ def test_a_number_is_a_number_however_yaml_reads_it(tmp_path: Path, written: Any
         ("mae.encoder.patch_size", 5, "a divisor of prepare.size 16: 1, 2, 4, 8, 16"),
         ("mae.mask_ratio", 1.0, "between 0 and 1"),
         ("mae.decoder_dim", 30, "a multiple of 4 and of decoder_heads"),
-        ("dino.local_crops", -1, "0 or more"),
+        ("dino.local_crops", -1, "a whole number from 0"),
         ("dino.blur", [0.0, 0.0], "a list of 3"),
         ("dino.teacher_temperature", 0.0, "above 0"),
         ("probe.shots", [], "label counts of 1 or more"),
         ("probe.shots", 5, "a list"),
-        ("probe.draws", 0, "above 0"),
+        ("probe.draws", 0, "a whole number from 1"),
         ("finetune.shots", [1, 7], "some of probe.shots [1, 2, 5, 10, 50]"),
         ("finetune.draws", 6, "1 to probe.draws 5"),
-        ("finetune.steps", 0, "above 0"),
+        ("finetune.steps", 0, "a whole number from 1"),
         ("finetune.optim.layer_decay", 0.0, "above 0, to 1"),
         ("control.shots", [3], "some of probe.shots [1, 2, 5, 10, 50]"),
-        ("control.draws", 0, "1 to probe.draws 5"),
+        ("control.draws", 6, "1 to probe.draws 5"),
         ("supervised.budget", 0.0, "above 0"),
         ("supervised.views.area", [0.9, 0.3], "0 < low <= high <= 1"),
         ("pseudolabel.accumulate", 2, "1"),
         ("fixmatch.threshold", 1.5, "0 to 1"),
-        ("fixmatch.unlabelled", 0, "1 or more"),
+        ("fixmatch.unlabelled", 0, "a whole number from 1"),
         ("export.precision", "int4", "fp32, fp16, int8"),
-        ("seeds", 0, "above 0"),
-        (
-            "promote.metric",
-            "finetune_2",
-            "finetune_1, finetune_5, finetune_10, finetune_all, best_1, best_5, best_10, best_all",
-        ),
-        ("promote.metric", "linear_5", "a probe of frozen features alone says too little of MAE"),
+        ("seeds", 0, "a whole number from 1 to 1000"),
+        ("labelled_trainings", "yes", "true or false"),
+        ("promote.for", "clustering", "embeddings, finetuning"),
+        ("promote.labels", 3, "1, 2, 5, 10, 50, all: what encoders are read with for embeddings"),
+        ("promote.labels", "most", "a whole number, or all"),
     ],
 )
 def test_a_bad_value_is_named_with_file_key_and_what_is_allowed(
@@ -124,7 +129,8 @@ def test_a_bad_value_is_named_with_file_key_and_what_is_allowed(
     [
         ("simclr.optim.lr", True, "a number"),
         ("simclr.optim.lr", float("nan"), "a number"),
-        ("seed", -1, "0 or more"),
+        ("seed", -1, "a whole number from 0 to 2147483647"),
+        ("seed", 12345678901234567890, "a whole number from 0 to 2147483647"),
         ("prepare.size", 5000, "4096"),
         ("dataset", "../elsewhere", "letters"),
         ("dataset", "my photos", "letters"),
@@ -139,10 +145,21 @@ def test_a_value_that_would_only_fail_later_is_refused_at_once(
         config.load(path)
 
 
+@pytest.mark.parametrize("given", ["auto", [684, 1208], [-0.5, 1e3]])
+def test_the_range_is_a_word_or_two_numbers(tmp_path: Path, given: Any) -> None:
+    assert config.load(changed(tmp_path, "prepare.range", given)).prepare.range in (given, tuple(given))
+
+
+@pytest.mark.parametrize("given", ["low", float("inf"), None])
+def test_an_end_of_the_range_is_a_finite_number(tmp_path: Path, given: Any) -> None:
+    with pytest.raises(ConfigError, match=r"prepare\.range\[1\] is .*; allowed: a number$"):
+        config.load(changed(tmp_path, "prepare.range", [0, given]))
+
+
 @pytest.mark.parametrize(
     ("key", "known"),
     [
-        ("epochs", "dataset, seed, seeds, prepare"),
+        ("epochs", "dataset, download, seed, seeds, labelled_trainings, prepare"),
         ("prepare.sise", "size, filter"),
         ("dino.optim.rate", "name, lr"),
         ("mae.encoder.width", "arch, patch_size"),
@@ -178,12 +195,99 @@ def test_contradictions_between_sections_are_found(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("", "the file is None"), ("[1, 2]", "the file is"), ("dataset: [", "is not YAML"), (None, "is not here")],
+    [
+        (None, r" is missing\. Run the command in the project's folder, or make the file again: cp recipes/digits"),
+        ("", r" is empty\. Run the command in the project's folder, or make the file again"),
+        ("# nothing yet\n", " is empty"),
+        ("[1, 2]", r" is \[1, 2\], not sections of keys and values"),
+        ("dataset: [", " is not YAML"),
+        ("seed: 2026-99-99", " is not YAML: month must be in 1..12"),
+        (f"seed: {'9' * 5000}", " is not YAML: Exceeds the limit"),
+        ("[" * 2000, " is not YAML: its values are nested too deeply"),
+        ("seed: 0\nprepare:\n  size: 16\nseed: 1\n", ": 'seed' is there twice, in lines 1 and 4. Remove one of them"),
+        ("prepare: {size: 16,\n  size: 32}\n", ": 'size' is there twice, in lines 1 and 2. Remove one of them"),
+        ("{[1]: 2}", " is not YAML: while constructing a mapping"),
+        (
+            "# Gr\xfc\xdfe\ndataset: M\xfcnchen\n".encode("latin-1"),
+            " is not UTF-8: line 1 has the byte 0xfc. Save it again",
+        ),
+        ("dataset: digits\n".encode("utf-16"), " is not UTF-8: line 1 has the byte 0xff"),
+    ],
 )
-def test_what_is_no_params_file_is_one_sentence(tmp_path: Path, text: str | None, said: str) -> None:
+def test_what_is_no_params_file_is_one_sentence(tmp_path: Path, text: str | bytes | None, said: str) -> None:
     path = tmp_path / "params.yaml"
     if text is not None:
-        path.write_text(text)
-    with pytest.raises(ConfigError, match=f"params.yaml:? {said}") as caught:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(ConfigError, match=rf"^{re.escape(str(path))}{said}") as caught:
         config.load(path)
     assert "\n" not in str(caught.value)
+
+
+def test_every_public_set_may_be_downloaded_and_nothing_else() -> None:
+    kind, _ = get_args(get_type_hints(config.Config)["download"])
+    assert get_args(kind) == (*BUNDLED, *SOURCES)
+
+
+@pytest.mark.parametrize(("dataset", "download"), [("photos", ["digits"]), ("digits", ["digits", "cifar10"])])
+def test_what_is_downloaded_is_what_is_trained_on(tmp_path: Path, dataset: str, download: list[str]) -> None:
+    path = changed(tmp_path, "download", download)
+    path.write_text(path.read_text().replace("dataset: digits", f"dataset: {dataset}"))
+    said = re.escape(f"download is {download}; allowed: [{dataset}], the set that dataset names, or [] for a folder")
+    with pytest.raises(ConfigError, match=said):
+        config.load(path)
+
+
+def test_a_folder_or_a_pipe_in_the_place_of_the_file_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")  # whoever opens it waits
+    for name in ("folder", "pipe"):
+        with pytest.raises(ConfigError, match=f"{name} is not a file. Run the command in the project's folder"):
+            config.load(tmp_path / name)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes(b"\xef\xbb\xbf" + (ROOT / "params.yaml").read_bytes())
+    assert config.load(path) == config.load(ROOT / "params.yaml")
+
+
+def numbers(kind: Any, key: str, given: Any, length: int = 0) -> Iterator[tuple[str, type, int]]:
+    """Every key below this one whose value is a number, with its type, and its length where it is a list."""
+    if dataclasses.is_dataclass(kind):
+        for field, hint in get_type_hints(kind).items():
+            below = given.get(field) if isinstance(given, dict) else None
+            yield from numbers(hint, f"{key}.{field}".lstrip("."), below)
+    elif kind in (int, float):
+        yield key, kind, length
+    elif get_origin(kind) is tuple:
+        kinds = [each for each in get_args(kind) if each is not Ellipsis]
+        yield from numbers(kinds[0], key, given, len(kinds))
+    elif get_origin(kind) is not Literal:
+        kinds = [each for each in get_args(kind) if each is not type(None)]
+        if kinds and dataclasses.is_dataclass(kinds[0]):  # the encoders
+            kinds = [each for each in kinds if given["arch"] in get_args(get_type_hints(each)["arch"])]
+        for each in kinds[:1]:
+            yield from numbers(each, key, given)
+
+
+GIVEN = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+NUMBERS = {key: (kind, length) for key, kind, length in numbers(config.Config, "", GIVEN)}
+
+
+@pytest.mark.parametrize("key", NUMBERS)
+def test_no_number_is_so_large_or_small_that_it_overflows(key: str) -> None:
+    """torch, range() or the memory would not stand it."""
+    kind, length = NUMBERS[key]
+    given = copy.deepcopy(GIVEN)
+    *sections, last = key.split(".")
+    section = reduce(lambda found, name: found.setdefault(name, {}), sections, given)
+    for value in (10**20, -(10**20), 10**400) if kind is int else (1e300, -1e300, 1e-300, 10**400):
+        section[last] = [value] * length if length else value
+        with pytest.raises(ConfigError, match=rf"^{re.escape(key)}(\[0\])? is .*; allowed: ") as caught:
+            convert(given, config.Config, "")
+        assert len(str(caught.value)) < 400
+
+
+def test_the_walk_above_finds_the_numbers() -> None:
+    assert {"seed", "mae.decoder_depth", "probe.C", "dino.encoder.width", "finetune.views.sigma"} <= NUMBERS.keys()
+    assert len(NUMBERS) > 150

@@ -6,27 +6,37 @@ import pytest
 
 from benchmarks.diagnose import CASES
 from models.diagnose import diagnose
-from pipelines import config
+from pipelines import config, watch
 from pipelines.stage import StageError
 from pipelines.watch import Watch
 from tests.pipelines.project import Project
 from tests.pipelines.test_watch import here, trained  # noqa: F401 - a fixture
 
-BROKEN = [case for case, (_, name) in CASES.items() if name not in ("healthy", "overfitted")]
+BROKEN = [name for name, case in CASES.items() if case.name not in ("healthy", "overfitted")]
 EPOCHS = {"simclr": 16, "mae": 6, "dino": 20}  # of six steps
 
 
 @pytest.mark.parametrize("case", BROKEN)
 def test_a_small_broken_training_is_named_rightly(here: Project, case: str) -> None:  # noqa: F811
-    changes, expected = CASES[case]
     name = case.split(maxsplit=1)[0]
-    here.set(changes | {f"{name}.epochs": EPOCHS[name]})
+    here.set(CASES[case].changes | {f"{name}.epochs": EPOCHS[name]})
     rows, _ = trained(name, Watch)
-    assert diagnose(name, config.load().method(name), rows).name == expected
+    assert diagnose(name, config.load().method(name), rows).name == CASES[case].name
+
+
+def test_a_training_with_hardly_any_images_in_val_is_not_judged(
+    here: Project,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch, "LEAST", 10**6)
+    here.set({"mae.epochs": 6})
+    rows, _ = trained("mae", Watch)
+    found = diagnose("mae", config.load().mae, rows)
+    assert (found.name, "prepare.val" in found.change) == ("not judged", True)
 
 
 def test_a_collapse_stops_the_training_where_that_is_asked(here: Project) -> None:  # noqa: F811
-    here.set(CASES["dino no sharpening"][0] | {"dino.epochs": 12})
+    here.set(CASES["dino no sharpening"].changes | {"dino.epochs": 12})
     rows, _ = trained("dino", Watch)
     here.set({"pretrain.stop_on_collapse": True})
     with pytest.raises(

@@ -1,6 +1,9 @@
 """Many processes, or many parts, are one batch: the same losses, the same encoder, one voice."""
 
 import json
+import shutil
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,11 @@ from tests.pipelines.test_pretrain import wait_for
 
 STEPS = 20
 VIT = {"arch": "vit_nano", "patch_size": 4}
+SPECIAL: dict[str, dict[str, Any]] = {
+    # Without batch norm, which sees the whole batch; the last layer waits at first.
+    "dino vit": {"dino.encoder": VIT, "dino.head_batch_norm": False, "dino.freeze_last_layer": 0.2},
+    "simclr sgd": {"simclr.optim": {"name": "sgd", "lr": 0.01, "weight_decay": 1e-4}},
+}
 TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
@@ -37,34 +45,57 @@ def assert_same(ours: list[dict[str, float]], theirs: list[dict[str, float]]) ->
     assert ours[0]["loss"] != ours[-1]["loss"]
 
 
-@pytest.fixture
-def exact(project: Project) -> Project:
-    """Float64, where sums in another order differ by next to nothing; 24 steps of 28 images."""
+def method_of(what: str) -> str:
+    """`dino vit` → `dino`"""
+    return what.partition(" ")[0]
+
+
+def settle(project: Project, what: str = "") -> Project:
+    """Float64, where sums in another order differ by next to nothing; 24 steps of 28 images; and what is special."""
     project.set({"pretrain.precision": "fp64"})
     for method in METHODS:
         project.set({f"{method}.batch_size": 28, f"{method}.epochs": 3})
+    project.set(SPECIAL.get(what, {}))
     return project
 
 
+@pytest.fixture
+def exact(project: Project) -> Project:
+    return settle(project)
+
+
+Alone = Callable[[str], tuple[list[dict[str, float]], dict[str, torch.Tensor]]]
+
+
+@pytest.fixture(scope="module")
+def alone(prepared_project: Project, tmp_path_factory: pytest.TempPathFactory) -> Alone:
+    """Method, or a special one → the history and the encoder of one process with the whole batch."""
+
+    @cache
+    def trained(what: str) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
+        root = tmp_path_factory.mktemp("alone") / "project"
+        shutil.copytree(prepared_project.root, root, ignore=shutil.ignore_patterns(".scratch"))
+        project = settle(Project(root), what)
+        return train(project, method_of(what)), weights(project, method_of(what))
+
+    return trained
+
+
 @pytest.mark.parametrize("method", METHODS)
-def test_two_ranks_at_half_the_batch_are_one_process(exact: Project, method: str) -> None:
-    alone = train(exact, method)
-    expected = weights(exact, method)
-    together = train(exact, method, *TORCHRUN)
-    assert_same(together, alone)
+def test_two_ranks_at_half_the_batch_are_one_process(exact: Project, alone: Alone, method: str) -> None:
+    history, expected = alone(method)
+    assert_same(train(exact, method, *TORCHRUN), history)
     for key, value in weights(exact, method).items():
         torch.testing.assert_close(value, expected[key], rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("method", ["mae", "dino"])
-def test_a_batch_in_parts_is_the_whole_batch(exact: Project, method: str) -> None:
-    if method == "dino":  # batch norm sees the whole batch, a layer norm does not
-        exact.set({"dino.encoder": VIT, "dino.head_batch_norm": False})
-    whole = train(exact, method)
-    exact.set({f"{method}.accumulate": 4})
-    assert_same(train(exact, method), whole)
+@pytest.mark.parametrize("what", ["mae", "dino vit"])
+def test_a_batch_in_parts_is_the_whole_batch(exact: Project, alone: Alone, what: str) -> None:
+    method, (history, _) = method_of(what), alone(what)
+    settle(exact, what).set({f"{method}.accumulate": 4})
+    assert_same(train(exact, method), history)
     exact.set({f"{method}.accumulate": 2})
-    assert_same(train(exact, method, *TORCHRUN), whole)
+    assert_same(train(exact, method, *TORCHRUN), history)
 
 
 @pytest.mark.parametrize(
@@ -83,12 +114,11 @@ def test_a_batch_that_cannot_be_split_is_not(exact: Project, changed: dict[str, 
     assert said in done.stderr.splitlines()[-1]
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_sharded_parameters_give_the_same_numbers(exact: Project, method: str) -> None:
-    exact.set({"dino.encoder": VIT, "dino.head_batch_norm": False, "dino.freeze_last_layer": 0.2})
-    alone = train(exact, method)
-    exact.set({"pretrain.sharded": True})
-    assert_same(train(exact, method, *TORCHRUN), alone)
+@pytest.mark.parametrize("what", ["simclr sgd", "mae", "dino vit"])
+def test_sharded_parameters_give_the_same_numbers(exact: Project, alone: Alone, what: str) -> None:
+    """SimCLR by SGD, whose fused form has no rule for shards; the others by AdamW."""
+    settle(exact, what).set({"pretrain.sharded": True})
+    assert_same(train(exact, method_of(what), *TORCHRUN), alone(what)[0])
 
 
 def test_only_the_first_rank_speaks(exact: Project) -> None:
@@ -98,9 +128,8 @@ def test_only_the_first_rank_speaks(exact: Project) -> None:
     assert not (Path(exact.root) / ".scratch" / "pretrain" / "mae" / "newest").exists()
 
 
-def test_processes_that_are_stopped_go_on_alone_to_the_same_numbers(exact: Project) -> None:
-    alone = train(exact, "dino")
-    expected = weights(exact, "dino")
+def test_processes_that_are_stopped_go_on_alone_to_the_same_numbers(exact: Project, alone: Alone) -> None:
+    unstopped, expected = alone("dino")
     exact.set({"pretrain.processes": 2})
     stopped = exact.start("-m", "pipelines.pretrain", "dino")
     history = exact.root / ".scratch" / "pretrain" / "dino" / "history.jsonl"
@@ -110,9 +139,20 @@ def test_processes_that_are_stopped_go_on_alone_to_the_same_numbers(exact: Proje
     assert stopped.returncode == TRY_AGAIN
     assert said.count("run the same command to go on") == 1
     exact.set({"pretrain.processes": 1})
-    assert_same(train(exact, "dino"), alone)
+    assert_same(train(exact, "dino"), unstopped)
     for key, value in weights(exact, "dino").items():
         torch.testing.assert_close(value, expected[key], rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("code", [TRY_AGAIN, 1])
+def test_a_rank_that_stays_behind_when_another_has_ended_is_ended(exact: Project, code: int) -> None:
+    ranks = (
+        "import sys, time; from pipelines import ranks; ranks.GRACE = ranks.STOPPING = 1.0\n"
+        "if not ranks.started(): sys.exit(ranks.launch(2))\n"
+        "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        f"sys.exit({code}) if ranks.first() else time.sleep(900)"
+    )
+    assert exact.run("-c", ranks).returncode == code
 
 
 def test_what_is_wrong_with_a_rank_is_a_sentence_and_ends_all(exact: Project) -> None:

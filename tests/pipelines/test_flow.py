@@ -1,19 +1,22 @@
-"""The flow's view of DVC's graph, and how a folder becomes the data set."""
+"""The flow's view of DVC's graph, what it says before it starts, and how it stops."""
 
+import contextlib
 import json
 import os
 import re
-from pathlib import Path
+import signal
+import sqlite3
+import subprocess
 from types import ModuleType
+from typing import Any
 
+import psutil
 import pytest
-import yaml
 
-from pipelines.stage import StageError
+from pipelines import stage
 from tests.pipelines.conftest import write_digits
-from tests.pipelines.project import ROOT, Project, make
+from tests.pipelines.project import METHODS, Project, make
 
-RECIPES = ", ".join(sorted(path.stem for path in (ROOT / "recipes").glob("*.yaml")))
 READ = (
     "import json; from pipelines import graph; "
     "print(json.dumps([[n.address, n.name, n.upstream, n.unchanged] for n in graph.read()]))"
@@ -66,63 +69,103 @@ def test_a_slug_has_small_letters_digits_and_dashes(flow: ModuleType, name: str,
     assert flow.slug(name) == meant
 
 
-def test_a_folder_is_copied_under_dvc_and_the_recipe_taken(
-    flow: ModuleType,
-    project: Project,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(project.root)
-    write_digits(tmp_path / "cats", 12, labelled=False)
-    Path(".scratch").mkdir(exist_ok=True)
-    before = Path("params.yaml").read_text()
-    flow.adopt(tmp_path / "cats", "cifar10")
-    names = sorted(path.name for path in (tmp_path / "cats").iterdir())
-    assert sorted(path.name for path in Path("data/raw/cats").iterdir()) == names
-    assert len(names) == 12
-    assert Path("data/raw/cats.dvc").exists()
-    recipe = yaml.safe_load(Path("recipes/cifar10.yaml").read_text())
-    assert yaml.safe_load(Path("params.yaml").read_text()) == recipe | {"dataset": "cats"}
-    assert Path(".scratch/params.before.yaml").read_text() == before
-    assert "params.yaml is now the recipe cifar10 for cats" in capfd.readouterr().out
-    edited = Path("params.yaml").read_text().replace("seed: 0", "seed: 7")
-    Path("params.yaml").write_text(edited)
-    flow.adopt(tmp_path / "cats", "cifar10")
-    assert Path("params.yaml").read_text() == edited
-    assert capfd.readouterr().out.startswith("data/raw/cats is used as it is; to copy ")
-
-
-def test_a_folder_may_be_called_by_a_number(
-    flow: ModuleType, project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(project.root)
-    write_digits(tmp_path / "2024", 12, labelled=False)
-    Path("data/raw/2024").mkdir(parents=True)
-    Path(".scratch").mkdir(exist_ok=True)
-    flow.adopt(tmp_path / "2024", "photos")
-    assert yaml.safe_load(Path("params.yaml").read_text())["dataset"] == "2024"
-
-
-@pytest.mark.parametrize(
-    ("folder", "recipe", "said"),
-    [
-        ("absent", "photos", "absent is not a folder"),
-        ("models", "imagenet", f"imagenet is not a recipe; there are: {RECIPES}"),
-    ],
-)
-def test_what_cannot_be_adopted_is_one_sentence(
-    flow: ModuleType, project: Project, monkeypatch: pytest.MonkeyPatch, folder: str, recipe: str, said: str
-) -> None:
-    monkeypatch.chdir(project.root)
-    with pytest.raises(StageError, match=f"^{re.escape(said)}$"):
-        flow.adopt(Path(folder), recipe)
-    assert not Path("data/raw", folder).exists()
-
-
 def test_a_data_set_that_is_not_here_is_one_sentence(fresh: Project) -> None:
-    fresh.set({"dataset": "nowhere"})
+    fresh.set({"dataset": "nowhere", "download": []})
     done = fresh.flow()
-    fresh.set({"dataset": "digits"})
+    fresh.set({"dataset": "digits", "download": ["digits"]})
     assert done.returncode == 1
-    assert done.stderr == "data/raw/nowhere is not here; name a folder: python -m pipelines.flow FOLDER\n"
+    assert done.stderr.startswith("data/raw/nowhere is not here. Name a folder: python -m pipelines.flow FOLDER. ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_record_without_its_folder_names_the_commands(fresh: Project) -> None:
+    fresh.set({"dataset": "photos", "download": []})
+    record = fresh.root / "data" / "raw" / "photos.dvc"
+    record.write_text("outs:\n- md5: 0123456789abcdef0123456789abcdef.dir\n  hash: md5\n  path: photos\n")
+    done = fresh.flow()
+    record.unlink()
+    fresh.set({"dataset": "digits", "download": ["digits"]})
+    assert done.returncode == 1
+    assert "Run: dvc checkout data/raw/photos, or dvc pull data/raw/photos.dvc." in done.stderr
+
+
+def test_a_stage_of_the_users_may_make_the_images(fresh: Project) -> None:
+    graph = (fresh.root / "dvc.yaml").read_text()
+    collect = "stages:\n  collect:\n    cmd: mkdir -p data/raw/mine\n    outs: [data/raw/mine]\n"
+    (fresh.root / "dvc.yaml").write_text(graph.replace("stages:\n", collect, 1))
+    fresh.set({"dataset": "mine", "download": []})
+    done = fresh.run("-c", "from pipelines import flow, graph; flow.check_images('mine', graph.read())")
+    (fresh.root / "dvc.yaml").write_text(graph)
+    fresh.set({"dataset": "digits", "download": ["digits"]})
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_second_flow_waits_for_the_first(project: Project) -> None:
+    project.set({"dataset": "nowhere", "download": []})
+    with contextlib.chdir(project.root), stage.locked("flow"):
+        second = project.start("-m", "pipelines.flow")
+        assert second.stderr is not None
+        assert second.stderr.readline().startswith("Another process is running flow; ")
+    _, said = second.communicate(timeout=120)
+    assert said.startswith("data/raw/nowhere is not here.")
+
+
+def training(project: Project) -> "subprocess.Popen[str]":
+    """A flow, when a method trains."""
+    process = project.start("-m", "pipelines.flow")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if re.match(r"pretrain@\w+ +[\d,]+/[\d,]+ images · ", line):
+            break
+    return process
+
+
+def test_a_flow_that_is_killed_or_stopped_leaves_nothing_that_runs(project: Project) -> None:
+    """SIGKILL, then SIGTERM to the one process that was started, as docker stop, systemd and SLURM do, then Ctrl-C."""
+    write_digits(project.root / "data" / "raw" / "mine", 120, labelled=True)
+    project.set({"dataset": "mine", "download": [], **{f"{m}.epochs": 10_000 for m in METHODS}})
+    killed = training(project)
+    killed.kill()
+    killed.wait()
+    for pipe in (killed.stdout, killed.stderr):  # which the server that is left still holds: they never end
+        assert pipe is not None
+        pipe.close()
+    left = psutil.Process(int((project.root / ".scratch" / "prefect-server.pid").read_text()))
+    states = "select state_name from flow_run order by created"
+    assert rows(project, ".prefect/prefect.db", states) == [("Running",)]
+    for count, number in enumerate((signal.SIGTERM, signal.SIGINT), 1):
+        process = training(project)
+        assert not left.is_running()
+        stages = psutil.Process(process.pid).children(recursive=True)
+        os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
+        said, errors = process.communicate(timeout=90)
+        assert process.returncode == 128 + number
+        assert ("ended the Prefect server of a flow that was killed" in errors) == (count == 1)
+        assert re.search(r"^pretrain@\w+ +stopped at step \d+; run the same command to go on", said, re.MULTILINE)
+        assert errors.endswith("stopped; the same command goes on from here\n")
+        assert "Traceback" not in said + errors
+        assert list((project.root / ".scratch" / "pretrain").glob("*/step-*"))
+        assert not psutil.wait_procs(stages, timeout=30)[1]
+        assert rows(project, ".prefect/prefect.db", states) == [("Crashed",)] * (1 + count)
+        ended = "select count(*) from task_run where state_name in ('Running', 'Pending', 'Scheduled')"
+        first = " and flow_run_id = (select id from flow_run order by created limit 1)"
+        assert rows(project, ".prefect/prefect.db", ended + first) == [(0,)]
+        assert ("Running",) not in rows(project, ".prefect/prefect.db", "select state_name from task_run")
+        assert {("KILLED",)} >= set(rows(project, "mlflow.db", "select status from runs"))
+
+
+def test_a_prefect_server_that_does_not_answer_is_one_sentence(project: Project) -> None:
+    project.set({"download": []})
+    address = "import os; os.environ['PREFECT_API_URL'] = 'http://127.0.0.1:9/api'"
+    done = project.run("-c", f"{address}\nfrom pipelines import flow; flow.main()")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "Prefect's server does not answer: PREFECT_API_URL is http://127.0.0.1:9/api (ConnectError). Start it, correct "
+        "the address, or unset it."
+    )
+    assert "Traceback" not in done.stderr
+
+
+def rows(project: Project, file: str, query: str) -> list[tuple[Any, ...]]:
+    with sqlite3.connect(project.root / file) as database:
+        return database.execute(query).fetchall()

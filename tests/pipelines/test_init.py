@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models import CheckpointError, methods, saved
 from models import encoder as encoders
-from models import methods, saved
 from models.dino import DINO
-from models.encoder import CheckpointError
 from models.methods import Method, MethodParams
 from models.normalize import PUBLISHED, Normalization
 from models.resnet import ResNet, ResNetParams
@@ -209,6 +208,19 @@ def test_a_bad_file_ends_the_stage_with_one_sentence(project: Project, write: An
     assert not project.artifact("mae", "checkpoint.pt").exists()
 
 
+def test_an_encoder_that_is_built_otherwise_is_named_as_such(project: Project) -> None:
+    """Not by the sixty keys that its weights lack."""
+    params = ViTParams("vit_nano", 8, pool="mean")
+    saved.save(project.root / "other", {"encoder": asdict(params), "image_size": 16}, bare(params))
+    project.set({"simclr.encoder.init": "other"})
+    done = project.run("-c", BARE, "simclr")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith(
+        "pretrain@simclr: simclr.encoder.init: other is {arch: vit_nano, patch_size: 8, "
+    )
+    assert "and simclr.encoder is {arch: resnet10, width: 8, stem: small/2, " in done.stderr.splitlines()[-1]
+
+
 def trained(project: Project) -> dict[str, Any]:
     checkpoint: dict[str, Any] = torch.load(project.artifact("mae", "checkpoint.pt"), weights_only=True)
     return checkpoint
@@ -241,13 +253,13 @@ def test_pretraining_goes_on_from_a_checkpoint_of_ours(project: Project) -> None
 
 
 REGISTERED = """
-from pipelines import init, pretrain, register, stage, tracking
+from pipelines import init, mlflow_store, pretrain, register, stage, tracking
 address = "models:/digits-encoder@champion"
 try:
     init.download(address)
 except stage.StageError as error:
     print(error)
-client = tracking.connect()
+client = mlflow_store.connect()
 client.set_registered_model_alias("digits-encoder", "champion", "1")
 pretrain.main("mae")
 register.main("mae")
@@ -269,7 +281,7 @@ def test_pretraining_goes_on_from_the_registry_and_says_so_there(project: Projec
     done = project.run("-c", REGISTERED)
     assert done.returncode == 0, done.stderr
     missing, started, *_, version, run = done.stdout.splitlines()
-    assert missing.startswith("models:/digits-encoder@champion is not in MLflow's store (")
+    assert missing.startswith("models:/digits-encoder@champion cannot be read from MLflow's store (")
     assert started.startswith("mae.encoder.init: 54 tensors from models:/digits-encoder@champion (ours); ")
     second = trained(project)
     assert_equal(first["weights"], second["weights"])

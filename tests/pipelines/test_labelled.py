@@ -15,9 +15,10 @@ from models import methods, probe
 from models.methods import CONTROLS
 from pipelines import config, control, cost, finetune, hardware, scores, trials
 from pipelines.config import Config
-from pipelines.labelled import Labelled, Trial, batch_of, places
+from pipelines.labelled import Labelled, Trial, places
 from pipelines.loop import Training
 from pipelines.scores import Score
+from pipelines.supervision import batch_of
 from tests.pipelines.conftest import prepare_small, write_digits
 from tests.pipelines.project import Project
 
@@ -95,12 +96,23 @@ def test_the_same_seed_gives_the_same_predictions_and_leaves_the_encoder(c: Conf
     assert first.test == pytest.approx(100 * right / len(images))
 
 
+def test_what_learns_from_labels_decays_no_token_and_pretraining_does(c: Config, data: Labelled) -> None:
+    """MAE's official code: main_finetune.py spares the class token, main_pretrain.py does not."""
+    pretraining = methods.build("mae", c.mae, 16, GREY, GREY, seed=0)
+    control = data.control("supervised", pretraining.encoder, c.finetune, 0)
+    how = replace(c.pretrain, compile=False)
+    for method, params, expected in ((pretraining, c.mae, c.mae.optim.weight_decay), (control, c.finetune, 0.0)):
+        optimizer = Training(method, params, how, setting(), CPU).optimizer
+        token = method.encoder.get_parameter("cls_token")
+        assert [g["weight_decay"] for g in optimizer.param_groups for p in g["params"] if p is token] == [expected]
+
+
 def setting() -> hardware.Setting:
     return hardware.Setting(torch.float32, torch.channels_last, compiled=False)
 
 
 def test_a_budget_is_a_share_of_the_images_of_pretraining(c: Config, data: Labelled) -> None:
-    """SimCLR's pretraining: 10 epochs of 6 batches of 32, two views; MAE's: one. Local crops count by area."""
+    """SimCLR's pretraining: 10 epochs of 6 batches of 32, two views; MAE's: one."""
     assert len(data.train) // 32 == 6
     supervised = replace(c.supervised, budget=0.5, batch_size=64)
     fixmatch = replace(c.fixmatch, budget=0.5, batch_size=16, unlabelled=3)
@@ -110,6 +122,19 @@ def test_a_budget_is_a_share_of_the_images_of_pretraining(c: Config, data: Label
             trial = control.trial(what, name, 4, known, data)
             assert trial.steps == round(0.5 * 10 * 6 * 32 * views / images)
             assert (trial.who, trial.seed) == (f"{what}-{name}", 4)
+    tiny = replace(known, supervised=replace(supervised, budget=1e-6), finetune=replace(c.finetune, steps=10))
+    assert c.finetune.batch_size == 32
+    assert control.trial("supervised", "mae", 0, tiny, data).steps == 5  # of 64: the images of 10 steps of 32
+
+
+def test_with_all_labels_a_training_is_longer_but_passes_through_few_images_only_so_often(c: Config) -> None:
+    of = replace(c.finetune, all_labels=5.0, passes=20.0)
+    assert of.steps_of_all(100, 10_000, 32) == 500
+    assert of.steps_of_all(100, 320, 32) == 200  # 20 passes through 320 images
+    assert of.steps_of_all(100, 32, 32) == 100  # never fewer than with few labels
+
+
+def test_local_crops_count_by_area(c: Config) -> None:
     crops = methods.build("dino", replace(c.dino, local_crops=3, local_size=8), 16, GREY, GREY, seed=0)
     assert cost.views(crops, 10, 16) == 10 * (2 + 3 / 4)
 
@@ -186,4 +211,20 @@ def test_without_labels_the_files_are_empty_and_a_sentence_says_so(
     assert read(project, "pseudolabel", "scores.csv", "metrics.json") == ([], {})
     assert read(project, "simclr", "finetune.csv", "finetune.json") == ([], {})
     said = capsys.readouterr().out.splitlines()
-    assert said[-2:] == 2 * ["no labels, or of one class: nothing was trained with them"]
+    assert said[-2:] == 2 * ["nothing was trained with labels: there are none, or labelled_trainings is false"]
+
+
+def test_two_ranks_learn_from_labels_what_one_process_learns(project: Project) -> None:
+    project.set({"pretrain.precision": "fp64", "fixmatch.budget": 0.02})
+    found = []
+    for processes in (1, 2):
+        project.set({"pretrain.processes": processes})
+        done = project.run("-m", "pipelines.control", "fixmatch")
+        assert done.returncode == 0, done.stderr
+        found.append(project.artifact("fixmatch", "scores.csv").read_text())
+        assert done.stdout.count("a training") == 2  # one voice, of two backbones
+    assert found[0] == found[1]
+    project.set({"fixmatch.batch_size": 15})
+    done = project.run("-m", "pipelines.control", "fixmatch")
+    assert done.returncode == 1
+    assert "fixmatch.batch_size is 15; allowed: a multiple of 2, processes times accumulate" in done.stderr

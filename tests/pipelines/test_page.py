@@ -44,6 +44,12 @@ def test_what_a_user_names_is_text(context: dict[str, Any]) -> None:
     assert text.count("&lt;script&gt;alert(1)") > 10
 
 
+@pytest.mark.parametrize(("name", "mark"), [("healthy", "good"), ("diverged", "bad"), ("not judged", "quiet")])
+def test_a_training_that_was_not_judged_is_neither_good_nor_bad(context: dict[str, Any], name: str, mark: str) -> None:
+    text = page.render(context | {"diagnoses": {"simclr": {"name": name, "because": "", "change": ""}}})
+    assert f'--mark: var(--{mark})"><b>simclr: {name}</b>' in text
+
+
 def test_a_page_asks_for_nothing(context: dict[str, Any]) -> None:
     text = page.render(context)
     assert "default-src 'none'" in text

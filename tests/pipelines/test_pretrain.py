@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import torch
 
-from pipelines import pretrain
-from pipelines.stage import TRY_AGAIN, StageError
+from data.shards import Prepared
+from pipelines import pretrain, stage
+from pipelines.stage import TRY_AGAIN
 from tests.pipelines.project import METHODS, Project
 
 # A machine on which MLflow is not installed: its import is a second, and curves are another test's matter.
@@ -156,13 +157,19 @@ def test_an_encoder_that_is_not_finite_is_not_handed_on(project: Project) -> Non
     assert not project.artifact("mae", "checkpoint.pt").exists()
 
 
-def test_a_batch_larger_than_the_train_split_is_one_sentence(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    project.set({"simclr.batch_size": 999})
+def test_a_batch_larger_than_the_train_split_is_cut_and_said(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.set({"mae.batch_size": 999, "mae.epochs": 1})
     monkeypatch.chdir(project.root)
-    with pytest.raises(
-        StageError, match=r"^simclr\.batch_size is 999, the train split has (\d+) images; allowed: 2 to \1$"
-    ):
-        pretrain.main("simclr")
+    pretrain.main("mae")
+    images = len(Prepared(stage.PREPARED).rows("train"))
+    taken = images // 2
+    assert (
+        f"mae.batch_size is 999, the train split has {images} images: a batch of {taken} is taken"
+        in capsys.readouterr().out
+    )
+    assert [row["step"] for row in outcome(project, "mae")[1]] == [1, 2]
 
 
 def test_the_learning_rate_and_the_epochs_are_where_the_params_say(undisturbed: Project) -> None:

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -38,7 +40,7 @@ def test_every_seed_is_read_and_its_features_and_predictions_are_kept(
     metrics = probed(project)
     said = capsys.readouterr().out
     assert "not every class has so many labels in train, so left out: 50 a class" in said
-    assert "simclr: undertrained: 0 looks at held-out images are too few to judge by" in said
+    assert "simclr: not judged: 0 looks at held-out images are too few to judge by" in said
     told = scores.read(project.artifact("simclr", "scores.csv"))
     draws = config.load(project.root / "params.yaml").probe.draws
     for who, seeds in (("simclr", SEEDS), ("random-simclr", SEEDS), ("pixels", SEEDS[:1])):
@@ -76,3 +78,38 @@ def test_without_labels_the_files_are_there_and_hold_what_needs_none(project: Pr
     kept = np.load(project.artifact("simclr", "features.npz"))
     assert [len(kept[k]) for k in ("train_labels", "test_labels", "test_predictions")] == [0, 0, 0]
     assert len(kept["train"]) > 0
+
+
+def test_a_gpu_is_held_for_the_features_and_not_for_the_probe(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[bool] = [False]
+    taken: list[int] = []
+    read = protocol.readings
+
+    @contextlib.contextmanager
+    def device() -> Iterator[torch.device]:
+        held[0] = True
+        taken.append(1)
+        yield torch.device("cpu")
+        held[0] = False
+
+    def readings(*given: Any) -> Iterator[protocol.Reading]:
+        assert not held[0]
+        return read(*given)
+
+    monkeypatch.setattr("pipelines.gpus.device", device)
+    monkeypatch.setattr(protocol, "readings", readings)
+    probed(project)
+    assert len(taken) == 4  # two seeds, trained and random; pixels need none
+
+
+def test_pixels_are_read_once_for_all_methods(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = probed(project)
+    monkeypatch.setattr(probe, "pixel_features", lambda batches: pytest.fail("they are known"))
+    shutil.rmtree(project.root / "artifacts")
+    assert probed(project)["pixels"] == first["pixels"]
+    shutil.rmtree(project.root / "artifacts")
+    project.set({"probe.draws": 3})
+    with pytest.raises(pytest.fail.Exception, match="they are known"):
+        probed(project)

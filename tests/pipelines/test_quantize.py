@@ -8,10 +8,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
+import onnx.numpy_helper
+import onnx.parser
 import onnxruntime
 import pytest
 import torch
@@ -75,6 +77,9 @@ def exported(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Ca
         torch.manual_seed(0)
         m = prepared.manifest
         encoder = encoders.build(KINDS[kind], 16, m.mean, m.std)
+        for name, p in encoder.named_parameters():
+            if name.endswith("bias"):  # a fresh ViT's are 0, which would hide what a scale does to them
+                torch.nn.init.normal_(p, std=0.1)
         probe.calibrate(encoder, images(prepared, "train"))
         features = {s: probe.extract(encoder, images(prepared, s), torch.device("cpu")) for s in ("train", "val")}
         path = tmp_path_factory.mktemp(kind) / "encoder.onnx"
@@ -114,7 +119,7 @@ def test_a_lower_precision_is_served_as_fp32_is_and_agrees_with_it(
     ("kind", "there", "absent"),
     [
         ("resnet", {"QuantizeLinear", "DequantizeLinear", "Conv"}, {"DynamicQuantizeLinear"}),
-        ("vit", {"DynamicQuantizeLinear", "MatMulInteger", "Conv"}, {"QuantizeLinear", "ConvInteger"}),
+        ("vit", {"QuantizeLinear", "MatMulIntegerToFloat", "Conv"}, {"DynamicQuantizeLinear", "ConvInteger"}),
     ],
 )
 def test_int8_is_static_for_a_resnet_dynamic_for_a_vit_and_a_weight_has_a_scale_a_channel(
@@ -125,11 +130,44 @@ def test_int8_is_static_for_a_resnet_dynamic_for_a_vit_and_a_weight_has_a_scale_
     assert there <= operators
     assert not absent & operators
     tensors = {tensor.name: tensor for tensor in graph.initializer}
-    weights = {name: t.dims for name, t in tensors.items() if t.data_type == onnx.TensorProto.INT8 and len(t.dims) > 1}
+    bytes_ = {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
+    weights = {name: t.dims for name, t in tensors.items() if t.data_type in bytes_ and len(t.dims) > 1}
     assert len(weights) == {"resnet": 12, "vit": 16}[kind]
     for name, shape in weights.items():
         channels = shape[0] if kind == "resnet" else shape[1]
         assert list(tensors[name.replace("_quantized", "_scale")].dims) == [channels]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_a_vector_does_not_depend_on_the_neighbours_in_the_batch(
+    exported: Callable[[str], Exported], kind: str, precision: Literal["fp32", "fp16", "int8"]
+) -> None:
+    fp32 = exported(kind)
+    path = fp32.graph if precision == "fp32" else fp32.lower(precision)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    pixels = fp32.prepared.images(fp32.prepared.rows("val")[:32])
+    alone = np.concatenate([session.run(None, {"images": pixels[i : i + 1]})[0] for i in range(32)])
+    allowed = 1e-5 * np.abs(alone).max()
+    np.testing.assert_allclose(session.run(None, {"images": pixels})[0], alone, rtol=0, atol=allowed)
+    for others in (pixels[1:] // 8, 255 - pixels[1:]):
+        together = session.run(None, {"images": np.concatenate([pixels[:1], others])})[0]
+        np.testing.assert_allclose(together[:1], alone[:1], rtol=0, atol=allowed)
+
+
+def test_a_product_is_rounded_to_127_steps_a_token_and_63_a_column(tmp_path: Path) -> None:
+    """By hand, with the bias behind it that no scale may touch; a token of zeros is zeros."""
+    x = np.array([[1.0, -0.5, 0.0], [0.003, 0.001, -0.254], [0.0, 0.0, 0.0]], np.float32)
+    weight = np.array([[6.3, 0.0], [1.04, -0.63], [-6.3, 0.314]], np.float32)
+    graph = onnx.parser.parse_model("""<ir_version: 9, opset_import: ["": 18, "com.microsoft": 1]>
+        product (float[N, 3] x) => (float[N, 2] y) <float[3, 2] weight, float[2] bias = {5, -7}>
+        { z = MatMul (x, weight)  y = Add (z, bias) }""")
+    graph.graph.initializer.append(onnx.numpy_helper.from_array(weight, "weight"))
+    onnx.save(quantize.by_tokens(graph), tmp_path / "product.onnx")
+    (y,) = onnxruntime.InferenceSession(tmp_path / "product.onnx").run(None, {"x": x})
+    steps = np.array([[127, -64, 0], [2, 0, -127], [0, 0, 0]]) * [[1 / 127], [0.002], [0]]  # -63.5 is even at -64
+    rounded = np.array([[63, 0], [10, -63], [-63, 31]]) * [0.1, 0.01]
+    np.testing.assert_allclose(y, steps @ rounded + [5, -7], rtol=0, atol=1e-5)
 
 
 def test_a_graph_that_was_calibrated_on_the_wrong_images_is_refused(

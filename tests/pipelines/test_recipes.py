@@ -1,6 +1,5 @@
 """Recipes: what each says of itself, the published numbers in the units in which they were published, and one word."""
 
-import math
 import re
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import yaml
 from models import methods
 from models.dino import DINOParams
 from models.optim import OptimParams
-from pipelines import config
+from pipelines import config, memory
 from tests.pipelines.project import ROOT, Project, make
 
 RECIPES = {path.stem: path for path in sorted((ROOT / "recipes").glob("*.yaml"), key=lambda path: path.stem)}
@@ -22,14 +21,15 @@ def test_params_are_the_recipe_of_the_digits() -> None:
 
 
 @pytest.mark.parametrize("word", RECIPES)
-def test_a_recipe_opens_with_source_command_expected_number_and_time(word: str) -> None:
+def test_a_recipe_opens_with_source_machine_command_expected_number_and_time(word: str) -> None:
     text = RECIPES[word].read_text()
     opening = "".join(
         line for line in text.splitlines(keepends=True)[: text[: text.index("\ndataset:")].count("\n") + 1]
     )
     assert all(line.startswith("#") for line in opening.splitlines())
-    said = re.findall(r"^# (Source|Command|Expected|Time):", opening, re.MULTILINE)
-    assert said == ["Source", "Command", "Expected", "Time"]
+    said = re.findall(r"^# (Source|Machine|Command|Expected|Time):", opening, re.MULTILINE)
+    assert said == ["Source", "Machine", "Command", "Expected", "Time"]
+    assert memory.MACHINE.search(opening)
     assert f"--recipe {word}" in opening or "pipelines.flow FOLDER" in opening
     assert yaml.safe_load(text)["dataset"] == word.split("-", maxsplit=1)[0]
 
@@ -77,7 +77,7 @@ def test_schedules_are_the_published_ones(
 @pytest.mark.parametrize(
     ("word", "frozen", "warm", "temperatures", "momentum", "crops", "areas", "clip_each", "lr_end", "drop_path"),
     [
-        ("cifar10", 1, 50, (0.04, 0.07), 0.9995, 0, ((0.08, 1), None), None, 0.0, 0.0),
+        ("cifar10", 1, 0, (0.07, 0.07), 0.9995, 0, ((0.08, 1), None), None, 0.0, 0.0),
         ("imagenet-resnet50", 1, 0, (0.04, 0.04), 0.996, 8, ((0.14, 1), (0.05, 0.14)), 3.0, 1e-6, 0.0),
         ("imagenet-vit-small", 1, 30, (0.04, 0.07), 0.996, 8, ((0.4, 1), (0.05, 0.4)), 3.0, 1e-6, 0.1),
         ("imagenet-vit-base", 3, 50, (0.04, 0.07), 0.996, 10, ((0.25, 1), (0.05, 0.25)), 0.3, 2e-6, 0.1),
@@ -119,15 +119,31 @@ def test_fine_tuning_is_maes(word: str, epochs: int, peak: float, layer_decay: f
 
 
 @pytest.mark.parametrize(
-    ("word", "mu", "threshold", "weight"), [("cifar10", 7, 0.95, 1.0), ("imagenet-resnet50", 5, 0.7, 10.0)]
+    ("word", "mu", "threshold", "weight"),
+    [(word, 7, 0.95, 1.0) for word in ("cifar10", "stl10", "imagenette")] + [("imagenet-resnet50", 5, 0.7, 10.0)],
 )
 def test_fixmatch_is_the_official_one(word: str, mu: int, threshold: float, weight: float) -> None:
     """google-research/fixmatch: the flags of fixmatch.py, and imagenet/fixmatch.py."""
     p = config.load(RECIPES[word]).fixmatch
     assert (p.unlabelled, p.threshold, p.weight, p.momentum) == (mu, threshold, weight, 0.999)
-    if word == "cifar10":
+    if mu == 7:
         assert (p.batch_size, p.optim.name, p.optim.lr, p.optim.weight_decay) == (64, "sgd", 0.03, 5e-4)
-        assert p.optim.lr_end == pytest.approx(0.03 * math.cos(7 * math.pi / 16), rel=1e-2)
+        assert (p.optim.lr_shape, p.optim.warmup, p.optim.lr_scaling) == ("fixmatch", 0.0, "none")
+
+
+@pytest.mark.parametrize(
+    ("word", "epochs"), [("imagenet-vit-small", 300), ("imagenet-vit-base", 300), ("imagenet-vit-large", 200)]
+)
+def test_from_scratch_a_vit_is_trained_as_by_maes_table_11(word: str, epochs: int) -> None:
+    """The epochs are a share of the images of SimCLR's 300 epochs of two views."""
+    c = config.load(RECIPES[word])
+    p = c.supervised
+    assert p.budget * 2 * c.simclr.epochs == pytest.approx(epochs, rel=0.01)
+    assert p.optim.warmup * epochs == pytest.approx(20, rel=1e-3)
+    assert p.optim.peak_lr(p.batch_size) == pytest.approx(1.6e-3)
+    assert (p.optim.name, p.optim.weight_decay, p.optim.betas) == ("adamw", 0.3, (0.9, 0.95))
+    assert (p.batch_size, p.label_smoothing) == (4096, 0.1)
+    assert {c.pseudolabel.optim, c.fixmatch.optim} == {p.optim}
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +158,7 @@ def test_one_word_chooses_a_recipe_and_the_params_before_are_kept(here: Project)
     assert done.stdout == (
         "params.yaml is now the recipe imagenet-vit-small; the one before is in .scratch/params.before.yaml\n"
     )
-    assert done.stderr == "data/raw/imagenet is not here; name a folder: python -m pipelines.flow FOLDER\n"
+    assert done.stderr.startswith("data/raw/imagenet is not here. Name a folder: python -m pipelines.flow FOLDER. ")
     assert (here.root / "params.yaml").read_bytes() == RECIPES["imagenet-vit-small"].read_bytes()
     assert Path(here.root, ".scratch/params.before.yaml").read_text() == before
 

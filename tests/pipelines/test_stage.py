@@ -39,7 +39,7 @@ def test_a_second_one_of_the_same_name_waits_aloud(project: Project) -> None:
     assert first.stdout.readline() == "ready\n"
     second = popen(project, stage.format("print('second')"))
     assert second.stderr
-    assert second.stderr.readline() == "probe@x: another process is at it; waiting for it to end\n"
+    assert second.stderr.readline() == "Another process is running probe@x; waiting for it to finish.\n"
     assert second.poll() is None
     first.stdin.write("\n")
     first.stdin.flush()

@@ -9,8 +9,8 @@ from matplotlib.colors import to_hex
 
 from data.shards import Prepared
 from pipelines import config, stage, table
+from pipelines.champion import UNLABELLED
 from pipelines.figures import COLOURS, label_efficiency
-from pipelines.promote import UNLABELLED
 from pipelines.results import Results
 from pipelines.scores import How, Score
 from tests.pipelines.project import Project

@@ -14,24 +14,14 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 from packaging.requirements import Requirement
 
-from pipelines import register, stage, sync, tracking
+from pipelines import mlflow_store, registry, stage, sync, tracking
 from pipelines.live import LiveRun
 from pipelines.stage import StageError
 from tests.pipelines.project import ROOT, Project
 
 
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A new store, and the settings of MLflow given back afterwards."""
-    monkeypatch.chdir(tmp_path)
-    for name, value in tracking.QUIET.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    return tmp_path
-
-
 def test_a_history_is_replayed_once(store: Path) -> None:
-    client = tracking.connect()
+    client = mlflow_store.connect()
     history = store / "history.jsonl"
     run = tracking.ensure_run(client, "digits", "simclr", None, history)
     rows = write_history(history, (10, 20, 30, 40))
@@ -67,7 +57,7 @@ def test_a_resumed_training_goes_on_in_its_run(store: Path) -> None:
         second.log({"step": step, "loss": 0.25})
     second.close()
     assert first.id == second.id == remembered.read_text()
-    logged = tracking.connect().get_metric_history(first.id, "loss")
+    logged = mlflow_store.connect().get_metric_history(first.id, "loss")
     assert [(m.step, m.value) for m in logged] == [(10, 0.5), (20, 0.5), (30, 0.25)]
 
 
@@ -94,7 +84,7 @@ def test_a_server_that_is_down_does_not_delay_training(project: Project) -> None
 
 
 def test_four_processes_at_once_make_one_store(project: Project) -> None:
-    program = "from pipelines import tracking; print(tracking.experiment(tracking.connect(), 'digits'))"
+    program = "from pipelines import mlflow_store; print(mlflow_store.experiment(mlflow_store.connect(), 'digits'))"
     processes = [project.start("-c", program) for _ in range(4)]
     said = [process.communicate(timeout=120) for process in processes]
     assert [process.returncode for process in processes] == [0] * 4, said
@@ -123,7 +113,7 @@ def trained_elsewhere(run_id: str = "", steps: Iterable[int] = range(1, 251)) ->
 
 def runs() -> list[Run]:
     client = MlflowClient()
-    return list(client.search_runs([tracking.experiment(client, "digits")]))
+    return list(client.search_runs([mlflow_store.experiment(client, "digits")]))
 
 
 def curve(run: Run) -> list[tuple[int, float]]:
@@ -197,12 +187,14 @@ def test_another_training_in_the_same_folder_has_a_run_of_its_own(store: Path) -
 
 def test_what_is_registered_is_not_synced_again(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trained_elsewhere()
-    client = tracking.connect()
-    run = client.create_run(tracking.experiment(client, "digits"))
+    client = mlflow_store.connect()
+    run = client.create_run(mlflow_store.experiment(client, "digits"))
     client.create_registered_model("digits-encoder")
-    digest = register.encoder_digest(SPEC, WEIGHTS)
-    source = f"{run.info.artifact_uri}/encoder"
-    client.create_model_version("digits-encoder", source, run.info.run_id, tags={"encoder_digest": digest})
+    digest = registry.encoder_digest(SPEC, WEIGHTS)
+    source = Path(run.info.artifact_uri, "encoder")
+    (source / "data" / "encoder").mkdir(parents=True)
+    (source / "data" / "encoder" / "weights.safetensors").touch()
+    client.create_model_version("digits-encoder", str(source), run.info.run_id, tags={"encoder_digest": digest})
     sync.main()
     assert capsys.readouterr().out == f"simclr: registered already, version 1, run {run.info.run_id}\n"
     assert len(runs()) == 1
@@ -255,7 +247,7 @@ runpy.run_module("pipelines.pretrain", run_name="__main__", alter_sys=True)
 def test_a_training_on_a_bare_machine_comes_back(project: Project, tmp_path: Path) -> None:
     """There are torch, numpy and PyYAML, the sources and the prepared images; here DVC and MLflow take it over."""
     there = Project(tmp_path / "there")
-    for name in ("data", "models", "pipelines"):
+    for name in ("data", "models", "pipelines", "serving"):
         shutil.copytree(project.root / name, there.root / name, ignore=shutil.ignore_patterns("raw"))
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copyfile(project.root / name, there.root / name)
@@ -271,7 +263,7 @@ def test_a_training_on_a_bare_machine_comes_back(project: Project, tmp_path: Pat
     assert "Traceback" not in trained.stderr
 
     shutil.copytree(there.root / "artifacts" / "simclr", project.root / "artifacts" / "simclr")
-    for stage_name in ("data/dvc.yaml:download@digits", "prepare", "pretrain@simclr"):
+    for stage_name in ("download@digits", "prepare", "pretrain@simclr"):
         committed = project.dvc("commit", "--force", stage_name)
         assert committed.returncode == 0, committed.stderr
     for _ in range(2):

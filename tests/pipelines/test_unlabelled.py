@@ -47,7 +47,15 @@ def test_the_folder_becomes_a_served_encoder(flat: tuple[Project, "subprocess.Co
 
 def test_the_verdict_says_that_there_are_no_labels(flat: tuple[Project, "subprocess.CompletedProcess[str]"]) -> None:
     _, done = flat
-    assert "There are no labels, so that nothing here says what the encoders are good for" in done.stdout
+    found = re.search(
+        r"There are no labels, so that nothing here says what the encoders are good for: of (\d+) images of test (\w+) "
+        r"finds [\d.]+ % again by a second view, a random encoder [\d.]+ %, raw pixels [\d.]+ %\..*\n(.*)\n",
+        done.stdout,
+    )
+    assert found
+    assert found[1] == "12"
+    assert found[3].startswith((f"Nothing was learnt that shows: do not use {found[2]}", f"{found[2]} has learnt more"))
+    assert found[3].endswith(f" {found[2]} was chosen by 6 images of val, which say little.")
     assert re.search(r"^encoder +retrieval *$", done.stdout, re.MULTILINE)
 
 
@@ -80,5 +88,6 @@ def test_finding_a_second_view_decides(flat: tuple[Project, "subprocess.Complete
         )
         scores[method] = metrics[method]["val_retrieval"]
     promoted = json.loads(Path(project.root, "artifacts", "promoted.json").read_text())
-    assert promoted["champion"] == max(METHODS, key=scores.__getitem__)
-    assert promoted["reason"].startswith("retrieval on val: ")
+    figures = ", ".join(f"{m} {scores[m]:.1f}" for m in sorted(METHODS, key=lambda m: -scores[m]))
+    assert promoted["reason"].startswith(f"retrieval of second views on 6 images of val: {figures}")
+    assert promoted["reason"].endswith("; 6 images say little")

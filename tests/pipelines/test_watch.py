@@ -10,7 +10,7 @@ from data.batches import Batches
 from data.shards import Prepared
 from models import methods
 from pipelines import config, hardware
-from pipelines.loop import Training, train
+from pipelines.loop import Stop, Training, train
 from pipelines.meter import Row
 from pipelines.watch import Watch
 from tests.pipelines.project import METHODS, Project
@@ -44,7 +44,7 @@ def trained(name: str, kind: type[Watch], epochs: float | None = None) -> tuple[
     setting = hardware.choose(c.pretrain, method, params, m.preprocess.size, steps, cpu)
     watch = kind(prepared, method, setting, cpu, epochs, len(batches), steps)
     rows: list[Row] = []
-    train(name, Training(method, params, c.pretrain, setting, cpu), batches, watch, None, rows.append)
+    train(name, Training(method, params, c.pretrain, setting, cpu), batches, watch, None, rows.append, Stop())
     return rows, method.state_dict()
 
 

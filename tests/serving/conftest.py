@@ -3,13 +3,13 @@
 import hashlib
 import io
 import json
-import shutil
 import socket
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,14 +24,14 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from serving import archive, promoted
-from serving.app import Key, create
+from serving.app import Key, configured, create
 from serving.deploy import deploy
+from serving.drift import Sketch, sketch
 from serving.runtime import Runtime
 from serving.server import Server
 from serving.watchdog import Watchdog
 
 ROOT = Path(__file__).resolve().parents[2]
-DECODE = ROOT / "data" / "decode.py"
 SIZE, DIM = 4, 5
 WEIGHTS = np.random.default_rng(0).normal(size=(3 * SIZE * SIZE, DIM)).astype(np.float32)
 
@@ -55,7 +55,7 @@ def network(path: Path, version: str = "3", **metadata: str) -> Path:
     embeddings = helper.make_tensor_value_info("embeddings", TensorProto.FLOAT, ["batch", DIM])
     graph = helper.make_graph(nodes, "tiny", [images], [embeddings], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    spec = {"size": SIZE, "filter": "bilinear", "resize": "shorter side", "crop": "centre"}
+    spec = {"size": SIZE, "filter": "bilinear", "resize": "shorter side", "crop": "centre", "range": None}
     about = {"dataset": "digits", "method": "simclr", "version": version, "dim": DIM}
     helper.set_model_props(model, {"preprocess": json.dumps(spec), "model": json.dumps(about)} | metadata)
     onnx.save(model, path)
@@ -65,7 +65,6 @@ def network(path: Path, version: str = "3", **metadata: str) -> Path:
 def unpacked(folder: Path, version: str = "3", **metadata: str) -> Path:
     """What of an archive an encoder is loaded from."""
     network(folder / "encoder.onnx", version, **metadata)
-    shutil.copyfile(DECODE, folder / "decode.py")
     return folder
 
 
@@ -75,6 +74,14 @@ def picture(seed: int) -> tuple[bytes, NDArray[np.uint8]]:
     png = io.BytesIO()
     Image.fromarray(pixels).save(png, "PNG")
     return png.getvalue(), pixels
+
+
+def wide(seed: int) -> tuple[bytes, NDArray[np.uint8]]:
+    """A grey PNG of 16 bits with values from 684 to 1194, and what they are in 8 bits (4, 4, 3)."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (SIZE, SIZE, 1), np.uint8)
+    png = io.BytesIO()
+    Image.fromarray(684 + 2 * pixels[..., 0].astype(np.uint16)).save(png, "PNG")
+    return png.getvalue(), pixels.repeat(3, axis=-1)
 
 
 def bomb(png: bytes) -> bytes:
@@ -96,6 +103,13 @@ def golden(path: Path, version: str = "3") -> Path:
     embeddings = np.stack([expected(each, int(version)) for each in pixels])
     np.savez(path, images=images, embeddings=embeddings, tolerance=np.float32(1e-4))
     return path
+
+
+@cache
+def training() -> Sketch:
+    """Of the embeddings of random images; a window is full after 20."""
+    seen = np.stack([expected(picture(seed)[1]) for seed in range(300)])
+    return sketch(seen[:200], seen[200:], window=20)
 
 
 def entry(name: str, path: Path, version: str = "3", **changed: Any) -> dict[str, Any]:
@@ -121,7 +135,9 @@ def make_archive(tmp_path_factory: pytest.TempPathFactory) -> MakeArchive:
         folder = tmp_path_factory.mktemp("archive")
         out = folder / "encoder.mar"
         onnx = network(folder / "any.onnx", version, **metadata)
-        archive.build(onnx, DECODE, out, "digits", version, [golden(folder / "golden.npz", of or version)])
+        training().save(folder / "drift.npz")
+        more = [golden(folder / "golden.npz", of or version), folder / "drift.npz"]
+        archive.build(onnx, out, "digits", version, more)
         return out
 
     return make
@@ -140,12 +156,20 @@ def server(tmp_path_factory: pytest.TempPathFactory, make_archive: MakeArchive) 
 @pytest.fixture(scope="session")
 def second(tmp_path_factory: pytest.TempPathFactory, make_archive: MakeArchive) -> Iterator[Runtime]:
     """The second server with the same archive under the same names."""
-    folder = tmp_path_factory.mktemp("second")
     mar = make_archive()
-    models = promoted.read(promote(folder, entry("digits-encoder", mar), entry("digits-simclr", mar))).models
+    with application(
+        tmp_path_factory.mktemp("second"), entry("digits-encoder", mar), entry("digits-simclr", mar)
+    ) as it:
+        yield it
+
+
+@contextmanager
+def application(folder: Path, *entries: dict[str, Any]) -> Iterator[Runtime]:
+    """The second server with these models."""
+    models = promoted.read(promote(folder, *entries)).models
     runtime = Runtime(folder / "run")
     with socket.create_server(("127.0.0.1", 0)) as own, Key(runtime, f"http://127.0.0.1:{own.getsockname()[1]}"):
-        app = uvicorn.Server(uvicorn.Config(create(models, runtime), log_level="warning"))
+        app = uvicorn.Server(configured(create(models, runtime)))
         running = threading.Thread(target=app.run, args=([own],))
         running.start()
         while not app.started and running.is_alive():

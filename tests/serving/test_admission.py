@@ -53,7 +53,7 @@ def test_what_is_admitted_is_a_new_file_with_the_same_members_called_by_its_dige
 
 CHANGES: dict[str, tuple[Callable[[Members], Members], str]] = {
     "another handler": (lambda m: m | {"handler.py": b"import os"}, "its handler.py is not that of this tree"),
-    "another decoder": (lambda m: m | {"decode.py": b""}, "its decode.py is not that of this tree"),
+    "another decoder": (lambda m: m | {"data/decode.py": b""}, "its data/decode.py is not that of this tree"),
     "other settings": (lambda m: m | {"model-config.yaml": b"useVenv: true"}, "model-config.yaml is not that"),
     "more code": (lambda m: m | {"torch.py": b"evil"}, "it holds torch.py, which no archive of ours does"),
     "a requirements file": (lambda m: m | {"requirements.txt": b"evil"}, "it holds requirements.txt"),

@@ -8,14 +8,18 @@ from pathlib import Path
 import pytest
 
 from serving import ServingError, archive
-from tests.serving.conftest import DECODE, MakeArchive, network
+from tests.serving.conftest import ROOT, MakeArchive, network
 
 
 def test_an_archive_holds_its_files_and_names_the_handler(make_archive: MakeArchive) -> None:
     with zipfile.ZipFile(make_archive("7")) as mar:
         assert sorted(mar.namelist()) == [
             "MAR-INF/MANIFEST.json",
-            "decode.py",
+            "data/__init__.py",
+            "data/decode.py",
+            "data/deep.py",
+            "data/image_file.py",
+            "drift.npz",
             "encoder.onnx",
             "golden.npz",
             "handler.py",
@@ -26,7 +30,7 @@ def test_an_archive_holds_its_files_and_names_the_handler(make_archive: MakeArch
             "serving/metrics.py",
             "serving/wire.py",
         ]
-        assert mar.read("decode.py") == DECODE.read_bytes()
+        assert mar.read("data/decode.py") == (ROOT / "data" / "decode.py").read_bytes()
         model = json.loads(mar.read("MAR-INF/MANIFEST.json"))["model"]
     assert (model["modelName"], model["modelVersion"], model["handler"]) == ("digits", "7", "handler.py")
 
@@ -34,7 +38,7 @@ def test_an_archive_holds_its_files_and_names_the_handler(make_archive: MakeArch
 def test_an_earlier_archive_is_replaced_and_nothing_else_is_left(tmp_path: Path) -> None:
     out = tmp_path / "made" / "encoder.mar"
     for version in ("1", "2"):
-        archive.build(network(tmp_path / "any.onnx", version), DECODE, out, "digits", version)
+        archive.build(network(tmp_path / "any.onnx", version), out, "digits", version)
     assert [path.name for path in out.parent.iterdir()] == ["encoder.mar"]
     assert json.loads(zipfile.ZipFile(out).read("MAR-INF/MANIFEST.json"))["model"]["modelVersion"] == "2"
 
@@ -42,18 +46,18 @@ def test_an_earlier_archive_is_replaced_and_nothing_else_is_left(tmp_path: Path)
 def test_the_archivers_habit_of_emptying_a_temporary_folder_of_that_name_harms_nobody(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory() as precious:
         out = tmp_path / "encoder.mar"
-        archive.build(network(tmp_path / "any.onnx"), DECODE, out, Path(precious).name, "1")
+        archive.build(network(tmp_path / "any.onnx"), out, Path(precious).name, "1")
         assert Path(precious).is_dir()
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ServingError, match=r"lacks .*absent\.onnx; run the stage before"):
-        archive.build(tmp_path / "absent.onnx", DECODE, tmp_path / "encoder.mar", "digits", "1")
+        archive.build(tmp_path / "absent.onnx", tmp_path / "encoder.mar", "digits", "1")
 
 
 def test_a_name_that_torchserve_refuses_is_one_sentence(tmp_path: Path) -> None:
     onnx = network(tmp_path / "any.onnx")
     with pytest.raises(ServingError, match="could not be made") as error:
-        archive.build(onnx, DECODE, tmp_path / "encoder.mar", "a name with spaces", "1")
+        archive.build(onnx, tmp_path / "encoder.mar", "a name with spaces", "1")
     assert "Traceback" not in str(error.value)
     assert not (tmp_path / "encoder.mar").exists()

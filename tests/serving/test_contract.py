@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
@@ -13,8 +14,9 @@ import pytest
 import requests
 import yaml
 
+from serving.client import Client
 from serving.runtime import Runtime
-from tests.serving.conftest import DIM, ROOT, SIZE, bomb, expected, picture
+from tests.serving.conftest import DIM, ROOT, SIZE, bomb, expected, picture, wide
 from tests.serving.test_core import REFUSED
 
 API: dict[str, Any] = yaml.safe_load((ROOT / "serving/openapi.yaml").read_text())
@@ -31,16 +33,17 @@ def endpoint(request: pytest.FixtureRequest) -> Runtime:
 
 def ask(endpoint: Runtime, name: str = "digits-encoder", **given: Any) -> requests.Response:
     """A request whose answer must be one that openapi.yaml describes."""
-    headers = {"Authorization": f"Bearer {endpoint.token('inference')}"} | given.pop("headers", {})
+    headers = {"Authorization": f"{given.pop('scheme', 'Bearer')} {endpoint.token('inference')}"}
+    headers |= given.pop("headers", {})
     url = f"{endpoint.address('inference')}/predictions/{name}"
     response = requests.request(given.pop("method", "POST"), url, headers=headers, timeout=20, **given)
     check(response)
     return response
 
 
-def check(response: requests.Response) -> None:
+def check(response: requests.Response, path: str = "/predictions/{name}", method: str = "post") -> None:
     """Status, type and body are as described."""
-    described = API["paths"]["/predictions/{name}"]["post"]["responses"][str(response.status_code)]
+    described = API["paths"][path][method]["responses"][str(response.status_code)]
     if "$ref" in described:
         described = API["components"]["responses"][described["$ref"].split("/")[-1]]
     kinds = described.get("content", {})
@@ -62,6 +65,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "image/png": {"data": PNG, "headers": {"Content-Type": "image/png"}},
     "octets": {"data": PNG, "headers": {"Content-Type": "application/octet-stream"}},
     "PUT without a type": {"data": PNG, "method": "PUT"},
+    "curl --data-binary": {"data": PNG, "headers": {"Content-Type": "application/x-www-form-urlencoded"}},
+    "a token of bearer": {"data": PNG, "scheme": "bearer"},
     "JSON": {"json": {"images": [base64.b64encode(PNG).decode()]}},
     "a form's file": {"files": {"data": ("a.png", PNG, "image/png")}},
     "tensor": {"data": TENSOR.tobytes(), "headers": {"Content-Type": "application/x-uint8"}},
@@ -94,6 +99,20 @@ def test_bytes_come_on_request(endpoint: Runtime, accept: str) -> None:
     assert '"index":1' in answer.headers["x-errors"]
 
 
+def test_however_many_images_are_bad_the_header_stays_short_and_json_has_every_reason(endpoint: Runtime) -> None:
+    files = {str(row): b"rubbish" if row % 2 else PNG[:-30] for row in range(64)}
+    header = ask(endpoint, files=files, headers={"Accept": "application/octet-stream"}).headers["x-errors"]
+    full = ask(endpoint, files=files).json()["errors"]
+    assert len(header) <= 2048
+    assert [(e["index"], e["status"]) for e in json.loads(header)] == [
+        (row, 415 if row % 2 else 400) for row in range(64)
+    ]
+    assert all("error" in each for each in full)
+    client = Client.of(endpoint)
+    told = client.embed_many("digits-encoder", list(files.values()), batch=64)
+    assert [str(each) for each in told] == [f"The image: {each['error']}" for each in full]
+
+
 def test_one_bad_image_of_many_fails_alone(endpoint: Runtime) -> None:
     pictures = [picture(seed) for seed in range(20)]
     files = {str(row): b"rubbish" if row == 7 else png for row, (png, _) in enumerate(pictures)}
@@ -104,10 +123,39 @@ def test_one_bad_image_of_many_fails_alone(endpoint: Runtime) -> None:
     np.testing.assert_allclose(given["embeddings"], rest, rtol=1e-4, atol=1e-5)
 
 
+def test_parts_of_one_name_are_all_answered(endpoint: Runtime) -> None:
+    """A page's `<input type=file multiple>` sends its files so."""
+    pictures = [picture(seed) for seed in range(3)]
+    answer = ask(endpoint, files=[("photos", (f"{n}.png", png, "image/png")) for n, (png, _) in enumerate(pictures)])
+    assert answer.status_code == 200
+    rows = [expected(pixels) for _, pixels in pictures]
+    np.testing.assert_allclose(answer.json()["embeddings"], rows, rtol=1e-4, atol=1e-5)
+
+
+def form(*parts: tuple[str, bytes]) -> tuple[bytes, str]:
+    """A form's body and type; a part of a name, without a file name."""
+    lines = [f'--B\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n'.encode() + data for name, data in parts]
+    return b"\r\n".join([*lines, b"--B--\r\n"]), "multipart/form-data; boundary=B"
+
+
+def test_a_form_may_come_in_chunks_and_its_parts_without_file_names(endpoint: Runtime) -> None:
+    body, kind = form(("a", PNG), ("b", PNG))
+    chunks = (body[i : i + 100] for i in range(0, len(body), 100))
+    answer = ask(endpoint, data=chunks, headers={"Content-Type": kind})
+    assert answer.status_code == 200, answer.text
+    np.testing.assert_allclose(answer.json()["embeddings"], [expected(PIXELS)] * 2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("n", [65, 66, 200, 1200])
+def test_too_many_parts_are_413_however_many(endpoint: Runtime, n: int) -> None:
+    assert ask(endpoint, files={str(i): PNG for i in range(n)}).status_code == 413
+
+
 STATUS: dict[str, tuple[int, dict[str, Any]]] = {
     "empty": (400, {"data": b""}),
     "truncated": (400, {"data": PNG[:-30]}),
     "not an image": (415, {"data": b"words"}),
+    "more than 8 bits": (415, {"data": wide(1)[0]}),
     "a decompression bomb": (413, {"data": bomb(PNG)}),
     "too many bytes": (413, {"data": bytes(21 << 20), "headers": {"Content-Type": "image/png"}}),
     "an unknown model": (404, {"data": PNG, "name": "nobody"}),
@@ -146,11 +194,24 @@ def test_strangers_are_turned_away(endpoint: Runtime, header: dict[str, str], re
     assert answer.status_code == FORBIDDEN[which]
 
 
-def test_ping_answers(endpoint: Runtime) -> None:
+def test_ping_answers_who_has_the_token(endpoint: Runtime, request: pytest.FixtureRequest) -> None:
+    url, which = f"{endpoint.address('inference')}/ping", request.node.callspec.params["endpoint"]
     headers = {"Authorization": f"Bearer {endpoint.token('inference')}"}
-    assert requests.get(f"{endpoint.address('inference')}/ping", headers=headers, timeout=20).json() == {
-        "status": "Healthy"
-    }
+    known, stranger = requests.get(url, headers=headers, timeout=20), requests.get(url, timeout=20)
+    assert (known.status_code, stranger.status_code) == (200, FORBIDDEN[which])
+    for answer in (known, stranger):
+        check(answer, "/ping", "get")
+    assert known.json() == {"status": "Healthy"}
+
+
+def test_a_page_of_another_origin_learns_nothing(endpoint: Runtime) -> None:
+    """No CORS headers, as the docs say, neither for what a browser asks first nor for the request itself."""
+    origin = {"Origin": "https://elsewhere.example", "Access-Control-Request-Method": "POST"}
+    for method in ("OPTIONS", "POST"):
+        headers = origin | {"Authorization": f"Bearer {endpoint.token('inference')}"}
+        url = f"{endpoint.address('inference')}/predictions/digits-encoder"
+        answer = requests.request(method, url, data=PNG, headers=headers, timeout=20)
+        assert not [name for name in answer.headers if name.lower().startswith("access-control")]
 
 
 def test_many_clients_at_once_each_get_their_own_vector(endpoint: Runtime) -> None:

@@ -10,10 +10,12 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
+from serving import core
 from serving.core import Encoder, Request
-from serving.wire import BYTES, JSON, NPY, TENSOR
-from tests.serving.conftest import DIM, SIZE, bomb, expected, picture, unpacked
+from serving.wire import BYTES, JSON, NPY, TENSOR, chosen
+from tests.serving.conftest import DIM, SIZE, bomb, expected, picture, unpacked, wide
 
 ONE, OTHER = picture(1), picture(2)
 
@@ -68,6 +70,22 @@ def test_bytes_are_the_same_vectors_and_say_what_json_says(encoder: Encoder, acc
         "x-dim": str(DIM),
     }
     assert [(e["index"], e["status"]) for e in json.loads(answer.headers["x-errors"])] == [(1, 415)]
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("", JSON),
+        ("*/*", JSON),
+        ("application/octet-stream, */*", BYTES),
+        ("*/*;q=0.1, application/x-npy", NPY),
+        ("application/octet-stream;q=0.5, application/json", JSON),
+        ("application/octet-stream;q=0, */*", JSON),
+        ("image/png;q=nonsense, APPLICATION/X-NPY ;q=0.2", NPY),
+    ],
+)
+def test_of_several_accepted_types_the_most_wanted_is_sent(accept: str, kind: str) -> None:
+    assert chosen(accept) == kind
 
 
 def test_normalised_vectors_have_length_one_and_the_same_direction(encoder: Encoder) -> None:
@@ -131,6 +149,22 @@ REFUSED = {
 }
 
 
+def test_an_image_of_more_than_8_bits_is_refused_or_mapped_by_the_range_of_the_training(
+    encoder: Encoder, tmp_path: Path
+) -> None:
+    png, pixels = wide(1)
+    (refused,) = encoder.answer("m", [Request([png])])
+    assert refused.status == 415
+    assert json.loads(refused.body) == {
+        "error": "This image is of no use: its values are 16-bit integers, and no range says which of them become 0 "
+        "and 255; convert it to 8 bits."
+    }
+    spec = {"size": SIZE, "filter": "bilinear", "resize": "shorter side", "crop": "centre", "range": [684, 1194]}
+    trained = Encoder(unpacked(tmp_path, preprocess=json.dumps(spec)))
+    (answer,) = trained.answer("m", [Request([png])])
+    np.testing.assert_allclose(json.loads(answer.body)["embeddings"], [expected(pixels)], rtol=1e-5)
+
+
 @pytest.mark.parametrize(("request_", "status", "said"), REFUSED.values(), ids=REFUSED)
 def test_what_is_of_no_use_is_a_status_and_a_sentence(
     encoder: Encoder, request_: Request, status: int, said: str
@@ -141,6 +175,21 @@ def test_what_is_of_no_use_is_a_status_and_a_sentence(
     assert said in sentence
     assert sentence.endswith(".")
     assert right.status == 200
+
+
+def test_who_has_no_turn_in_time_is_told_so_and_light_requests_come_first(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core, "DECODING", -1)
+    heavy = io.BytesIO()
+    Image.new("RGB", (40, 40)).save(heavy, "PNG")
+    late, light = encoder.answer("m", [Request([heavy.getvalue()] * 2), Request([ONE[0], OTHER[0]])])
+    assert [error["index"] for error in json.loads(late.body)["errors"]] == [0, 1]
+    given = json.loads(light.body)
+    assert given["errors"] == [{"index": 1} | core.LATE.json()]
+    (alone,) = encoder.answer("m", [Request([heavy.getvalue()])])
+    (tensors,) = encoder.answer("m", [BOTH["tensor"]])
+    assert (alone.status, tensors.status) == (200, 200)
 
 
 def test_long_batches_run_in_pieces(encoder: Encoder) -> None:
@@ -162,7 +211,7 @@ def test_several_threads_keep_the_order(tmp_path: Path) -> None:
     "metadata",
     [
         {"preprocess": "{}"},
-        {"preprocess": '{"size": 5, "filter": "bilinear", "resize": "shorter side", "crop": "centre"}'},
+        {"preprocess": '{"size": 5, "filter": "bilinear", "resize": "shorter side", "crop": "centre", "range": null}'},
         {"model": '{"version": "3", "dim": 128}'},
     ],
     ids=["no size", "a size that the network does not take", "a width that it does not give"],

@@ -8,7 +8,7 @@ import pytest
 from fastapi import HTTPException, Request
 
 from benchmarks.fuzzing.exchange import Endpoint
-from serving.app import read
+from serving.body import read
 from serving.client import Client
 from serving.management import Management
 from serving.runtime import Runtime

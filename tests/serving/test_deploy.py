@@ -151,7 +151,39 @@ def test_a_wrong_digest_or_a_missing_archive_stops_everything_before_it_begins(
     assert "untouched" not in Management(server).names()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"dataset": "", "champion": "", "models": [{}]}'])
+def test_at_a_start_a_bad_archive_keeps_the_others_from_nothing(
+    server: Runtime, tmp_path: Path, make_archive: MakeArchive
+) -> None:
+    path = promote(
+        tmp_path,
+        entry("stranger", make_archive(), sha256="0" * 64),
+        entry("fine", make_archive()),
+        entry("silent", make_archive("2", preprocess="{}"), "2"),
+    )
+    stranger, silent = deploy(path, server, partly=True)
+    assert stranger.startswith("stranger cannot be served from ")
+    assert silent.startswith("silent cannot be served: its worker ended while it loaded the archive")
+    check(server, "fine", 3)
+    assert list(served.read(server).now) == ["fine"]
+    assert "silent" not in Management(server).names()
+    assert status(server, path).splitlines()[-2:] == [
+        "stranger: not served; promoted: version 3",
+        "silent: not served; promoted: version 2",
+    ]
+    with pytest.raises(ServingError, match=r"^stranger cannot be served from "):
+        deploy(promote(tmp_path, entry("stranger", make_archive(), sha256="0" * 64)), server, partly=True)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"dataset": "a", "champion": "b", "models": []}',
+        '{"dataset": "", "champion": "", "models": [{}]}',
+    ],
+)
 def test_a_promoted_file_of_another_kind_is_a_sentence(server: Runtime, tmp_path: Path, text: str) -> None:
     path = promote(tmp_path)
     path.write_text(text)

@@ -12,9 +12,11 @@ import psutil
 import pytest
 import requests
 
-from serving import ServingError
+from benchmarks.vitals import java
+from serving import ServingError, core
 from serving.client import Client, ImageError, grouped
-from serving.runtime import Runtime
+from serving.management import Management
+from serving.runtime import Api, Runtime, settings
 from tests.serving.conftest import ROOT, entry, expected, picture, promote
 
 
@@ -69,10 +71,32 @@ def test_corrupt_images_among_others_are_refused_alone(server: Runtime, batch: i
             assert isinstance(answer, ImageError)
             assert str(answer) == "The image: This image is of no use: image file is truncated."
         elif row == 5:
-            assert str(answer) == "absent.png cannot be read: No such file or directory."
+            assert str(answer) == "absent.png cannot be read: it is missing."
         else:
             assert not isinstance(answer, ImageError)
             np.testing.assert_allclose(answer, expected(pictures[row][1]), rtol=1e-4, atol=1e-5)
+
+
+def test_images_that_had_no_turn_are_sent_again(second: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core, "DECODING", -1)  # of each batch the first image alone is decoded
+    pictures = [picture(seed) for seed in range(12)]
+    client = Client(second.address("inference"), second.token("inference"), connections=1)
+    answers = client.embed_many("digits-encoder", [png for png, _ in pictures], 5)
+    for answer, (_, pixels) in zip(answers, pictures, strict=True):
+        assert not isinstance(answer, ImageError)
+        np.testing.assert_allclose(answer, expected(pixels), rtol=1e-4, atol=1e-5)
+
+
+def test_tokens_that_change_under_way_lose_no_image(server: Runtime) -> None:
+    """Sixteen threads find the old token refused at the same time, again and again."""
+    images = [picture(n % 7)[0] for n in range(600)]
+    found = 0
+    for answer in Client.of(server).embed_many("digits-encoder", images):
+        assert not isinstance(answer, ImageError)
+        found += 1
+        if found % 150 == 0:
+            Management(server).rotate("inference")
+    assert found == len(images)
 
 
 def test_images_share_a_request_as_far_as_it_may_be_large() -> None:
@@ -95,10 +119,10 @@ def test_without_the_token_there_is_no_answer(server: Runtime, token: str | None
 
 
 def test_nothing_listens_but_on_loopback(server: Runtime) -> None:
-    group = int(server.pid.read_text())
+    front_end = psutil.Process(java(server))
     listening = [
         connection.laddr.ip.removeprefix("::ffff:")
-        for process in (psutil.Process(group), *psutil.Process(group).children(recursive=True))
+        for process in (front_end, *front_end.children(recursive=True))
         for connection in process.net_connections("inet")
         if connection.status == psutil.CONN_LISTEN
     ]
@@ -106,13 +130,31 @@ def test_nothing_listens_but_on_loopback(server: Runtime) -> None:
     assert set(listening) == {"127.0.0.1"}
 
 
-def test_what_is_refused_leaves_the_log_as_it_is(server: Runtime) -> None:
-    url, token = f"{server.address('inference')}/predictions", server.token("inference")
-    before = server.log.stat().st_size
+@pytest.mark.parametrize("api", ["inference", "management"])
+def test_grpc_is_closed_to_everyone(server: Runtime, api: Api) -> None:
+    """Its StreamPredictions ended a worker, and no setting turns it off: even the right token is refused there."""
+    port = settings(server.config.read_text())[f"grpc_{api}_port"]
+    service = {"inference": "InferenceAPIsService/Ping", "management": "ManagementAPIsService/ListModels"}[api]
+    done = subprocess.run(
+        ["curl", "--silent", "--include", "--http2-prior-knowledge", "--max-time", "10", "--data-binary", "@-",
+         "-H", "content-type: application/grpc", "-H", f"authorization: Bearer {server.token(api)}",
+         f"http://127.0.0.1:{port}/org.pytorch.serve.grpc.{api}.{service}"],
+        input=bytes(5), capture_output=True, check=False,
+    )  # fmt: skip
+    assert b"grpc-status: 7" in done.stdout, done  # PERMISSION_DENIED
+
+
+def test_what_is_refused_leaves_the_logs_as_they_are(server: Runtime) -> None:
+    token, logs = server.token("inference"), (server.log, server.output)
+    before = [log.stat().st_size for log in logs]
+    inference, management = (server.address(api) for api in ("inference", "management"))
+    urls = [f"{inference}/predictions/{name}" for name in ("digits-encoder", "nobody", "%0aline")]
+    urls += [f"{management}/{path}" for path in ("token", "token?type=inference", "models", "nothing")]
     for header in ("nonsense", "Bearer wrong", f"Bearer {token}"):
-        for name in ("digits-encoder", "nobody", "%0aline"):
-            requests.post(f"{url}/{name}", data=b"words", headers={"Authorization": header}, timeout=20)
-    assert server.log.stat().st_size == before
+        for url in urls:
+            requests.get(url, headers={"Authorization": header}, timeout=20)
+            requests.post(url, data=b"words", headers={"Authorization": header}, timeout=20)
+    assert [log.stat().st_size for log in logs] == before
 
 
 def test_the_inference_token_does_not_manage(server: Runtime) -> None:

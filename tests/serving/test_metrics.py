@@ -1,13 +1,13 @@
-"""What Prometheus is told, and that the dashboard asks for nothing else."""
+"""What Prometheus is told, and that counting ends no process."""
 
-import json
 import os
-import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -91,15 +91,55 @@ def test_the_counts_of_several_processes_are_added_up(tmp_path: Path) -> None:
     assert found["encoder_inference_seconds_sum", ()] == 0.4
 
 
-def test_the_dashboard_asks_for_what_there_is() -> None:
-    board = json.loads((ROOT / "serving/grafana.json").read_text())
-    asked = {name for panel in board["panels"] for target in panel["targets"]
-             for name in re.findall(r"\b(?:encoder|ts)_\w+", target["expr"])}  # fmt: skip
-    ours = {name for name in asked if name.startswith("encoder_")}
-    Meter("any", "1", Path("none"))
-    told = {
-        sample.name for family in text_string_to_metric_families(exposition().decode()) for sample in family.samples
-    }
-    counters = {"encoder_requests_total", "encoder_images_total", "encoder_drift"}  # have no sample before the first
-    assert ours <= told | counters
-    assert counters <= ours
+FULL = """
+import shutil, sys
+from pathlib import Path
+import numpy as np
+from serving import ServingError
+from serving.admission import admit
+from serving.management import Management
+from serving.metrics import Meter
+from serving.promoted import Model
+from serving.runtime import Runtime
+from serving.upkeep import Upkeep
+here = Path.cwd() / "small"
+meters = [Meter("first", "1", Path("none"))]
+(here / "filler").write_bytes(bytes(shutil.disk_usage(here).free))
+meters.append(Meter("second", "1", Path("none")))
+for meter in meters:
+    for status in range(200, 220):
+        meter.count([status], [status], np.zeros((1, 5), np.float32), 0.1, 0.1)
+said = []
+upkeep = Upkeep(Runtime(here), said.append)
+upkeep.look()
+print(upkeep.faults["disk"])
+for refused in (lambda: admit(Model("digits", "simclr", "3", Path(sys.argv[0]), "0"), "3", here),
+                lambda: Management(Runtime(here)).rotate("inference")):
+    try:
+        refused()
+    except ServingError as error:
+        print(error)
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_on_a_full_disk_a_process_lives_and_what_cannot_be_written_is_told(tmp_path: Path, when: str) -> None:
+    """Full before the process counts first, or after: a mapped file without room behind it ended the process."""
+    unshare = shutil.which("unshare")
+    if not unshare or subprocess.run([unshare, "--mount", "true"], check=False, capture_output=True).returncode:
+        pytest.skip("only root can mount a file system")
+    (tmp_path / "small").mkdir()
+    (tmp_path / "program.py").write_text(FULL)
+    full = "" if when == "after" else "&& cat /dev/zero > small/zeros "
+    script = f'mount -t tmpfs -o size=2m tmpfs small {full}; exec "$@"'
+    command = [unshare, "--mount", "sh", "-c", script, "sh", sys.executable, "program.py"]
+    environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "small"), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    small = tmp_path / "small"
+    disk, archive, token = done.stdout.splitlines()
+    assert disk.startswith(f"The disk of {small} has 0.0 MB free, and 16.8 MB are needed. Make room there. ")
+    assert archive.startswith(f"digits cannot be served from program.py. The disk of {small} has 0.0 MB free, and ")
+    assert token.startswith(
+        f"No new token can be written to {small}/key_file.json. The disk of {small} has 0.0 MB free"
+    )

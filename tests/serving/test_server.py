@@ -1,5 +1,6 @@
 """Starting and ending TorchServe: no process, key or temporary folder is left, whatever ends it."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -11,10 +12,11 @@ import pytest
 
 from serving import ServingError
 from serving.client import Client
+from serving.lock import stop, take
 from serving.management import Management
 from serving.runtime import Runtime, settings
 from serving.server import Server
-from tests.serving.conftest import ROOT, MakeArchive, entry, picture, promote
+from tests.serving.conftest import ROOT, MakeArchive, entry, picture, promote, until
 
 SERVE = """
 import sys
@@ -37,7 +39,7 @@ def members(group: int) -> list[int]:
     return [int(pid) for pid, of, state in rows if int(of) == group and not state.startswith("Z")]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_the_front_end_and_the_workers(
     tmp_path: Path, make_archive: MakeArchive, number: signal.Signals
 ) -> None:
@@ -52,6 +54,41 @@ def test_a_signal_ends_the_front_end_and_the_workers(
     assert members(int(group)) == []
     assert not Path(scratch).exists()
     assert not (run / "key_file.json").exists()
+
+
+def test_a_watchdog_that_is_killed_leaves_no_process(tmp_path: Path, make_archive: MakeArchive) -> None:
+    run, path = tmp_path / "run", promote(tmp_path, entry("digits-encoder", make_archive()))
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVE, str(run), str(path)], cwd=ROOT, stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdout is not None
+        group = int(parent.stdout.readline().split()[0])
+        parent.kill()
+    until(lambda: members(group) == [])
+
+
+def test_a_server_can_be_stopped_from_elsewhere(tmp_path: Path, make_archive: MakeArchive) -> None:
+    run, path = Runtime(tmp_path / "run"), promote(tmp_path, entry("digits-encoder", make_archive()))
+    assert stop(run) == f"no server runs in {run.folder}"
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVE, str(run.folder), str(path)], cwd=ROOT, stdout=subprocess.PIPE
+    ) as parent:
+        assert parent.stdout is not None
+        group = int(parent.stdout.readline().split()[0])
+        assert stop(run) == f"stopped process {parent.pid}"
+        assert members(group) == []
+
+
+def test_a_lock_that_names_no_process_ends_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a full disk leaves it. Process 0 would be every process of this test's group."""
+    killed: list[int] = []
+    monkeypatch.setattr(os, "kill", lambda pid, number: killed.append(pid))
+    runtime = Runtime(tmp_path)
+    with take(runtime) as lock:
+        lock.truncate(0)
+        with pytest.raises(ServingError, match="does not name its process"):
+            stop(runtime, 0.2)
+    assert killed == []
 
 
 def test_tokens_are_the_owners_and_a_second_server_in_the_folder_is_refused(server: Runtime) -> None:

@@ -1,5 +1,6 @@
 """What is killed, stopped or wedged comes back by itself, and serves what it served."""
 
+import errno
 import json
 import os
 import re
@@ -7,7 +8,7 @@ import shutil
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,17 @@ from urllib.parse import urlsplit
 import numpy as np
 import psutil
 import pytest
+import requests
 
-from serving import ServingError, admission, archive, served, watchdog
+from serving import ServingError, admission, archive, lock, served, watchdog
 from serving.client import Client
 from serving.deploy import deploy, rollback
 from serving.management import Management
 from serving.promoted import Model
+from serving.runtime import Runtime
 from serving.server import Server
-from tests.serving.conftest import MakeArchive, entry, expected, picture, promote, ready, until, watched
+from serving.upkeep import Upkeep
+from tests.serving.conftest import ROOT, MakeArchive, entry, expected, picture, promote, ready, until, watched
 
 NAME = "digits-encoder"
 
@@ -74,6 +78,12 @@ def answers(server: Server) -> bool:
     return False
 
 
+def asked(metrics: str) -> float:
+    """How many requests TorchServe has counted."""
+    text = requests.get(f"{metrics}/metrics", timeout=20).text
+    return sum(map(float, re.findall(rf'^ts_inference_requests_total{{model_name="{NAME}".*}} (\S+)$', text, re.M)))
+
+
 def test_ready_names_each_model_and_ping_only_the_process(server: Server) -> None:
     (model,) = ready(server).json()["models"].items()
     assert model[0] == NAME
@@ -87,6 +97,27 @@ def test_what_the_workers_counted_is_told_to_prometheus(server: Server) -> None:
     told = ready(server, "metrics").text
     assert re.search(rf'encoder_requests_total{{model="{NAME}",status="200",version="1"}} [1-9]', told)
     assert re.search(rf'encoder_inference_seconds_count{{model="{NAME}",version="1"}} [1-9]', told)
+
+
+def test_the_dashboard_asks_for_series_and_labels_that_a_live_server_tells(server: Server) -> None:
+    """Of every query of every panel; the workers have had good images, one bad image, and enough to judge drift."""
+    images = [picture(seed)[0] for seed in range(100)]
+    list(Client.of(server.runtime).embed_many(NAME, [*images, b"rubbish"]))
+    text = ready(server, "metrics").text
+    text += requests.get(f"{server.runtime.address('metrics')}/metrics", timeout=20).text
+    told = {
+        name: set(re.findall(r'(\w+)="', labels)) for name, labels in re.findall(r"^(\w+)\{(.*)\} \S+$", text, re.M)
+    }
+    board = json.loads((ROOT / "serving/grafana.json").read_text())
+    queries = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    queries += [variable["query"]["query"] for variable in board["templating"]["list"] if variable["type"] == "query"]
+    assert len(queries) > len(board["panels"]) == 8
+    for query in queries:
+        series = set(re.findall(r"\b(?:encoder|ts)_\w+", query))
+        assert series <= told.keys(), query
+        grouped = {label.strip() for labels in re.findall(r"by \(([^)]*)\)", query) for label in labels.split(",")}
+        selected = set(re.findall(r"(\w+)\s*(?:=~|!=|=)", query))
+        assert all(grouped | selected <= told[name] for name in series), query
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
@@ -121,47 +152,71 @@ def test_workers_are_replaced_by_as_many(server: Server) -> None:
     until(lambda: ready(server).ok and answers(server))
 
 
-WEDGED = """
+SLOW = """
 import pathlib, time
 _handle = Handler.handle
-def _wedge(self, requests, context):
+def _slow(self, requests, context):
     if (flag := pathlib.Path({flag!r})).exists():
         flag.unlink()
-        time.sleep(3600)
+        {work}
     return _handle(self, requests, context)
-Handler.handle = _wedge
+Handler.handle = _slow
 """
+WORK = {
+    "wedged": "time.sleep(3600)",
+    "busy": "end = time.monotonic() + 6\n        while time.monotonic() < end: pass",
+}
 
 
-def test_a_worker_that_lives_but_does_not_answer_is_killed(
-    server: Server, tmp_path: Path, make_archive: MakeArchive, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def slow(
+    server: Server, tmp_path: Path, make_archive: MakeArchive, monkeypatch: pytest.MonkeyPatch, request: Any
+) -> Iterator[Path]:
+    """A second name, whose next answer comes late, or never, once the file is there."""
     flag, handler = tmp_path / "flag", tmp_path / "handler.py"
-    for part in (*archive.OURS, *archive.PACKAGE):
-        shutil.copyfile(archive.HERE / part, tmp_path / part)
-    handler.write_text(handler.read_text() + WEDGED.format(flag=str(flag)))
-    monkeypatch.setitem(admission.CODE, "handler.py", handler)
-    monkeypatch.setattr(archive, "HERE", tmp_path)
-    runtime, name = server.runtime, "wedging"
+    handler.write_text(
+        (archive.HERE / "handler.py").read_text() + SLOW.format(flag=str(flag), work=WORK[request.param])
+    )
+    monkeypatch.setitem(archive.CODE, "handler.py", handler)
+    runtime = server.runtime
     mar = make_archive("5")
-    version = admission.admit(Model(**entry(name, mar, "5") | {"archive": mar}), "5", runtime.models).name
+    version = admission.admit(Model(**entry("slow", mar, "5") | {"archive": mar}), "5", runtime.models).name
     management = Management(runtime)
-    management.register(name, version)
-    management.wait(name, "5", 150)
+    management.register("slow", version)
+    management.wait("slow", "5", 150)
     known = served.read(runtime)
-    extended = known.now | {name: served.Version("5", "simclr", version)}
     monkeypatch.setattr(watchdog, "DEADLINE", 2.0)
     monkeypatch.setattr(watchdog, "PERIOD", 0.5)
-    served.write(runtime, served.Served(extended, known.before))
+    served.write(runtime, served.Served(known.now | {"slow": served.Version("5", "simclr", version)}, known.before))
     until(lambda: ready(server).ok and len(ready(server).json()["models"]) == 2)
-    pid = management.versions(name)["5"]["workers"][0]["pid"]
-    flag.touch()
-    until(lambda: not psutil.pid_exists(pid))
-    until(lambda: ready(server).ok)
-    check(server, name, 5)
-    check(server)
+    yield flag
     served.write(runtime, known)
-    management.remove(name, "5")
+    management.remove("slow", "5")
+
+
+def of_slow(server: Server) -> set[int]:
+    return {worker["pid"] for worker in Management(server.runtime).versions("slow")["5"]["workers"]}
+
+
+@pytest.mark.parametrize("slow", ["wedged"], indirect=True)
+def test_a_worker_that_lives_but_does_not_answer_is_killed(server: Server, slow: Path) -> None:
+    pids = of_slow(server)
+    slow.touch()
+    until(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+    until(lambda: ready(server).ok)
+    check(server, "slow", 5)
+    check(server)
+
+
+@pytest.mark.parametrize("slow", ["busy"], indirect=True)
+def test_a_worker_that_computes_for_long_is_left_alone(server: Server, slow: Path) -> None:
+    """As one does with a batch of large photographs: three times the deadline here."""
+    pids = of_slow(server)
+    slow.touch()
+    until(lambda: not ready(server).ok)
+    until(lambda: ready(server).ok)
+    assert of_slow(server) == pids
+    check(server, "slow", 5)
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
@@ -183,6 +238,116 @@ def test_a_front_end_that_is_killed_or_stopped_comes_back_and_serves_the_same(
     rollback(server.runtime)  # the way back was kept
     check(server, factor=2)
     rollback(server.runtime)
+
+
+def test_a_folder_that_is_removed_is_put_back_and_what_answers_goes_on(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As by `make clean`: tokens, table, archives and lock. The front end and the workers do not notice."""
+    runtime, pid, before = server.runtime, server.process.pid, until_two(server)
+    for _ in range(2):  # the watchdog has looked once more, and so knows what was deployed last
+        runtime.lock.unlink()
+        until(runtime.lock.exists)
+    known, token = served.read(runtime), runtime.token("inference")
+    shutil.rmtree(runtime.folder)
+    files = [runtime.models / version.file for _, version in known.all()]
+    until(lambda: all(file.exists() for file in files))
+    assert (served.read(runtime), runtime.token("inference")) == (known, token)
+    assert runtime.keys.stat().st_mode & 0o777 == 0o600
+    assert [f"{admission.sha256(file)}.mar" for file in files] == [file.name for file in files]
+    with pytest.raises(ServingError, match=r"runs in .* already"):
+        lock.take(runtime)
+    check(server)
+    assert (server.process.pid, workers(server)) == (pid, before)
+    assert ready(server).json()["faults"] == []
+    assert "removed under the running server; written again" in capsys.readouterr().err
+
+
+def test_a_file_that_a_full_disk_cut_is_written_once_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = Runtime(tmp_path)
+    texts = {
+        runtime.config: "inference_address=http://127.0.0.1:1\n",
+        runtime.keys: "{}",
+        runtime.served: '{"now": {}, "before": {}}',
+    }
+    for folder in (runtime.models, runtime.metrics):
+        folder.mkdir()
+    for path, text in texts.items():
+        path.write_text(text)
+    lock.take(runtime).close()
+    with closing(Upkeep(runtime, print)) as upkeep:
+        upkeep.look()
+        for path in (*texts, runtime.lock):
+            path.unlink()
+            with monkeypatch.context() as full:
+                full.setattr(Path, "write_text", no_room)
+                full.setattr(lock, "take", cut_lock)
+                for _ in range(3):
+                    upkeep.look()
+                assert "No space left" in upkeep.faults["folder"]
+                assert upkeep.runtime.address("inference") == "http://127.0.0.1:1"
+            for _ in range(2):
+                upkeep.look()
+            assert upkeep.faults.keys() <= {"disk"}
+        assert {path: path.read_text() for path in texts} == texts
+        assert runtime.pid == os.getpid()
+
+
+def cut_lock(runtime: Runtime) -> None:
+    runtime.lock.touch()
+    no_room()
+
+
+def no_room(*args: object, **options: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_front_end_whose_files_cannot_be_written_again_goes_on_and_is_ready(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a full disk. The watchdog asks it by what it remembers."""
+    runtime, pid = server.runtime, server.process.pid
+    files = (runtime.config, runtime.keys, runtime.served)
+    texts = {path: path.read_text() for path in files}
+    address, metrics = runtime.address("ready"), runtime.address("metrics")
+    monkeypatch.setattr(watchdog, "PERIOD", 0.2)
+    monkeypatch.setattr(watchdog, "DEADLINE", 1.0)
+    monkeypatch.setattr(Upkeep, "_mend", no_room)
+    try:
+        before = asked(metrics)
+        for path in files:
+            path.unlink()
+        until(lambda: asked(metrics) >= before + 12 or server.process.pid != pid)  # for longer than the deadline
+        assert requests.get(f"{address}/ready", timeout=20).ok
+        assert server.process.pid == pid
+    finally:
+        for path, text in texts.items():
+            path.write_text(text)
+
+
+def test_an_archive_that_is_gone_for_good_is_told_and_stops_no_answer(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here a folder is in its place, so that it cannot be written again."""
+    monkeypatch.setattr(watchdog, "PERIOD", 0.5)
+    pid, runtime = server.process.pid, server.runtime
+    path = runtime.models / served.read(runtime).now[NAME].file
+    sound = path.read_bytes()
+    path.unlink()
+    path.mkdir()
+    try:
+        metrics = runtime.address("metrics")
+        before = asked(metrics)
+        until(lambda: asked(metrics) >= before + 2)  # the watchdog has asked again, and then once more
+        assert ready(server).ok
+        (fault,) = ready(server).json()["faults"]
+        assert fault.startswith(f"{runtime.folder} cannot be kept whole (")
+        assert server.process.pid == pid
+    finally:
+        path.rmdir()
+        path.write_bytes(sound)
 
 
 def test_tokens_are_renewed_before_they_expire(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

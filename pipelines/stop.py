@@ -1,0 +1,83 @@
+"""How a flow ends early: SIGTERM (docker, systemd, SLURM) and Ctrl-C reach every stage, and a training saves first."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+import psutil
+
+AGAIN = "\nstopped; the same command goes on from here"
+PATIENCE = 30.0  # s that the stages and Prefect's records have; docker waits 10, systemd 90
+STOPPING = threading.Event()
+RUNNING: set["subprocess.Popen[str]"] = set()  # the stages; Prefect's own server is another child
+ASKED: list[int] = []  # the signals that came, in their order
+
+
+def at_once(number: int, _frame: FrameType | None = None) -> None:
+    """End with all that we started."""
+    print(AGAIN, file=sys.stderr, flush=True)
+    terminate(psutil.Process().children(recursive=True))
+    os._exit(128 + next(iter(ASKED), number))
+
+
+def install() -> None:
+    """Answer SIGTERM and Ctrl-C by `at_once` from now on."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, at_once)
+
+
+@contextmanager
+def deaf_children() -> Iterator[None]:
+    """What is started in the block does not hear Ctrl-C, which a terminal sends to every process.
+
+    Prefect's server must live long enough to record how the flow ended.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def stages_first() -> Iterator[None]:
+    """Inside a Prefect flow: SIGTERM and Ctrl-C end the stages, then go on to Prefect, which records how the run ended.
+
+    Prefect installs a handler of its own for SIGTERM when a flow starts. That one alone would wait for every stage to
+    finish.
+    """
+    if threading.current_thread() is not threading.main_thread():  # signals are the main thread's
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        STOPPING.set()
+        ASKED.append(number)
+        install()  # a second one does not wait
+        backstop = threading.Timer(PATIENCE, at_once, (number,))
+        backstop.daemon = True
+        backstop.start()
+        for process in list(RUNNING):
+            with suppress(psutil.NoSuchProcess):
+                terminate([*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)])
+        (prefect if callable(prefect) else at_once)(signal.SIGTERM, frame)
+
+    prefect, before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, prefect)
+        signal.signal(signal.SIGINT, before)
+
+
+def terminate(processes: list[psutil.Process]) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()  # a training saves a checkpoint first

@@ -1,0 +1,72 @@
+"""The second server's connections: not more than it has files for, and none that says nothing for long."""
+
+import asyncio
+import resource
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+FILES = 8192  # that a process may have open, where the system lets it
+HEAD = 10.0  # s for the head of a request, from the connection or from its first byte on; its body has its own limit
+FULL = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+
+def allow_files() -> int:
+    """Raise this process's limit of open files as far as it may; how many it has now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        soft = wanted
+    return FILES if soft == resource.RLIM_INFINITY else soft
+
+
+def most() -> int:
+    """Connections at a time. Half of the files is for those that are about to be refused, a quarter for all else.
+
+    asyncio accepts all that wait, two times over, before the first of them is looked at and closed; without a free
+    file it fills the log.
+    """
+    return allow_files() // 4
+
+
+def waiting() -> int:
+    """Connections that wait to be accepted, at most."""
+    return min(2048, allow_files() // 6)
+
+
+class Connection(H11Protocol):
+    """uvicorn's, with these limits."""
+
+    hurry: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        if len(self.connections) > most():
+            transport.write(FULL)
+            transport.close()
+        else:
+            self._begin()
+
+    def data_received(self, data: bytes) -> None:
+        if self.hurry is None and self._idle():
+            self._begin()
+        super().data_received(data)
+        if not self._idle():
+            self._end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end()
+        super().connection_lost(exc)
+
+    def _idle(self) -> bool:
+        """Whether it has no request whose answer is still to come."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _begin(self) -> None:
+        self.hurry = self.loop.call_later(HEAD, self.transport.abort)
+
+    def _end(self) -> None:
+        if self.hurry:
+            self.hurry.cancel()
+            self.hurry = None
