@@ -5,7 +5,8 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -161,5 +162,17 @@ class Stop:
 
     def ask(self) -> None:
         again, self.asked = self.asked, True  # a second signal, while the first has its effect, changes nothing
-        if self.idle and not again and not ranks.started():  # ranks must agree on where to stop
+        if not again:
+            self.end_if_idle()
+
+    def end_if_idle(self) -> None:
+        if self.asked and self.idle and not ranks.started():  # ranks must agree on where to stop
             sys.exit(TRY_AGAIN)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Before the first step: what is asked in the block takes effect at its end."""
+        self.idle = False
+        yield
+        self.idle = True
+        self.end_if_idle()

@@ -116,9 +116,11 @@ def once(
     if ranks.first():
         others = identity(name, c, seed, setting, m.digest, started_from)
         saves = Checkpoints(name, others, seed if first else None)
-        live = live or LiveRun(c.dataset, name, saves.run)
-    log = live.log if live and not first else lambda row: None
     try:
+        with stop.held():  # MLflow has no half-made run, which nobody would end
+            if saves and not live:
+                live = LiveRun(c.dataset, name, saves.run)
+        log = live.log if live and not first else lambda row: None
         with footprint.told(name, params, processes):
             training = Training(method, params, c.pretrain, setting, device)
             train(name, training, batches, watch, saves, log, stop, keep=c.seeds > 1)

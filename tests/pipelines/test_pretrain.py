@@ -5,6 +5,7 @@ import random
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
@@ -105,6 +106,25 @@ def test_sigterm_saves_within_ten_seconds_and_asks_to_be_run_again(project: Proj
     assert said.splitlines()[-1] == f"pretrain@dino: stopped at step {step}; run the same command to go on"
     assert project.run("-c", BARE, "dino").returncode == 0
     assert_same(project, undisturbed, "dino")
+
+
+def test_a_run_that_is_stopped_while_mlflow_makes_it_is_ended_there(project: Project) -> None:
+    stopped = project.run(
+        "-c",
+        "import os, runpy, signal; from mlflow import MlflowClient as client\n"
+        "def make(*given, then=client.create_run, **named):\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    run = then(*given, **named)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    return run\n"
+        "client.create_run = make\n"
+        "runpy.run_module('pipelines.pretrain', run_name='__main__')",
+        "simclr",
+    )
+    assert stopped.returncode == TRY_AGAIN, stopped.stderr
+    assert not steps(project, "simclr")
+    with sqlite3.connect(project.root / "mlflow.db") as store:
+        assert store.execute("select status from runs").fetchall() == [("KILLED",)]
 
 
 def test_a_damaged_checkpoint_costs_steps_and_one_of_other_params_is_named(
