@@ -11,7 +11,7 @@ import struct
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
 from types import TracebackType
@@ -26,7 +26,7 @@ from benchmarks import bodies
 from benchmarks.bodies import Truth
 from benchmarks.load import Connection, message
 from serving import ServingError
-from serving.client import Client
+from serving.client import UNKNOWN, Client
 from serving.runtime import Runtime
 from serving.wire import BYTES, JSON
 
@@ -47,17 +47,27 @@ class Ledger:
 
 
 class Crowd:
-    """Asks from entering to leaving. `serves` is the version that must answer, None while that is being changed."""
+    """Asks from entering to leaving. `serves` is the version that must answer, None while that is being changed.
 
-    def __init__(self, runtime: Runtime, name: str, truth: Truth, serves: str | None) -> None:
+    clients: by kind, which is the name of a method, how many and the s that each waits between two requests.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        name: str,
+        truth: Truth,
+        serves: str | None,
+        clients: Mapping[str, tuple[int, float]] = CLIENTS,
+    ) -> None:
         self.runtime, self.truth, self.serves = runtime, truth, serves
         self.changes = 0  # of what is served, begun
         self.ledger, self.lock, self.ended = Ledger(), Lock(), Event()
         self.url = f"{runtime.address('inference')}/predictions/{name}"
         self.threads = [
             Thread(target=self.one, args=(kind, getattr(self, kind), pause, seed))
-            for kind, (clients, pause) in CLIENTS.items()
-            for seed in range(clients)
+            for kind, (n, pause) in clients.items()
+            for seed in range(n)
         ]
         self.bodies = {"bad": bodies.bad(truth), "huge": bodies.huge()}
 
@@ -98,6 +108,15 @@ class Crowd:
             key.replace("_", "-"): value for key, value in more.items()
         }
 
+    def post(self, client: Client, path: str = "", **sent: Any) -> requests.Response:
+        """As the client does it: with the new token where the one that was sent is worth nothing any more."""
+        token, headers = client.token, sent.pop("headers")
+        while True:
+            sent["headers"] = headers | {"Authorization": f"Bearer {token}"}
+            answer = client.session.post(self.url + path, timeout=60, **sent)
+            if answer.status_code not in UNKNOWN or not (token := client.newer(token)):
+                return answer
+
     def right(self, rows: list[int], version: str, given: NDArray[np.float32], was: tuple[str | None, int]) -> None:
         """Note a wrong vector, and a version that was not served at any time since the request was sent."""
         fault = self.truth.fault(rows, version, given)
@@ -113,18 +132,20 @@ class Crowd:
         body, content_type = bodies.written(self.truth, rows, str(generator.choice(bodies.FORMS)))
         rows = rows[:1] if content_type == BYTES else rows
         accept = str(generator.choice([JSON, BYTES]))
-        headers = self.headers(Accept=accept, Content_Type=content_type)
-        answer = client.session.post(self.url, headers=headers, timeout=60, **body)
+        answer = self.post(client, headers={"Accept": accept, "Content-Type": content_type}, **body)
         if not answer.ok:
             return self.lose("good", str(answer.status_code))
         self.ledger.latencies.append(time.perf_counter() - begin)
-        if accept == BYTES:
+        self.check(rows, answer, was)
+        return "200"
+
+    def check(self, rows: list[int], answer: requests.Response, was: tuple[str | None, int]) -> None:
+        if answer.headers["Content-Type"] == BYTES:
             given = np.frombuffer(answer.content, "<f4").reshape(len(rows), -1)
             self.right(rows, answer.headers["x-version"], given, was)
         else:
             told = answer.json()
             self.right(rows, told["version"], np.asarray(told["embeddings"], np.float32), was)
-        return "200"
 
     def bad(self, client: Client, generator: np.random.Generator) -> str:
         return self.refused("bad", client, generator)
@@ -134,8 +155,7 @@ class Crowd:
 
     def refused(self, kind: str, client: Client, generator: np.random.Generator) -> str:
         status, path, content_type, body = self.bodies[kind][generator.integers(len(self.bodies[kind]))]
-        headers = self.headers(Content_Type=content_type)
-        answer = client.session.post(self.url + path, data=body, headers=headers, timeout=60)
+        answer = self.post(client, path, data=body, headers={"Content-Type": content_type})
         if answer.ok:
             raise ValueError(f"{body[:20]!r} was answered")
         got = str(answer.status_code)

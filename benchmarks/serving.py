@@ -59,12 +59,14 @@ def pictures(size: int, kind: str) -> list[bytes]:
     return files
 
 
-def packed(of: encoder.EncoderParams, size: int, out: Path, version: str = "1") -> Path:
+def packed(
+    of: encoder.EncoderParams, size: int, out: Path, version: str = "1", preprocess: Preprocess | None = None
+) -> Path:
     """An archive of this encoder with random weights, other ones for another version."""
     torch.manual_seed(int(version))
     network = encoder.build(of, size, (0.5,) * 3, (0.25,) * 3)
     about = {"dataset": "bench", "method": "random", "version": version}
-    spec: Any = {"image_size": size, "preprocess": Preprocess(size).to_json()}
+    spec: Any = {"image_size": size, "preprocess": (preprocess or Preprocess(size)).to_json()}
     export(network, spec, about, out.with_suffix(".onnx"))
     images = np.random.default_rng(0).integers(0, 256, (2, 3, size, size), np.uint8)
     golden = out.parent / "golden.npz"

@@ -51,6 +51,7 @@ from pipelines import (  # noqa: E402
     stop,
     table,
 )
+from pipelines.child import FLOW  # noqa: E402
 from pipelines.convert import ConfigError  # noqa: E402
 from pipelines.stage import StageError  # noqa: E402
 from serving.command import command  # noqa: E402
@@ -103,6 +104,7 @@ def run(name: str, *module: str) -> tuple[int, list[str]]:
             "OPENBLAS_NUM_THREADS": threads,
             "PYTHONUNBUFFERED": "1",
             "DVC_NO_ANALYTICS": "1",
+            FLOW: str(os.getpid()),
         },
     )
     assert process.stdout is not None

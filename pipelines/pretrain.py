@@ -129,9 +129,10 @@ def once(
             raise StageError(
                 f"diverged: the encoder is not finite at the end; lower {name}.optim.lr (now {params.optim.lr})"
             )
-    except (StageError, SystemExit) as end:  # a figure is not finite; it was stopped
+    except BaseException as end:
         if live:
-            live.end("FAILED" if isinstance(end, StageError) else "KILLED")
+            stopped = isinstance(end, SystemExit | KeyboardInterrupt | BrokenPipeError)  # the last: the flow was killed
+            live.end("KILLED" if stopped else "FAILED")
         raise
     if live:
         live.close()

@@ -67,20 +67,18 @@ def launch(processes: int) -> int:
 
 def ended(ranks: "list[subprocess.Popen[bytes]]") -> int:
     """Wait for all ranks, and end those that stay behind; the exit code of the whole, as a shell has it."""
-    failed, ending, late = 0, math.inf, set[int]()
+    failed, ending, ours = 0, math.inf, set[tuple[int, int]]()  # ours: how those end that we end, pid and code
     while running := [rank for rank in ranks if rank.poll() is None]:
         if codes := {rank.returncode for rank in ranks} - {None, 0}:
             failed = failed or next(iter(codes - {TRY_AGAIN}), 0)  # the others are ended by us
             ending = min(ending, time.monotonic() + (STOPPING if codes == {TRY_AGAIN} else GRACE))
             for rank in running:
-                if time.monotonic() < ending:
-                    rank.terminate()
-                else:
-                    late.add(rank.pid)
-                    rank.kill()
+                number = signal.SIGTERM if time.monotonic() < ending else signal.SIGKILL
+                ours.add((rank.pid, -number))
+                rank.send_signal(number)
         with suppress(subprocess.TimeoutExpired):
             running[0].wait(1)
-    codes = {rank.returncode for rank in ranks if rank.pid not in late}
+    codes = {rank.returncode for rank in ranks if (rank.pid, rank.returncode) not in ours}
     code = failed or next(iter(codes - {0, TRY_AGAIN}), max(codes))
     return 128 - code if code < 0 else code
 

@@ -130,7 +130,7 @@ class Client:
         try:
             token = self.token
             response = self._post(url, bodies, token)
-            while response.status_code in UNKNOWN and (newer := self._newer(token)):
+            while response.status_code in UNKNOWN and (newer := self.newer(token)):
                 token = newer
                 response = self._post(url, bodies, token)
         except requests.Timeout as error:
@@ -149,7 +149,7 @@ class Client:
         parts = {str(i): (str(i), body, BYTES) for i, body in enumerate(bodies)}
         return self.session.post(url, files=parts, headers=headers, timeout=(5, self.timeout))
 
-    def _newer(self, refused: str | None) -> str | None:
+    def newer(self, refused: str | None) -> str | None:
         """Another token than the one that was sent, where the server's folder has one from a moment after it on.
 
         Another thread may have found it already.

@@ -1,9 +1,11 @@
 """A GPU belongs to one run at a time, whoever's it is and whatever number it has; torch.cuda is replaced."""
 
+import io
 import os
+import queue
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, redirect_stderr
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
@@ -45,46 +47,57 @@ def test_a_gpu_is_known_by_its_uuid_and_not_by_its_number(monkeypatch: pytest.Mo
             pass
 
 
-def test_a_wait_is_said_and_ends_with_the_first_gpu_that_is_free(capfd: pytest.CaptureFixture[str]) -> None:
+class Ear(io.StringIO):
+    """In the place of stderr: hands over what another thread writes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: queue.Queue[str] = queue.Queue()
+
+    def write(self, text: str) -> int:
+        self.heard.put(text)
+        return len(text)
+
+    def hear(self) -> str:
+        """The next line. Raises queue.Empty when none comes."""
+        line = ""
+        while not line.endswith("\n"):
+            line += self.heard.get(timeout=60)
+        return line
+
+
+def test_a_wait_is_said_and_ends_with_the_first_gpu_that_is_free() -> None:
     found: list[torch.device] = []
 
     def wait() -> None:
         with gpus.device() as device:
             found.append(device)
 
-    with gpus.device(), gpus.device() as second:
+    with gpus.device(), gpus.device() as second, redirect_stderr(ear := Ear()):
         waiting = threading.Thread(target=wait)
         waiting.start()
-        said = heard(capfd, "Other runs hold every GPU (2); waiting for the first to become free.")
-        assert said.count("waiting") == 1
+        assert ear.hear() == "Other runs hold every GPU (2); waiting for the first to become free.\n"
         assert not found
     waiting.join(60)
+    assert ear.heard.empty()
     assert found == [torch.device("cuda", 0)]
     assert second == torch.device("cuda", 1)
 
 
-def test_ranks_that_wait_say_for_which_gpu(capfd: pytest.CaptureFixture[str]) -> None:
+def test_ranks_that_wait_say_for_which_gpu() -> None:
     done = threading.Event()
 
     def wait() -> None:
         with gpus.first(2):
             done.set()
 
-    with gpus.device():
+    with gpus.device(), redirect_stderr(ear := Ear()):
         waiting = threading.Thread(target=wait)
         waiting.start()
-        heard(capfd, "Another run holds GPU 0; waiting for it to finish.")
+        assert ear.hear() == "Another run holds GPU 0; waiting for it to finish.\n"
         assert not done.is_set()
     assert done.wait(60)
     waiting.join(60)
-
-
-def heard(capfd: pytest.CaptureFixture[str], sentence: str) -> str:
-    """What stderr holds once the sentence is there; pytest's time limit ends the wait."""
-    said = ""
-    while sentence not in said:
-        said += capfd.readouterr().err
-    return said
 
 
 def test_more_ranks_than_gpus_are_refused() -> None:

@@ -127,6 +127,17 @@ def test_a_run_that_is_stopped_while_mlflow_makes_it_is_ended_there(project: Pro
         assert store.execute("select status from runs").fetchall() == [("KILLED",)]
 
 
+def test_a_training_that_nobody_reads_any_more_is_ended_in_mlflow(project: Project) -> None:
+    project.set({"simclr.epochs": 10_000})
+    training = project.start("-m", "pipelines.pretrain", "simclr")
+    for pipe in (training.stdout, training.stderr):
+        assert pipe
+        pipe.close()
+    assert training.wait(SECONDS) == 141
+    with sqlite3.connect(project.root / "mlflow.db") as store:
+        assert store.execute("select status from runs").fetchall() == [("KILLED",)]
+
+
 def test_a_damaged_checkpoint_costs_steps_and_one_of_other_params_is_named(
     project: Project, undisturbed: Project
 ) -> None:

@@ -62,6 +62,9 @@ def test_ranks_share_the_threads_of_their_command(monkeypatch: pytest.MonkeyPatc
     assert ranks.threads(8) == 1
 
 
+LATE = "time.sleep(900)"
+
+
 @pytest.mark.parametrize(
     ("ends", "code"),
     [
@@ -69,13 +72,17 @@ def test_ranks_share_the_threads_of_their_command(monkeypatch: pytest.MonkeyPatc
         ((f"sys.exit({TRY_AGAIN})", f"sys.exit({TRY_AGAIN})"), TRY_AGAIN),
         (("sys.exit(0)", "os.kill(os.getpid(), 9)"), 137),  # the last one, for want of memory
         ((f"sys.exit({TRY_AGAIN})", "sys.exit(1)"), 1),
-        (("time.sleep(900)", "sys.exit(3)"), 3),
+        ((LATE, "sys.exit(3)"), 3),
+        ((f"sys.exit({TRY_AGAIN})", LATE), TRY_AGAIN),  # its own end by SIGTERM is our doing
         (("os.kill(os.getpid(), 15)", "os.kill(os.getpid(), 15)"), 143),
     ],
 )
 def test_the_exit_code_of_the_whole(ends: tuple[str, ...], code: int) -> None:
-    command = [sys.executable, "-c"]
-    assert ranks.ended([subprocess.Popen([*command, f"import os, sys, time; {end}"]) for end in ends]) == code
+    processes = [subprocess.Popen([sys.executable, "-c", f"import os, sys, time; {end}"]) for end in ends]
+    for process, end in zip(processes, ends, strict=True):
+        if end != LATE:
+            process.wait()
+    assert ranks.ended(processes) == code
 
 
 def test_a_rank_whose_launcher_has_gone_ends(monkeypatch: pytest.MonkeyPatch) -> None:

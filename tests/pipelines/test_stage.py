@@ -1,8 +1,10 @@
 """A stage ends with its parent, works alone, and fails with one sentence."""
 
+import os
 import subprocess
 import sys
 
+from pipelines import child
 from tests.pipelines.project import Project
 
 WAITS = "print('ready', flush=True); signal.pause()"
@@ -29,6 +31,14 @@ def test_a_stage_dies_when_its_parent_is_killed(project: Project) -> None:
     assert parent.stdout.readline() == "ready\n"
     parent.kill()
     parent.communicate(timeout=SECONDS)  # the pipe ends only when the stage, which has it too, is gone
+
+
+def test_a_stage_whose_flow_died_while_it_started_does_nothing(project: Project) -> None:
+    (flow := project.start("-c", "")).communicate()
+    for pid, said in ((flow.pid, ""), (os.getpid(), "done\n")):
+        program = f"import os; os.environ['{child.FLOW}'] = '{pid}'; from pipelines import stage; "
+        done = project.run("-c", program + "stage.run('x', lambda: print('done'))")
+        assert (done.returncode, done.stdout, done.stderr) == (int(not said), said, "")
 
 
 def test_a_second_one_of_the_same_name_waits_aloud(project: Project) -> None:
