@@ -39,7 +39,7 @@ from serving.runtime import Runtime
 from serving.wire import BYTES
 
 NAME, VERSION, SIZE = "bench-encoder", "1", 224
-GOOD = {"good": (4, 0.4)}  # clients, and the s each waits between two requests
+GOOD = {"good": (4, 1.0)}  # clients, and the s each waits between two requests
 SHARE = 4  # good requests for each attack
 ATTACKERS = 8  # connections at most
 SIDE, GIANT = 9000, 9459  # px of a JPEG's and a PNG's side; 9459² are the most pixels that are taken

@@ -91,22 +91,23 @@ def repro(node: graph.Node) -> tuple[int, list[str]]:
 def run(name: str, *module: str) -> tuple[int, list[str]]:
     """Run a module as a stage is run, saying its lines: its exit code and the lines."""
     threads = str(hardware.threads())
-    process = subprocess.Popen(
-        [sys.executable, "-m", *module],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-        env=os.environ
-        | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "OMP_NUM_THREADS": threads,
-            "OPENBLAS_NUM_THREADS": threads,
-            "PYTHONUNBUFFERED": "1",
-            "DVC_NO_ANALYTICS": "1",
-            FLOW: str(os.getpid()),
-        },
-    )
+    with stop.deaf_children():  # we end them ourselves; while they import, Ctrl-C would be a traceback
+        process = subprocess.Popen(
+            [sys.executable, "-m", *module],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            env=os.environ
+            | {
+                "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+                "OMP_NUM_THREADS": threads,
+                "OPENBLAS_NUM_THREADS": threads,
+                "PYTHONUNBUFFERED": "1",
+                "DVC_NO_ANALYTICS": "1",
+                FLOW: str(os.getpid()),
+            },
+        )
     assert process.stdout is not None
     stop.RUNNING.add(process)
     lines = []

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
+from pipelines.child import mend
 from pipelines.stage import StageError
 
 TARGET = "report"
@@ -28,6 +29,7 @@ def read() -> list[Node]:
     os.environ.setdefault("DVC_NO_ANALYTICS", "1")
     logging.getLogger("dvc").setLevel(logging.ERROR)  # it warns of locks of a flow that was stopped, and removes them
     try:
+        mend()
         with Repo() as repo:
             graph = repo.index.graph
             by_address = {s.addressing: s for s in graph}

@@ -35,7 +35,7 @@ def install() -> None:
 def deaf_children() -> Iterator[None]:
     """What is started in the block does not hear Ctrl-C, which a terminal sends to every process.
 
-    Prefect's server must live long enough to record how the flow ended.
+    Prefect's server must live long enough to record how the flow ended, and the flow ends its stages itself.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

@@ -50,6 +50,32 @@ def test_the_nodes_are_those_of_dvc_dag_each_after_what_it_waits_for(fresh: Proj
     assert not any(unchanged for *_, unchanged in nodes)
 
 
+def test_a_record_of_locks_that_a_killed_dvc_left_half_written_stops_nothing(fresh: Project) -> None:
+    record = fresh.root / ".dvc" / "tmp" / "rwlock"
+    record.parent.mkdir(exist_ok=True)
+    for command in (["-c", READ], ["-m", "pipelines.child", "status"]):
+        record.write_text('{"write": {}, "read": {"a": [{"pid"')
+        done = fresh.run(*command)
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_dvc_that_is_asked_to_end_ends_its_stage_first_and_then_in_order(project: Project) -> None:
+    """Before, half a dvc.lock could be left."""
+    project.set({"pretrain.checkpoint_minutes": 0.0, "simclr.epochs": 10_000})
+    dvc = project.start("-m", "pipelines.child", "repro", "--single-item", "pretrain@simclr")
+    assert dvc.stdout
+    assert dvc.stderr
+    for line in dvc.stderr:
+        if re.match(r"pretrain@simclr [\d,]+/[\d,]+ images · ", line):
+            break
+    dvc.terminate()
+    _, said = dvc.communicate(timeout=60)
+    assert re.search(r"^pretrain@simclr: stopped at step \d+; run the same command to go on$", said, re.MULTILINE)
+    assert "ERROR: failed to reproduce 'pretrain@simclr'" in said  # DVC had the last word
+    assert dvc.returncode == 255
+    assert json.loads((project.root / ".dvc" / "tmp" / "rwlock").read_text()) == {}
+
+
 def test_a_broken_graph_is_one_sentence(fresh: Project) -> None:
     good = (fresh.root / "dvc.yaml").read_text()
     try:
@@ -139,7 +165,7 @@ def test_a_flow_that_is_killed_or_stopped_leaves_nothing_that_runs(project: Proj
         stages = psutil.Process(process.pid).children(recursive=True)
         os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
         said, errors = process.communicate(timeout=90)
-        assert process.returncode == 128 + number
+        assert process.returncode == 128 + number, said + errors
         assert ("ended the Prefect server of a flow that was killed" in errors) == (count == 1)
         assert re.search(r"^pretrain@\w+ +stopped at step \d+; run the same command to go on", said, re.MULTILINE)
         assert errors.endswith("stopped; the same command goes on from here\n")
