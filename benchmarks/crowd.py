@@ -163,6 +163,7 @@ class Crowd:
 
     def slow(self, client: Client, generator: np.random.Generator) -> str:
         was, row = (self.serves, self.changes), int(generator.integers(len(self.truth.files)))
+        token = self.runtime.token("inference")
         one, whole = self.connection(row)
         for drop in np.array_split(np.frombuffer(whole, np.uint8), DROPS):
             one.socket.sendall(drop.tobytes())
@@ -170,6 +171,8 @@ class Crowd:
         while (answer := one.receive()) is None:
             pass
         one.socket.close()
+        if answer[0] in UNKNOWN and self.runtime.token("inference") != token:
+            return "the token changed"
         if answer[0] != requests.codes.ok:
             return self.lose("slow", str(answer[0]))
         told = json.loads(answer[1])
