@@ -50,12 +50,21 @@ def mend(folder: Path = Path(".dvc/tmp")) -> None:
     from dvc.lock import make_lock  # noqa: PLC0415
 
     record = folder / "rwlock"
-    if record.exists():
+    if not is_whole(record):  # or is just being written
         with make_lock(str(folder / "rwlock.lock"), tmp_dir=str(folder)):
-            try:
-                json.loads(record.read_text(encoding="utf-8"))
-            except ValueError:
+            if not is_whole(record):
                 record.unlink()
+
+
+def is_whole(record: Path) -> bool:
+    """Whether a JSON file can be read, or is not there."""
+    try:
+        json.loads(record.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return True
+    except ValueError:
+        return False
+    return True
 
 
 if __name__ == "__main__":
