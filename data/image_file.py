@@ -6,6 +6,7 @@ Pillow only. Pillow is imported where an image is opened, so that training can r
 
 import io
 import logging
+import os
 import re
 import warnings
 import zlib
@@ -25,6 +26,8 @@ MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # of a JPEG; a stuffed byt
 START_OF_SCAN, END_OF_IMAGE, WITHOUT_LENGTH = 0xDA, 0xD9, range(0x01, 0xC0)
 NATIVE_ORDER = {"F;32BF": "F;32NF", "F;64BF": "F;64NF", "I;32BS": "I;32NS", "I;16BS": "I;16NS"}
 
+# A JPEG inside a TIFF: at most 10 scans of each strip, so that none passes over more than MAX_PASSES. libtiff reads it.
+os.environ.setdefault("LIBTIFF_JPEG_MAX_ALLOWED_SCAN_NUMBER", "11")
 # Without a handler Pillow's remarks about odd files would reach standard error.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 

@@ -251,6 +251,24 @@ def test_a_jpeg_with_more_scans_than_its_pixels_can_pay_for_is_a_bomb() -> None:
     assert scans(encode(largest, "JPEG", progressive=True)) * MAX_PIXELS < MAX_PASSES
 
 
+def test_a_jpeg_inside_a_tiff_has_ten_scans_at_most() -> None:
+    """100, which libtiff allows by itself, keep a decoder for seconds at the most pixels that are taken."""
+    grey = Image.fromarray(SMOOTH).convert("L")
+    usual = scans(with_scans(grey, 0))
+    assert pixels(tiff_of(with_scans(grey, 10 - usual), grey.size)).shape == SMOOTH.shape
+    assert kind(tiff_of(with_scans(grey, 11 - usual), grey.size)) == "corrupt"
+
+
+def tiff_of(jpeg: bytes, size: tuple[int, int]) -> bytes:
+    """A TIFF of one strip, which is this grey JPEG (compression 7)."""
+    width, height = size
+    short, long = 3, 4
+    tags = [(256, long, width), (257, long, height), (258, short, 8), (259, short, 7), (262, short, 1),
+            (273, long, 8 + 2 + 12 * 9 + 4), (277, short, 1), (278, long, height), (279, long, len(jpeg))]  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, form, 1, value) for tag, form, value in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + struct.pack("<I", 0) + jpeg
+
+
 def test_only_the_scans_of_the_first_picture_count() -> None:
     photo, scan = encode(Image.fromarray(SMOOTH), "JPEG"), b"\xff\xda"
     segment = b"\xff\xe1" + struct.pack(">H", 2 + 2000) + scan * 1000  # as a thumbnail has them
