@@ -32,22 +32,24 @@ serve: .venv/installed ## the promoted encoders on http://127.0.0.1:8080, until 
 	@$(BIN)/python -m serving.server
 
 ui: .venv/installed ## MLflow on http://127.0.0.1:5000 and Prefect on http://127.0.0.1:4200, until Ctrl-C
-	@$(BIN)/python -m pipelines.ui
+	@$(BIN)/python -m pipelines.orchestration.ui
 
 bench: .venv/installed ## images a second, beside plain torch, other libraries and the hardware's peak
 	-@$(MAKE) --no-print-directory .scratch/peers/installed
 	@$(BIN)/python -m benchmarks
 
-.scratch/%/installed: benchmarks/%/requirements.txt
+.scratch/peers/installed: benchmarks/speed/peers/requirements.txt
+.scratch/fuzzing/installed: benchmarks/endpoint/fuzzing/requirements.txt
+.scratch/%/installed:
 	$(PYTHON) -m venv --clear .scratch/$*
-	.scratch/$*/bin/pip install --quiet --no-deps --requirement $<
+	.scratch/$*/bin/pip install --quiet --no-deps --requirement $^
 	@touch $@
 
 bench-serving: .venv/installed ## the endpoint beside the second server, and beside no server at all
-	@$(BIN)/python -m benchmarks.serving
+	@$(BIN)/python -m benchmarks.endpoint.throughput
 
 fuzz: .venv/installed .scratch/fuzzing/installed ## 20,000 broken images, headers and bodies against both servers
-	@$(BIN)/python -m benchmarks.fuzz
+	@$(BIN)/python -m benchmarks.endpoint.fuzz
 
 clients: .scratch/clients/installed ## tools that make clients from openapi.yaml; with them more tests run
 
@@ -59,13 +61,13 @@ clients: .scratch/clients/installed ## tools that make clients from openapi.yaml
 	@touch $@
 
 drill-resume: .venv/installed ## kill every training 20 times; does it end in the same bits?
-	@$(BIN)/python -m benchmarks.drill
+	@$(BIN)/python -m benchmarks.endurance.drill
 
 soak: .venv/installed ## half an hour of every training; does its memory stay flat?
-	@$(BIN)/python -m benchmarks.soak
+	@$(BIN)/python -m benchmarks.endurance.soak
 
 siege: .venv/installed ## half an hour of every kind of request, then kills; are all answers right?
-	@$(BIN)/python -m benchmarks.siege
+	@$(BIN)/python -m benchmarks.endpoint.siege
 
 lock: ## requirements.lock anew from pyproject.toml
 	rm -rf .scratch/lock && $(PYTHON) -m venv .scratch/lock

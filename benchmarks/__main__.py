@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from benchmarks import clock, loop, masking, steps
 from benchmarks.report import markdown
-from pipelines import gpus
+from benchmarks.speed import loop, masking, steps, timing
+from pipelines.machine import gpus
 
 PEERS = Path(".scratch/peers/bin/python")  # lightly, kornia and torchvision, which `make bench` installs
 LOOPS = (("digits", "simclr", 16), ("cifar10-small", "simclr", 32), ("cifar10-small", "mae", 32),
@@ -49,7 +49,7 @@ def others(module: str, *arguments: str, python: str | Path = sys.executable) ->
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", help="of those above (default: all)")
-    parser.add_argument("--rounds", type=int, default=clock.ROUNDS, help="runs of each, of which the median")
+    parser.add_argument("--rounds", type=int, default=timing.ROUNDS, help="runs of each, of which the median")
     parser.add_argument("--quick", action="store_true", help="compile nothing, and leave out what takes minutes")
     parser.add_argument("--json", type=Path, default=Path(".scratch/bench.json"), help="default: .scratch/bench.json")
     given = parser.parse_args()
@@ -68,15 +68,15 @@ def main() -> None:
         "steps": stepped,
         "loop": lambda device: loops(),
         "masking": lambda device: masking.run(device, given.rounds, not given.quick),
-        "views": lambda device: others("benchmarks.views", python=PEERS),
-        "prepare": lambda device: others("benchmarks.prepare", "1000" if given.quick else "10000"),
+        "views": lambda device: others("benchmarks.speed.views", python=PEERS),
+        "prepare": lambda device: others("benchmarks.speed.prepare", "1000" if given.quick else "10000"),
     }
     if unknown := set(given.parts) - set(parts):
         parser.error(f"{', '.join(unknown)}: allowed are {', '.join(parts)}")
     for name in given.parts or parts:
         # `loop` trains in processes of its own, which take the device themselves.
         with gpus.device() as device:
-            figures["machine"] = clock.machine(device)
+            figures["machine"] = timing.machine(device)
         print(f"\n{name}: {figures['machine']}, torch {torch.__version__}, medians of {given.rounds}\n", flush=True)
         if name == "views" and not PEERS.exists():
             print(f"the other libraries are not here; `make bench` installs them into {PEERS.parents[1]}")

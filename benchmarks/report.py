@@ -33,7 +33,7 @@ def shown(value: Any) -> str:
 
 
 def gpu_table(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """Of `benchmarks.gpu`, by part: what was found beside what was asked for; then the tables of single parts."""
+    """Of `benchmarks.speed.gpu`, by part: what was found beside what was asked for; then the tables of single parts."""
     if not found:
         return "nothing is measured yet"
     some = next(iter(found.values()))

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data import DataError
-from data.decode import Preprocess, read
-from data.image_file import Unusable
+from data.decoding.decode import Preprocess, read
+from data.decoding.image_file import Unusable
 
 CHUNK = 8  # files a task: few enough to name when a worker dies, enough to hide the cost of a task
 TASKS_A_WORKER = 3  # in flight, so that memory does not grow with the folder

@@ -13,11 +13,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from data import DataError, depth, intake, remarks, splits
-from data.decode import Preprocess
+from data import DataError, splits
+from data.decoding.decode import Preprocess
 from data.disk import refusal
-from data.folder import Found, find
-from data.intake import LEVELS, Intake
+from data.folders import depth, intake, remarks
+from data.folders.folder import Found, find
+from data.folders.intake import LEVELS, Intake
 from data.shards import DUPLICATES, INDEX, QUARANTINE, Manifest, write_table
 
 POOR = 0.05  # of the images of more than 8 bits, whose loss of grey levels is worth a warning

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data import DataError
-from data.decode import Preprocess
+from data.decoding.decode import Preprocess
 from data.splits import ORDER
 
 FORMAT = 1

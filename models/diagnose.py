@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from statistics import fmean, median
 from typing import Literal
 
-from models.dino import DINOParams
-from models.mae import MAEParams
 from models.methods import MethodParams
-from models.simclr import SimCLRParams
+from models.methods.dino import DINOParams
+from models.methods.mae import MAEParams
+from models.methods.simclr import SimCLRParams
 
 Row = Mapping[str, float]
 Name = Literal["healthy", "dimensional collapse", "complete collapse", "uniform collapse", "undertrained", "overfitted",

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models import encoder as encoders
-from models.encoder import Encoder, EncoderParams
-from models.resnet import DEPTHS, ResNetParams
-from models.vit import ViTParams
+from models.encoders import encoder as encoders
+from models.encoders.encoder import Encoder, EncoderParams
+from models.encoders.resnet import DEPTHS, ResNetParams
+from models.encoders.vit import ViTParams
 
 Spec = dict[str, Any]  # encoder: its params; image_size: px; and what else the pipeline knows of it
 

@@ -3,8 +3,9 @@
 import json
 import sys
 
-from pipelines import stage
-from serving import ServingError, archive
+from pipelines.project import stage
+from serving import ServingError
+from serving.rollout import archive
 
 
 def main(name: str) -> None:

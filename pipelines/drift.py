@@ -6,13 +6,13 @@
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
-import pipelines.flow  # noqa: F401 isort: skip - it sets up Prefect, which reads its settings at import
+import pipelines.orchestration.prefect_settings  # noqa: F401 isort: skip - before Prefect, which reads them at import
 from prefect import flow, get_run_logger
 
-from pipelines.stage import StageError
-from serving import loopback
-from serving.command import command
-from serving.runtime import Runtime
+from pipelines.project.stage import StageError
+from serving.host import loopback
+from serving.host.command import command
+from serving.host.runtime import Runtime
 
 ALARM = 1.0  # times the largest distance that windows of held-out images had
 

@@ -22,13 +22,15 @@ from numpy.typing import NDArray
 
 from data.shards import Prepared
 from models import saved
-from models.encoder import Encoder
-from pipelines import config, fidelity, golden, mlflow_store, quantize, registry, sketch, stage, tracking
-from pipelines.config import Config
-from pipelines.fidelity import Cost
-from pipelines.probe import images
-from pipelines.quantize import Lower
-from pipelines.stage import StageError
+from models.encoders.encoder import Encoder
+from pipelines.evaluation.features import images
+from pipelines.project import config, stage
+from pipelines.project.config import Config
+from pipelines.project.stage import StageError
+from pipelines.registry import mlflow_store, receipts, runs
+from pipelines.release import drift_reference, golden_images, precision_check, quantize
+from pipelines.release.precision_check import Cost
+from pipelines.release.quantize import Lower
 
 OPSET = 18
 BATCHES = (1, 2, 7)
@@ -40,8 +42,8 @@ def main(name: str) -> None:
     c = config.load()
     precision = c.export.precision
     client = mlflow_store.connect()
-    registry.check(client, [name])
-    receipt = registry.read(stage.artifact(name, registry.ENCODER.receipt))
+    receipts.check(client, [name])
+    receipt = receipts.read(stage.artifact(name, receipts.ENCODER.receipt))
     model, version = receipt["model"], receipt["version"]
     spec, encoder = saved.load(mlflow_store.download(f"models:/{model}/{version}"))
     path = stage.artifact(name, "encoder.onnx")
@@ -57,16 +59,16 @@ def main(name: str) -> None:
         cost = lower(name, precision, path, prepared, c)
         parity |= {"drop": cost.drop, "min_cosine": cost.min_cosine, "cost": asdict(cost)}
     parity["bytes"] = path.stat().st_size
-    golden.write(encoder, path, prepared, TOLERANCE, stage.artifact(name, "golden.npz"))
-    sketch.write(path, prepared, stage.artifact(name, "drift.npz"))
+    golden_images.write(encoder, path, prepared, TOLERANCE, stage.artifact(name, "golden.npz"))
+    drift_reference.write(path, prepared, stage.artifact(name, "drift.npz"))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     twin = f"{model}-onnx"
-    registered = registry.find(client, twin, registry.GRAPH, digest)
+    registered = receipts.find(client, twin, receipts.GRAPH, digest)
     figures = {k: v for k, v in parity.items() if isinstance(v, float | str)}
     tags = {"method": name, "encoder_version": version, "onnx_digest": digest} | {k: str(v) for k, v in figures.items()}
     if registered is None:
         logged = log_onnx(receipt["run_id"], path, spec["image_size"])
-        registered = registry.register(client, twin, logged, tags)
+        registered = receipts.register(client, twin, logged, tags)
     client.set_model_version_tag(model, version, "onnx_version", registered.version)
     for key, value in figures.items():
         client.set_model_version_tag(model, version, key, value)
@@ -81,7 +83,7 @@ def lower(name: str, precision: Lower, path: Path, prepared: Prepared, c: Config
     quantize.lower(path, precision, images(prepared, "train", quantize.CALIBRATION), path)
     with np.load(stage.artifact(name, "features.npz")) as kept:
         features = {split: kept[split] for split in ("train", "val")}
-    cost = fidelity.cost(quantize.embed(path, images(prepared, "val")), features, prepared, c.probe.C)
+    cost = precision_check.cost(quantize.embed(path, images(prepared, "val")), features, prepared, c.probe.C)
     cost.check(precision)
     print(f"{name} in {precision}: {cost.measure} {cost.lower:.1f} % of val, in fp32 {cost.in_fp32:.1f} %")
     return cost
@@ -147,11 +149,11 @@ def log_onnx(run_id: str, path: Path, size: int) -> Any:
 
     proto = onnx.load(path)
     dim = proto.graph.output[0].type.tensor_type.shape.dim[1].dim_value
-    with tracking.reopened(run_id):
+    with runs.reopened(run_id):
         return mlflow.onnx.log_model(
             proto,
             name="encoder-onnx",
-            signature=registry.signature(size, dim),
+            signature=receipts.signature(size, dim),
             save_as_external_data=False,
             onnx_execution_providers=["CPUExecutionProvider"],
             pip_requirements=[f"onnx=={onnx.__version__}", f"onnxruntime=={onnxruntime.__version__}"],

@@ -13,48 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from prefect import State, flow, get_run_logger, task
+from prefect.artifacts import create_table_artifact
+from prefect.futures import PrefectFuture
+from prefect.states import Completed, Failed
+from prefect.task_runners import ThreadPoolTaskRunner
 
-from serving.process import settle
-
-ROOT = Path.cwd()
-SETTINGS = {
-    "PREFECT_HOME": str(ROOT / ".prefect"),
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # the flow prints its own lines; all are in Prefect's page
-    "PREFECT_SERVER_LOGGING_LEVEL": "CRITICAL",
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",  # a busy machine is slow to start it
-    "DO_NOT_TRACK": "1",
-}
-settle()  # a proxy, a user without a name, an unusable TMPDIR: before Prefect reads the environment, at import
-for name, value in SETTINGS.items():
-    os.environ.setdefault(name, value)
-
-from prefect import State, flow, get_run_logger, task  # noqa: E402
-from prefect.artifacts import create_table_artifact  # noqa: E402
-from prefect.futures import PrefectFuture  # noqa: E402
-from prefect.states import Completed, Failed  # noqa: E402
-from prefect.task_runners import ThreadPoolTaskRunner  # noqa: E402
-
-from data import DataError  # noqa: E402
-from pipelines import (  # noqa: E402
-    adopt,
-    config,
-    deploy,
-    graph,
-    hardware,
-    mlflow_store,
-    prefect_server,
-    recipes,
-    registry,
-    results,
-    stage,
-    stop,
-    table,
-)
-from pipelines.child import FLOW  # noqa: E402
-from pipelines.convert import ConfigError  # noqa: E402
-from pipelines.stage import StageError  # noqa: E402
-from serving.command import command  # noqa: E402
+from data import DataError
+from pipelines.machine import hardware
+from pipelines.orchestration import adopt, dvc_graph, prefect_server, stop
+from pipelines.project import config, recipes, stage
+from pipelines.project.parse import ConfigError
+from pipelines.project.stage import StageError
+from pipelines.registry import mlflow_store, receipts
+from pipelines.release import endpoint
+from pipelines.reporting import results, tables
+from serving.host.command import command
 
 # Not the size of the pool: a task that waits for its upstream holds a thread.
 SLOTS = threading.Semaphore(hardware.side_by_side())
@@ -67,7 +41,7 @@ CHATTER = (
 
 
 @task
-def run_stage(node: graph.Node) -> State[Any]:
+def run_stage(node: dvc_graph.Node) -> State[Any]:
     """One stage through DVC. Fails with the sentence that the stage itself printed."""
     if node.unchanged:
         say(node.name, "unchanged")
@@ -83,9 +57,11 @@ def run_stage(node: graph.Node) -> State[Any]:
     return Completed(name="Unchanged") if skipped else Completed()
 
 
-def repro(node: graph.Node) -> tuple[int, list[str]]:
+def repro(node: dvc_graph.Node) -> tuple[int, list[str]]:
     """Run DVC for one stage alone: its exit code and the lines that are not DVC's chatter."""
-    return run(node.name, "pipelines.child", "--wait-for-lock", "repro", "--single-item", node.address)
+    return run(
+        node.name, "pipelines.orchestration.dvc_process", "--wait-for-lock", "repro", "--single-item", node.address
+    )
 
 
 def run(name: str, *module: str) -> tuple[int, list[str]]:
@@ -105,7 +81,7 @@ def run(name: str, *module: str) -> tuple[int, list[str]]:
                 "OPENBLAS_NUM_THREADS": threads,
                 "PYTHONUNBUFFERED": "1",
                 "DVC_NO_ANALYTICS": "1",
-                FLOW: str(os.getpid()),
+                stage.FLOW: str(os.getpid()),
             },
         )
     assert process.stdout is not None
@@ -137,13 +113,13 @@ def say(name: str, line: str) -> None:
 
 
 @flow(name="encoder-foundry", task_runner=ThreadPoolTaskRunner())  # type: ignore[arg-type]
-def pipeline(nodes: list[graph.Node]) -> State[Any]:
+def pipeline(nodes: list[dvc_graph.Node]) -> State[Any]:
     """Every stage as soon as what it stands on is done; a failure stops its dependants only."""
     with stop.stages_first():
         return run_all(nodes)
 
 
-def run_all(nodes: list[graph.Node]) -> State[Any]:
+def run_all(nodes: list[dvc_graph.Node]) -> State[Any]:
     """Submit every stage, wait for all of them, then deploy."""
     futures: dict[str, PrefectFuture[Any]] = {}
     trainings = [node.name for node in nodes if node.name.startswith(TRAINS) and not node.unchanged]
@@ -163,7 +139,7 @@ def run_all(nodes: list[graph.Node]) -> State[Any]:
     if failed:
         return Failed(message="\n".join(failed))
     c = config.load()
-    create_table_artifact(table.accuracies(results.read()), key=f"{slug(c.dataset)}-results", description=c.dataset)
+    create_table_artifact(tables.accuracies(results.read()), key=f"{slug(c.dataset)}-results", description=c.dataset)
     serve()
     return Completed()
 
@@ -171,9 +147,9 @@ def run_all(nodes: list[graph.Node]) -> State[Any]:
 @task(task_run_name="deploy")
 def serve() -> None:
     """Champion and methods on TorchServe, their answers compared with torch's."""
-    with deploy.server() as runtime:
-        deploy.put(runtime)
-        answer, cosine = deploy.check(runtime)
+    with endpoint.server() as runtime:
+        endpoint.put(runtime)
+        answer, cosine = endpoint.check(runtime)
     print(f"\nthe endpoint answers {answer}\nsmallest cosine to torch over every endpoint: {cosine:.6f}")
 
 
@@ -182,7 +158,7 @@ def slug(name: str) -> str:
     return "".join(ch if ch.isascii() and ch.isalnum() else "-" for ch in name.lower()).strip("-") or "dataset"
 
 
-def check_images(dataset: str, nodes: list[graph.Node]) -> None:
+def check_images(dataset: str, nodes: list[dvc_graph.Node]) -> None:
     """Raises StageError when the images are not here, and no stage makes them."""
     raw = stage.RAW / dataset
     made = {out for node in nodes for out in node.outs}
@@ -222,22 +198,22 @@ def flow_of(folder: Path | None, recipe: str | None, name: str | None) -> None:
     c = config.load()
     adopt.check_download(c.download)
     adopt.check_recordable(stage.RAW / c.dataset)
-    registry.settle(mlflow_store.connect())  # the store is made once, before several stages speak to it
-    nodes = graph.read()
+    receipts.settle(mlflow_store.connect())  # the store is made once, before several stages speak to it
+    nodes = dvc_graph.read()
     check_images(c.dataset, nodes)
     prefect_server.start()
     state = pipeline(nodes, return_state=True)
     if not state.is_completed():
         sys.exit(f"\n{state.message}")
     print(f"\n{ending()}")
-    print(f"\n{time.monotonic() - started:.0f} s in all. To serve it: make serve, then\n  {deploy.curl(c.dataset)}")
+    print(f"\n{time.monotonic() - started:.0f} s in all. To serve it: make serve, then\n  {endpoint.curl(c.dataset)}")
 
 
 def ending() -> str:
     """The table, the verdict, and where the page is."""
     r = results.read()
     said = "\n".join(r.verdict())
-    return f"{table.head(r)}\n\n{table.text(table.accuracies(r))}\n\n{said}\n\nPictures and curves: {stage.PAGE}"
+    return f"{tables.head(r)}\n\n{tables.text(tables.accuracies(r))}\n\n{said}\n\nPictures and curves: {stage.PAGE}"
 
 
 if __name__ == "__main__":

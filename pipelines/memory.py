@@ -13,14 +13,15 @@ from pathlib import Path
 
 import torch
 
-from models import encoder as encoders
 from models import methods
+from models.encoders import encoder as encoders
 from models.methods import CONTROLS, METHODS, ControlParams, Method, MethodParams
-from pipelines import config, finetune, footprint, stage
-from pipelines.config import Config
-from pipelines.control import backbones
-from pipelines.recipes import read
-from pipelines.stage import StageError
+from pipelines.evaluation import trials
+from pipelines.machine import footprint
+from pipelines.project import config, stage
+from pipelines.project.config import Config
+from pipelines.project.recipes import read
+from pipelines.project.stage import StageError
 
 CLASSES = 1000  # ImageNet's, the most that a recipe's images have
 MACHINE = re.compile(r"^# Machine: (\d+) × (\d+) GB", re.MULTILINE)
@@ -46,8 +47,8 @@ def trainings(c: Config, classes: int, labelled: bool) -> Iterator[Work]:
         yield Work(f"pretrain@{name}", name, name, build, c.method(name), c.pretrain.processes)
     if not labelled:
         return
-    for name in backbones(c):
-        tuned = [("finetune", who, control, params) for who, control, params in finetune.ways(name, c)]
+    for name in trials.backbones(c):
+        tuned = [("finetune", who, control, params) for who, control, params in trials.ways(name, c)]
         some = tuned if c.finetune.shots else tuned[:1]  # with all labels there is nothing to label
         scratch = [(control, f"{control}-{name}", control, c.of_control(control)) for control in CONTROLS]
         for section, who, control, params in [*some, *scratch]:

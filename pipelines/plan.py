@@ -14,16 +14,19 @@ import torch
 from torch import nn
 
 from data.shards import Prepared
-from models import probe
+from models.evaluation import probe
 from models.methods import CONTROLS, METHODS, ControlParams, Method, MethodParams
-from pipelines import config, control, cost, finetune, footprint, gpus, hardware, init, memory, stage, trials
-from pipelines.champion import FEW
-from pipelines.config import Config
-from pipelines.feed import Inputs, generator
-from pipelines.labelled import Labelled
-from pipelines.loop import Training
-from pipelines.pretrain import check_batch
-from pipelines.stage import StageError
+from pipelines import memory
+from pipelines.engine import initial_weights
+from pipelines.engine.loop import Training
+from pipelines.engine.prefetch import Inputs, generator
+from pipelines.evaluation import supervised_runs, trials
+from pipelines.evaluation.champion import FEW
+from pipelines.evaluation.supervised_training import Labelled
+from pipelines.machine import flops, footprint, gpus, hardware
+from pipelines.project import config, stage
+from pipelines.project.config import Config
+from pipelines.project.stage import StageError
 
 STEPS = 2  # that are timed, after one that is not
 SECONDS = 2.0  # after which no further step is timed
@@ -38,7 +41,7 @@ def main(wanted: Sequence[str]) -> None:
     given = config.load()
     c = given.fitted(images := len(prepared.rows("train")))
     for name in METHODS:
-        check_batch(name, c.method(name), images, c.pretrain.processes)
+        config.check_batch(name, c.method(name), images, c.pretrain.processes)
         for said in config.cut(name, given, c, images):
             print(said)
     check_labels(c, prepared)
@@ -48,14 +51,14 @@ def main(wanted: Sequence[str]) -> None:
     torch.set_num_threads(hardware.threads())
     with gpus.device() as device:
         for name in METHODS:
-            cost.check_size(name, partial(c.build, name, prepared.manifest), device)
+            flops.check_size(name, partial(c.build, name, prepared.manifest), device)
             if c.method(name).encoder.init:  # are the weights there, and do they fit?
-                init.apply(c.build(name, prepared.manifest), c.method(name), name)
+                initial_weights.apply(c.build(name, prepared.manifest), c.method(name), name)
         data = Labelled(prepared, c.pretrain, device)
         for work in memory.trainings(c, len(prepared.classes), c.labelled_trainings and data.enough):
             if work.stage in (wanted or every):
                 if isinstance(work.params, ControlParams):
-                    trials.check(work.section, work.params, c)
+                    supervised_runs.check(work.section, work.params, c)
                 footprint.check(work.section, work.build, work.params, data.size, c.pretrain, work.processes, device)
         seconds = durations(c, data, wanted or every)
     if seconds:
@@ -81,7 +84,9 @@ def durations(c: Config, data: Labelled, wanted: Sequence[str]) -> dict[str, flo
     """Kind of stage → seconds of all its trainings, one after another; no entry where there is none."""
     found = dict.fromkeys(KINDS, 0.0)
     labelled = c.labelled_trainings and data.enough
-    trained = {name: control.wanted(name, c, data) for name in CONTROLS if f"control@{name}" in wanted and labelled}
+    trained = {
+        name: trials.from_scratch(name, c, data) for name in CONTROLS if f"control@{name}" in wanted and labelled
+    }
     for name in METHODS:
         params, method = c.method(name), c.build(name, data.prepared.manifest)
         encoder, draws = method.encoder, {"finetune": c.finetune, "control": c.control}
@@ -90,18 +95,18 @@ def durations(c: Config, data: Labelled, wanted: Sequence[str]) -> dict[str, flo
             found["pretrain"] += images * per_image(method, params, c, data)
         own = {"finetune": [], "control": [t for of in trained.values() for t in of if t.who.endswith(f"-{name}")]}
         if f"finetune@{name}" in wanted and labelled:
-            own["finetune"] = finetune.wanted(name, c, {c.seed + k: encoder for k in range(c.seeds)})
+            own["finetune"] = trials.fine_tunings(name, c, {c.seed + k: encoder for k in range(c.seeds)})
         if any(own.values()):
             each = per_image(data.control("supervised", encoder, c.finetune, c.seed), c.finetune, c, data)
             for kind, of in own.items():
-                found[kind] += each * trials.images(data, trials.plan(data, of, draws[kind], c.seed))
+                found[kind] += each * supervised_runs.images(data, supervised_runs.plan(data, of, draws[kind], c.seed))
     return {kind: seconds for kind, seconds in found.items() if seconds}
 
 
 def per_image(method: Method, params: MethodParams | ControlParams, c: Config, data: Labelled) -> float:
     """Seconds of a step of this training, an image: the fastest of a few, not compiled."""
     assert isinstance(method, nn.Module)
-    most = min(params.batch_size, AT_ONCE[0], len(data.train), round(AT_ONCE[1] / cost.flops(method, data.size)))
+    most = min(params.batch_size, AT_ONCE[0], len(data.train), round(AT_ONCE[1] / flops.flops(method, data.size)))
     n = max(2, most // params.accumulate * params.accumulate)
     setting = hardware.choose(data.how, method, params, data.size, 1, data.device)
     training = Training(method, params, data.how, setting, data.device)

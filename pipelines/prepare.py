@@ -3,12 +3,12 @@
 Every worker imports this module again, and must not pay for torch: what needs it is imported in the functions.
 """
 
-from data.decode import Preprocess
+from data.decoding.decode import Preprocess
 from data.prepare import prepare
 
 
 def main() -> None:
-    from pipelines import config, stage  # noqa: PLC0415
+    from pipelines.project import config, stage  # noqa: PLC0415
 
     params = config.load()
     p = params.prepare
@@ -26,6 +26,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from pipelines import stage
+    from pipelines.project import stage
 
     stage.run("prepare", main)

@@ -15,17 +15,18 @@ from torch import Tensor, nn
 
 from data.batches import Batches
 from data.shards import Prepared
-from models.methods import MethodParams
-from pipelines import checkpoints, config, distributed, footprint, hardware, init, ranks, stage
-from pipelines.checkpoints import Checkpoints
-from pipelines.config import Config
-from pipelines.cost import check_size
-from pipelines.durable import write_atomically
-from pipelines.hardware import Setting
-from pipelines.live import LiveRun
-from pipelines.loop import Stop, Training, train
-from pipelines.stage import StageError
-from pipelines.watch import Watch
+from pipelines.engine import checkpoints, initial_weights
+from pipelines.engine.atomic_files import write_atomically
+from pipelines.engine.checkpoints import Checkpoints
+from pipelines.engine.loop import Stop, Training, train
+from pipelines.engine.monitor import Watch
+from pipelines.machine import distributed, footprint, hardware, ranks
+from pipelines.machine.flops import check_size
+from pipelines.machine.hardware import Setting
+from pipelines.project import config, stage
+from pipelines.project.config import Config
+from pipelines.project.stage import StageError
+from pipelines.registry.live_curves import LiveRun
 
 DECODER = ("decoder", "mask_token")  # how the names of MAE's begin
 
@@ -35,7 +36,7 @@ def main(name: str) -> None:
     prepared = Prepared(stage.PREPARED)
     given = config.load()
     c = given.fitted(images := len(prepared.rows("train")))
-    check_batch(name, c.method(name), images, ranks.size(c.pretrain.processes))
+    config.check_batch(name, c.method(name), images, ranks.size(c.pretrain.processes))
     if not ranks.started():
         for said in config.cut(name, given, c, images):
             print(said)
@@ -56,7 +57,7 @@ class Trained:
 def pretrain(name: str, c: Config, prepared: Prepared) -> None:
     """In this process, alone or as one of several: once a seed, and then all that they leave."""
     params, m = c.method(name), prepared.manifest
-    started_from = init.init_digest(params)
+    started_from = initial_weights.init_digest(params)
     trained: dict[int, Trained] = {}
     with distributed.joined() as device:
         for seed in range(c.seed, c.seed + c.seeds):
@@ -106,7 +107,7 @@ def once(
     method = build()
     assert isinstance(method, nn.Module)
     which = f"{name}: seed {seed}, to {c.seed + c.seeds - 1}" if c.seeds > 1 else None
-    for said in (which, batches.advice(), init.apply(method, params, name)):
+    for said in (which, batches.advice(), initial_weights.apply(method, params, name)):
         if said:
             print(said)
     steps = params.epochs * len(batches)
@@ -137,15 +138,6 @@ def once(
     if live:
         live.close()
     return Trained(weights, {k: v for k, v in every.items() if k.startswith(DECODER)}, saves, live)
-
-
-def check_batch(name: str, params: MethodParams, images: int, processes: int) -> None:
-    """Raises StageError where the batch size fits neither the data set nor the number of processes."""
-    b, parts = params.batch_size, processes * params.accumulate
-    if not 2 <= b <= images:
-        raise StageError(f"{name}.batch_size is {b}, the train split has {images} images; allowed: 2 to {images}")
-    if b % parts:
-        raise StageError(f"{name}.batch_size is {b}; allowed: a multiple of {parts}, processes times accumulate")
 
 
 def identity(

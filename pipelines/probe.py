@@ -8,8 +8,7 @@ import hashlib
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -18,45 +17,41 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from data import shards
 from data.shards import Prepared
-from models import blur, colour, logistic, probe, resample, views
 from models.diagnose import diagnose
-from models.probe import Array, Labels
+from models.evaluation import logistic, probe
+from models.evaluation.probe import Array, Labels
 from models.saved import restore
-from models.views import view
-from pipelines import config, gpus, protocol, scores, stage, tracking, watch
-from pipelines.config import Config
-from pipelines.kept import kept
-from pipelines.protocol import SPLITS, Reading
-from pipelines.scores import ALL, Score
-from pipelines.watch import LAW
-
-BATCH = 256
-PIXELS = 32  # side of the raw-pixel control at most
-VIEWS = 4  # of each
-Metrics = dict[str, float]
-Extract = Callable[[Iterable[Tensor]], Array]
+from models.views import augmentation, blur, colour, resample
+from pipelines.engine import monitor
+from pipelines.evaluation import features, probe_protocol, scores
+from pipelines.evaluation.features import Metrics
+from pipelines.evaluation.pixel_scores import kept
+from pipelines.evaluation.probe_protocol import Reading
+from pipelines.evaluation.scores import ALL, Score
+from pipelines.project import config, stage
+from pipelines.project.config import Config
+from pipelines.project.history import read_history
 
 
 def main(name: str) -> None:
     c = config.load()
     prepared = Prepared(stage.PREPARED)
-    y = protocol.labels(prepared)
+    y = probe_protocol.labels(prepared)
     shots = label_counts(y, c.probe.shots)
     told: dict[str, list[Score]] = defaultdict(list)
     measured: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
 
     def judge(who: str, seed: int, encoder: nn.Module | None) -> dict[str, Any]:
-        features, found = seen(encoder, prepared, c.seed)
-        read = list(protocol.readings(features, y, shots, c.probe, c.seed)) if y else []
+        of_splits, found = features.seen(encoder, prepared, c.seed)
+        read = list(probe_protocol.readings(of_splits, y, shots, c.probe, c.seed)) if y else []
         if (who, seed) == (name, c.seed):
-            save_features(name, features, y, read)
+            save_features(name, of_splits, y, read)
         picked = [(f"C_{r.labels}", r.C) for r in read if r.C is not None]
-        lines = [asdict(protocol.score(r, y, who, seed)) for r in read]
+        lines = [asdict(probe_protocol.score(r, y, who, seed)) for r in read]
         return {"scores": lines, "figures": [*picked, *found.items()]}
 
     for who, seed, encoder in readers(name, c, prepared):
@@ -71,14 +66,15 @@ def main(name: str) -> None:
     stage.artifact(name, "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     for who, figures in metrics.items():
         print(f"{who}: {' · '.join(f'{k} {v:.1f}' for k, v in figures.items() if told_aloud(k))}")
-    found = diagnose(name, c.method(name), tracking.read_history(stage.artifact(name, "history.jsonl")))
+    found = diagnose(name, c.method(name), read_history(stage.artifact(name, "history.jsonl")))
     stage.artifact(name, "diagnosis.json").write_text(json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8")
     print(f"{name}: {found}")
 
 
 def deciding(c: Config, prepared: Prepared) -> dict[str, Any]:
     """All that decides the figures of the pixels."""
-    code = [probe, logistic, views, blur, colour, resample, shards, protocol, scores, watch, sys.modules[__name__]]
+    code = [probe, logistic, augmentation, blur, colour, resample, shards, features, probe_protocol, scores, monitor,
+            sys.modules[__name__]]  # fmt: skip
     digests = [hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest() for module in code]
     return {"data": prepared.manifest.digest, "probe": asdict(c.probe), "seed": c.seed, "code": digests,
             "torch": torch.__version__}  # fmt: skip
@@ -105,61 +101,6 @@ def readers(name: str, c: Config, prepared: Prepared) -> Iterator[tuple[str, int
     yield "pixels", c.seed, None
 
 
-def seen(encoder: nn.Module | None, prepared: Prepared, seed: int) -> tuple[dict[str, Array], Metrics]:
-    """Split → features, and what they say without labels. A GPU is held as long as this takes, not for the probe.
-
-    An encoder in train mode, as it was built, gets its batch-norm statistics from the train images first.
-    """
-    with gpus.device() if encoder is not None else nullcontext(torch.device("cpu")) as device:
-        extract: Extract = pixel_features
-        if encoder is not None:
-            if encoder.training:
-                probe.calibrate(encoder.to(device), (x.to(device) for x in images(prepared, "train")))
-            extract = encoder_features(encoder, device)
-        features = {s: extract(images(prepared, s)) for s in SPLITS}
-        found = unlabelled(extract, prepared, seed)
-        if encoder is not None and device.type == "cuda":
-            encoder.cpu()
-            torch.cuda.empty_cache()  # the next run finds all of the GPU
-    return features, found
-
-
-def images(prepared: Prepared, split: str, at_most: int | None = None) -> Iterator[Tensor]:
-    """uint8 batches (B, 3, S, S) of a split, in order, read as they are used; evenly over it where it has more."""
-    rows = prepared.rows(split)
-    if at_most is not None and len(rows) > at_most:
-        rows = rows[np.arange(at_most) * len(rows) // at_most]  # a folder's first images are of its first classes
-    for chunk in np.array_split(rows, max(1, -(-len(rows) // BATCH))):
-        yield torch.from_numpy(prepared.images(chunk))
-
-
-def encoder_features(encoder: nn.Module, device: torch.device) -> Extract:
-    return lambda batches: probe.extract(encoder, batches, device)
-
-
-def pixel_features(batches: Iterable[Tensor]) -> Array:
-    """Raw pixels, averaged down to 32 × 32 where there are more: a larger vector is no better control, only slower."""
-    small = [F.adaptive_avg_pool2d(x.float(), min(x.shape[-1], PIXELS)) for x in batches]
-    return torch.cat(small).flatten(1).numpy()
-
-
-def unlabelled(extract: Extract, prepared: Prepared, seed: int) -> Metrics:
-    """What needs no labels, in percent, from views of up to 1,000 images of test and (val_) of val.
-
-    retrieval: the images whose second view finds the first among all others'; between_images: `models/probe.py`.
-    """
-    metrics: Metrics = {}
-    for split, prefix in (("test", ""), ("val", "val_")):
-        generator = torch.Generator().manual_seed(seed)
-        batches = list(images(prepared, split, protocol.COMPARED))
-        size = prepared.manifest.preprocess.size
-        drawn = ([(view(x, size, LAW, generator) * 255).round().byte() for x in batches] for _ in range(VIEWS))
-        views = np.stack([extract(v) for v in drawn])
-        metrics[f"{prefix}retrieval"] = 100 * probe.retrieval(views[0], views[1])
-        metrics[f"{prefix}between_images"] = 100 * probe.between_images(views)
-    return metrics
-
-
 def summary(found: Mapping[str, list[float]]) -> Metrics:
     """The median of a C, mean and sd of all else, over draws and seeds."""
     metrics: Metrics = {}
@@ -174,7 +115,7 @@ def told_aloud(figure: str) -> bool:
     return not figure.startswith(("val_", "C_")) and not figure.endswith("_sd")
 
 
-def save_features(name: str, features: dict[str, Array], y: dict[str, Labels], read: list[Reading]) -> None:
+def save_features(name: str, of_splits: dict[str, Array], y: dict[str, Labels], read: list[Reading]) -> None:
     """features.npz: train, val, test (n, D), train_labels and test_labels (-1 where there is none), test_predictions.
 
     The predictions are those of the linear probe on all labels; all three are empty without labels.
@@ -186,7 +127,7 @@ def save_features(name: str, features: dict[str, Array], y: dict[str, Labels], r
         "test_labels": y.get("test", none),
         "test_predictions": said[0] if said else none,
     }
-    np.savez(stage.artifact(name, "features.npz"), allow_pickle=False, **features, **kept)
+    np.savez(stage.artifact(name, "features.npz"), allow_pickle=False, **of_splits, **kept)
 
 
 if __name__ == "__main__":

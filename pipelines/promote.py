@@ -10,11 +10,14 @@ from typing import Any
 
 from data.shards import Prepared
 from models.methods import METHODS
-from pipelines import champion, config, cost, mlflow_store, protocol, registry, scores, stage
-from pipelines.champion import READ, UNLABELLED, Candidate, Choice
-from pipelines.config import Config
-from pipelines.scores import Score
-from pipelines.stage import StageError
+from pipelines.evaluation import champion, probe_protocol, scores
+from pipelines.evaluation.champion import READ, UNLABELLED, Candidate, Choice
+from pipelines.evaluation.scores import Score
+from pipelines.machine import flops
+from pipelines.project import config, stage
+from pipelines.project.config import Config
+from pipelines.project.stage import StageError
+from pipelines.registry import mlflow_store, receipts
 
 FILES = ("metrics", "version", "parity")
 NO_LABELS = (
@@ -27,7 +30,7 @@ NO_LABELS = (
 def main() -> None:
     c, prepared = config.load(), Prepared(stage.PREPARED)
     client = mlflow_store.connect()
-    registry.check(client, METHODS)
+    receipts.check(client, METHODS)
     read: dict[str, dict[str, Any]] = {
         m: {f: json.loads(stage.artifact(m, f"{f}.json").read_text(encoding="utf-8")) for f in FILES} for m in METHODS
     }
@@ -39,9 +42,9 @@ def main() -> None:
         images = int((prepared.labels(judged) >= 0).sum())
         val = {m: readings(m, c) for m in METHODS}
     else:
-        what, images = f"{UNLABELLED} of second views", min(len(judged), protocol.COMPARED)
+        what, images = f"{UNLABELLED} of second views", min(len(judged), probe_protocol.COMPARED)
         val = {m: [without_labels(m, figures[m][f"val_{UNLABELLED}"])] for m in METHODS}
-    candidates = {m: Candidate(val[m], flops(m, c, prepared)) for m in METHODS}
+    candidates = {m: Candidate(val[m], forward_flops(m, c, prepared)) for m in METHODS}
     chosen = champion.choose(candidates, what, images)
     for m in METHODS:
         version, parity = read[m]["version"], read[m]["parity"]
@@ -53,7 +56,7 @@ def main() -> None:
             if m == chosen.champion:
                 client.set_model_version_tag(model, number, "promoted_because", chosen.reason)
     if not mlflow_store.is_temporary():  # the flow moves the aliases when the experiment is applied
-        registry.point(client, chosen.champion)
+        receipts.point(client, chosen.champion)
     versions = {m: read[m]["version"]["version"] for m in METHODS}
     write(c.dataset, chosen, versions)
     print(
@@ -82,10 +85,10 @@ def without_labels(name: str, percent: float) -> Score:
     return Score(name, "linear", scores.ALL, 0, 0, percent, percent)
 
 
-def flops(name: str, c: Config, prepared: Prepared) -> float:
+def forward_flops(name: str, c: Config, prepared: Prepared) -> float:
     """Of one image through the encoder."""
     m = prepared.manifest
-    return cost.encoder_flops(c.build(name, m).encoder, m.preprocess.size)
+    return flops.encoder_flops(c.build(name, m).encoder, m.preprocess.size)
 
 
 def write(dataset: str, chosen: Choice, versions: dict[str, str]) -> None:

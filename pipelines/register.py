@@ -5,23 +5,21 @@ Idempotent: an encoder of the same digest is registered once, and again only whe
 
 import hashlib
 import json
-import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import yaml
 
 from data.shards import Manifest
 from models import saved
-from pipelines import config, mlflow_store, registry, stage, tracking
-from pipelines.config import Config
-from pipelines.init import lineage
-from pipelines.stage import StageError
+from pipelines.engine.initial_weights import lineage
+from pipelines.project import config, params, stage
+from pipelines.project.config import Config
+from pipelines.project.history import read_history, trained_seconds
+from pipelines.registry import mlflow_store, provenance, receipts, runs
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,29 +34,29 @@ def main(name: str) -> None:
         json.loads(stage.artifact(name, f"{file}.json").read_text(encoding="utf-8"))
         for file in ("metrics", "finetune", "diagnosis")
     )
-    digest = registry.encoder_digest(spec, weights)
+    digest = receipts.encoder_digest(spec, weights)
     client = mlflow_store.connect()
     model = f"{c.dataset}-encoder"
-    version = registry.find(client, model, registry.ENCODER, digest)
+    version = receipts.find(client, model, receipts.ENCODER, digest)
     if version:
-        again = tracking.find_runs(client, c.dataset, name, stage.artifact(name, "history.jsonl"))
+        again = runs.find_runs(client, c.dataset, name, stage.artifact(name, "history.jsonl"))
         for run_id in {checkpoint["run_id"], *again}:  # the same training, done again, here or elsewhere
-            tracking.drop_run(client, run_id, unless=version.run_id)
+            runs.drop_run(client, run_id, unless=version.run_id)
     else:
         run_id = log_run(client, c, name, checkpoint["run_id"])
         for tag, value in lineage(spec).items():
             client.set_tag(run_id, tag, value)
         logged = log_encoder(run_id, spec, weights)
-        version = registry.register(client, model, logged, {"method": name, "encoder_digest": digest} | lineage(spec))
+        version = receipts.register(client, model, logged, {"method": name, "encoder_digest": digest} | lineage(spec))
     cost = ("seconds", "images")  # of one fine-tuning
     own = {f"finetune_{k}" if k in cost else k: v for k, v in finetuned.get(name, {}).items()}
     log_figures(version.run_id, metrics[name] | own, diagnosis)
     for who, figures in (metrics | finetuned).items():
         if who != name:
-            tracking.ensure_control(client, c.dataset, who, figures)
+            runs.ensure_control(client, c.dataset, who, figures)
     batch = c.fitted(Manifest.read(stage.PREPARED).splits["train"]).method(name).batch_size
-    history = tracking.read_history(stage.artifact(name, "history.jsonl"))
-    tracking.finish(client, version.run_id, tracking.seconds(history, batch))
+    history = read_history(stage.artifact(name, "history.jsonl"))
+    runs.finish(client, version.run_id, trained_seconds(history, batch))
     receipt = {"model": model, "version": str(version.version), "encoder_digest": digest, "run_id": version.run_id}
     stage.artifact(name, "version.json").write_text(json.dumps(receipt, indent=2) + "\n", encoding="utf-8")
     print(f"registered {model} version {version.version} ({name})")
@@ -72,8 +70,8 @@ def log_run(client: "MlflowClient", c: Config, name: str, run_id: str) -> str:
 
     history = stage.artifact(name, "history.jsonl")
     manifest = Manifest.read(stage.PREPARED)
-    run_id = tracking.ensure_run(client, c.dataset, name, run_id, history)
-    tracking.replay(client, run_id, history)
+    run_id = runs.ensure_run(client, c.dataset, name, run_id, history)
+    runs.replay(client, run_id, history)
     shown = {
         "method": name,
         "seed": c.seed,
@@ -81,18 +79,18 @@ def log_run(client: "MlflowClient", c: Config, name: str, run_id: str) -> str:
         name: asdict(c.fitted(manifest.splits["train"]).method(name)),
         "probe": asdict(c.probe),
     }
-    raw = dvc_digest("prepare", "deps", str(stage.RAW / c.dataset))
+    raw = provenance.dvc_digest("prepare", "deps", str(stage.RAW / c.dataset))
     lineage = {
         "method": name,
-        "git_commit": git_commit(),
+        "git_commit": provenance.git_commit(),
         "lock_digest": hashlib.sha256(Path("requirements.lock").read_bytes()).hexdigest(),
         "data_digest": manifest.digest,
         "dvc_digest_raw": raw,
-        "dvc_digest_prepared": dvc_digest("prepare", "outs", str(stage.PREPARED)),
+        "dvc_digest_prepared": provenance.dvc_digest("prepare", "outs", str(stage.PREPARED)),
     }
     source = resolve_dataset_source(str((stage.RAW / c.dataset).resolve()))
     with mlflow.start_run(run_id=run_id):
-        mlflow.log_params(tracking.flat(shown))
+        mlflow.log_params(params.flat(shown))
         mlflow.set_tags(lineage)
         mlflow.log_input(MetaDataset(source, name=c.dataset, digest=raw[:36]), context="pretraining")
         for file in ("history.jsonl", "metrics.json"):
@@ -125,40 +123,9 @@ def log_encoder(run_id: str, spec: saved.Spec, weights: dict[str, torch.Tensor])
             loader_module="models.saved",
             data_path=str(folder),
             code_paths=["models"],
-            signature=registry.signature(s, dim),
+            signature=receipts.signature(s, dim),
             pip_requirements=[f"torch=={torch.__version__.split('+')[0]}", "safetensors", "numpy"],
         )
-
-
-def git_commit() -> str:
-    """The commit that is checked out, with `-dirty` when files differ from it; `none` outside git."""
-    described = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-        capture_output=True, encoding="utf-8", check=False,
-    )  # fmt: skip
-    return described.stdout.strip() or "none"
-
-
-def locked_stages(path: Path = Path("dvc.lock"), seconds: float = 10) -> dict[str, Any]:
-    """Stage → what dvc.lock says of it; nothing outside DVC.
-
-    A stage that ends beside us has DVC write the file anew in place: what is not whole is read again.
-    """
-    end = time.monotonic() + seconds
-    while path.exists():
-        try:
-            return dict(yaml.safe_load(path.read_text(encoding="utf-8"))["stages"])
-        except (yaml.YAMLError, TypeError, KeyError, ValueError):
-            if time.monotonic() > end:
-                raise StageError(f"{path} cannot be read; git checkout {path}, or remove it, and run again") from None
-            time.sleep(0.05)
-    return {}
-
-
-def dvc_digest(stage_name: str, kind: str, path: str) -> str:
-    """The digest of a path that dvc.lock records; `unknown` when the stage ran outside DVC."""
-    entries = locked_stages().get(stage_name, {}).get(kind, [])
-    return next((str(e["md5"]) for e in entries if e["path"] == path), "unknown")
 
 
 if __name__ == "__main__":

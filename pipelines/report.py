@@ -10,24 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.methods import METHODS
-from pipelines import (
-    config,
-    deploy,
-    mlflow_store,
-    page,
-    pictures,
-    register,
-    registry,
-    results,
-    stage,
-    table,
-    tracking,
-    verdict,
-)
-from pipelines.approach import CONTROLS
-from pipelines.gallery import QUERIES, Gallery
-from pipelines.results import Results
-from pipelines.stage import PAGE
+from pipelines.evaluation import verdict
+from pipelines.evaluation.approach import CONTROLS
+from pipelines.project import config, stage
+from pipelines.project.stage import PAGE
+from pipelines.registry import mlflow_store, provenance, receipts, runs
+from pipelines.release import endpoint
+from pipelines.reporting import page, pictures, results, tables
+from pipelines.reporting.gallery import QUERIES, Gallery
+from pipelines.reporting.results import Results
 
 PLOTS = Path("artifacts/plots")
 PAIRS = 15
@@ -56,9 +47,9 @@ def context(r: Results, g: Gallery) -> dict[str, Any]:
         "all_labels": f"{r.per_class('all'):.0f}" if r.labelled else "",
         "diagnoses": r.diagnoses,
         "curves": g.curves,
-        "head": table.head(r).capitalize() + ".",
-        "accuracies": table.accuracies(r),
-        "costs": table.costs(r),
+        "head": tables.head(r).capitalize() + ".",
+        "accuracies": tables.accuracies(r),
+        "costs": tables.costs(r),
         "training": g.training,
         "first_signals": len(METHODS) + 2,  # the losses, and the two signals that are looked at first
         "neighbours": g.neighbours,
@@ -75,11 +66,11 @@ def context(r: Results, g: Gallery) -> dict[str, Any]:
         "confused": confused(g.confusion, names) if g.confusion is not None else [],
         "classes": names,
         "facts": facts(r),
-        "curl": deploy.curl(r.config.dataset),
+        "curl": endpoint.curl(r.config.dataset),
     }
 
 
-def confused(counts: NDArray[np.int64], names: Sequence[str]) -> table.Table:
+def confused(counts: NDArray[np.int64], names: Sequence[str]) -> tables.Table:
     """The pairs of classes that are taken for each other most often."""
     wrong = counts * ~np.eye(len(counts), dtype=bool)
     places = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
@@ -100,7 +91,7 @@ def facts(r: Results) -> dict[str, str]:
         "Seeds": f"{', '.join(map(str, seeds))}; {len({s.draw for s in r.scores})} draws of labels",
         "Champion": f"{r.champion}: {r.promoted['reason']}",
         "Versions": ", ".join(f"{v['name']} {v['version']}" for v in r.promoted["models"]),
-        "Commit": register.git_commit(),
+        "Commit": provenance.git_commit(),
         "Data": m.digest,
         "params.yaml": f"SHA-256 {hashlib.sha256(config.PARAMS.read_bytes()).hexdigest()}",
     }
@@ -109,7 +100,7 @@ def facts(r: Results) -> dict[str, str]:
 def write_plots(r: Results, counts: NDArray[np.int64] | None) -> None:
     """What `dvc plots` draws: the figures of the page's charts."""
     points: Plot = [
-        {"encoder": a.who, "read": table.reading(a), "labels": labels, "labels_a_class": r.per_class(labels)}
+        {"encoder": a.who, "read": tables.reading(a), "labels": labels, "labels_a_class": r.per_class(labels)}
         | {"accuracy": p.mean, "low": p.mean - p.sd, "high": p.mean + p.sd}
         for a, cell in r.cells().items()
         for labels, p in cell.items()
@@ -132,25 +123,25 @@ def write_plots(r: Results, counts: NDArray[np.int64] | None) -> None:
 def keep(r: Results, gallery: Gallery) -> None:
     """In MLflow: each method's pictures in its run, the page in the champion's, and a run a control."""
     client = mlflow_store.connect()
-    registry.check(client, METHODS)
+    receipts.check(client, METHODS)
     for m in METHODS:
         files = {f"pictures/{name}.png": data for name, data in gallery.pictures(m).items()}
         if m == r.champion:
             files[PAGE.name] = PAGE.read_bytes()
-        tracking.log_files(client, results.load(m, "version.json")["run_id"], files)
+        runs.log_files(client, results.load(m, "version.json")["run_id"], files)
     where = mlflow_store.experiment(client, r.config.dataset)
     client.set_experiment_tag(where, "mlflow.note.content", note(r))
     for control in CONTROLS:
         for who, figures in results.load(control, "metrics.json").items():
-            tracking.ensure_control(client, r.config.dataset, who, figures)
+            runs.ensure_control(client, r.config.dataset, who, figures)
 
 
 def note(r: Results) -> str:
     """What MLflow shows above the runs, which it lists without a figure: the verdict and the table, in Markdown."""
-    rows = table.accuracies(r)
+    rows = tables.accuracies(r)
     lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
     cells = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return "\n\n".join([*r.verdict(), f"{table.head(r).capitalize()}.", cells])
+    return "\n\n".join([*r.verdict(), f"{tables.head(r).capitalize()}.", cells])
 
 
 if __name__ == "__main__":

@@ -29,17 +29,18 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.routing import Route
 from uvicorn.supervisors import Multiprocess
 
-from serving import ServingError, lock, promoted
-from serving.batching import RUNS, Served
-from serving.body import SETTINGS, TIMEOUT, read
-from serving.command import command
-from serving.connections import Connection, waiting
-from serving.core import Request
-from serving.loading import load
-from serving.metrics import FOLDER, exposition
-from serving.promoted import Model
-from serving.runtime import Runtime
-from serving.wire import TENSOR
+from serving import ServingError
+from serving.fastapi.batching import RUNS, Served
+from serving.fastapi.body import SETTINGS, TIMEOUT, read
+from serving.fastapi.connections import Connection, waiting
+from serving.host import lock, promoted
+from serving.host.command import command
+from serving.host.promoted import Model
+from serving.host.runtime import Runtime
+from serving.rollout.loading import load
+from serving.worker.encoder import Request
+from serving.worker.metrics import FOLDER, exposition
+from serving.worker.payload import TENSOR
 
 HERE = Path(__file__).resolve().parent
 QUEUE = int(SETTINGS["job_queue_size"])

@@ -19,11 +19,12 @@ from requests.adapters import HTTPAdapter
 from tqdm import tqdm
 from urllib3.util import Retry
 
-from serving import ServingError, loopback, promoted
-from serving.command import command
-from serving.files import Unreadable, escaped, read
-from serving.runtime import Runtime
-from serving.wire import BYTES, MAX_IMAGES, NPY
+from serving import ServingError
+from serving.host import loopback, promoted
+from serving.host.command import command
+from serving.host.files import Unreadable, escaped, read
+from serving.host.runtime import Runtime
+from serving.worker.payload import BYTES, MAX_IMAGES, NPY
 
 UNKNOWN = (401, 403)  # who asks is not known
 OF_NO_USE = (400, 413, 415)  # what is asked about

@@ -10,15 +10,17 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from serving import ServingError, promoted, served
-from serving.admission import admit, sha256
+from serving import ServingError
 from serving.client import Client
-from serving.command import command
-from serving.golden import Golden
-from serving.management import Management, ready
-from serving.promoted import Model
-from serving.runtime import Runtime
-from serving.served import Served, Table, Version
+from serving.host import promoted
+from serving.host.command import command
+from serving.host.promoted import Model
+from serving.host.runtime import Runtime
+from serving.rollout import served_file
+from serving.rollout.admission import admit, sha256
+from serving.rollout.golden_images import Golden
+from serving.rollout.served_file import Served, Table, Version
+from serving.torchserve.management import Management, ready
 
 PROMOTED = Path("artifacts/promoted.json")
 Step = Callable[[str, Version], str]
@@ -36,7 +38,7 @@ def deploy(path: Path, runtime: Runtime | None = None, deadline: float = 90, par
     runtime = runtime or Runtime()
     models = promoted.read(path).models
     with _alone(runtime):
-        management, known = Management(runtime), served.read(runtime)
+        management, known = Management(runtime), served_file.read(runtime)
         target: Table = {}
         faults: list[ServingError] = []
         for model in models:
@@ -55,7 +57,7 @@ def rollback(runtime: Runtime | None = None, deadline: float = 90) -> None:
     """Serve what was served before the last change; twice leads back. Raises ServingError when there is nothing."""
     runtime = runtime or Runtime()
     with _alone(runtime):
-        known = served.read(runtime)
+        known = served_file.read(runtime)
         if not known.before:
             raise ServingError(f"The server in {runtime.folder} served nothing before; there is no way back.")
         _switch(Management(runtime), Served(known.before, known.now), deadline)
@@ -64,7 +66,7 @@ def rollback(runtime: Runtime | None = None, deadline: float = 90) -> None:
 def restore(runtime: Runtime, deadline: float = 90) -> list[str]:
     """After the front end was started anew: serve exactly what was served. Returns why, where that failed."""
     with _alone(runtime):
-        known = served.read(runtime)
+        known = served_file.read(runtime)
         bring = partial(_bring, Management(runtime), deadline=deadline)
         # The defaults first: TorchServe makes a name's first version its default, and the others can wait.
         results = [*_each(bring, known.now), *_each(bring, known.before)]
@@ -101,13 +103,13 @@ def _switch(management: Management, wanted: Served, deadline: float, partly: boo
     failed = [each for each in results if isinstance(each, ServingError)]
     if failed and not (partly and len(failed) < len(results)):
         for name in wanted.now:
-            _tidy(management, name, served.read(runtime))
+            _tidy(management, name, served_file.read(runtime))
         raise failed[0]
     sound = zip(wanted.now.items(), results, strict=True)
     wanted = Served({name: v for (name, v), each in sound if not isinstance(each, ServingError)}, wanted.before)
     for name, version in wanted.now.items():
         management.make_default(name, version.version)
-    served.write(runtime, wanted)
+    served_file.write(runtime, wanted)
     for line in results:
         if not isinstance(line, ServingError):
             print(line, file=sys.stderr, flush=True)
@@ -171,7 +173,7 @@ def _tidy(management: Management, name: str, wanted: Served) -> None:
 
 def status(runtime: Runtime, path: Path) -> str:
     """A line for every name: what answers, what stands beside it for a rollback, what is promoted."""
-    known, management = served.read(runtime), Management(runtime)
+    known, management = served_file.read(runtime), Management(runtime)
     try:
         listed = {model.name: model.version for model in promoted.read(path).models}
     except ServingError:

@@ -18,17 +18,19 @@ from typing import Protocol
 import numpy as np
 from tqdm import tqdm
 
-from serving import ServingError, archive, promoted
-from serving.admission import admit
+from serving import ServingError
+from serving.bulk.folder import SUFFIXES, Entry, entries
+from serving.bulk.table import Found, join, key_at, scratch, write
 from serving.client import Client, ImageError
-from serving.command import command
-from serving.core import Encoder
-from serving.files import Unreadable, escaped, read
-from serving.folder import SUFFIXES, Entry, entries
-from serving.promoted import Model
-from serving.runtime import Runtime
-from serving.table import Found, join, key_at, scratch, write
-from serving.wire import Pixels, Refused
+from serving.host import promoted
+from serving.host.command import command
+from serving.host.files import Unreadable, escaped, read
+from serving.host.promoted import Model
+from serving.host.runtime import Runtime
+from serving.rollout import archive
+from serving.rollout.admission import admit
+from serving.worker.encoder import Encoder
+from serving.worker.payload import Pixels, Refused
 
 PART = 4096  # images
 TOGETHER = 64  # images in memory

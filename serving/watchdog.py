@@ -17,17 +17,20 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from serving import ServingError, loopback, ready, served
+from serving import ServingError
 from serving.client import Client
 from serving.deploy import restore
-from serving.golden import Golden
-from serving.management import Management
-from serving.metrics import exposition
-from serving.upkeep import Upkeep
-from serving.watched import Watched, cpu_seconds, is_stopped
+from serving.host import loopback
+from serving.rollout import served_file
+from serving.rollout.golden_images import Golden
+from serving.torchserve import ready
+from serving.torchserve.management import Management
+from serving.torchserve.upkeep import Upkeep
+from serving.torchserve.watched import Watched, cpu_seconds, is_stopped
+from serving.worker.metrics import exposition
 
 if TYPE_CHECKING:
-    from serving.server import Server
+    from serving.torchserve.process import Server
 
 TICK = 0.25  # s between two looks at the processes
 PERIOD = 5.0  # s between two questions to a name that is ready; one that is not is asked at every tick
@@ -92,7 +95,7 @@ class Watchdog:
             for line in [self.restoring.exception()] if self.restoring.exception() else self.restoring.result():
                 self._say(str(line))
             self.restoring = None
-        now = served.read(self.runtime).now
+        now = served_file.read(self.runtime).now
         self.watched = {name: self.watched.get(name) or Watched(name, version) for name, version in now.items()}
         for each in self.watched.values():
             if each.version != now[each.name]:  # the deployer's work, who has asked it

@@ -4,6 +4,8 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -11,56 +13,117 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("data", "models", "pipelines", "serving")
-PLATFORMS = {"mlflow", "dvc", "prefect"}
-FILES = [path.relative_to(ROOT) for package in PACKAGES for path in sorted((ROOT / package).glob("*.py"))]
-ABSENT = PLATFORMS | {"onnx", "onnxscript", "onnxruntime", "sklearn", "scipy", "pandas", "requests", "safetensors"}
-ABSENT |= {"ts", "model_archiver", "tqdm", "PIL", "psutil"}  # of a machine that only trains
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 DOWNLOAD = STAGES.pop("download")  # the one whose module is in data/
+# The rooms of each floor, a package or a module at its top, from the ground up: imports point down.
+ROOMS = {
+    "data": "disk progress splits decoding shards pool folders batches origin download sources prepare",
+    "models": "precision parallel optim encoders views evaluation baselines methods diagnose saved",
+    "serving": "host worker client rollout torchserve fastapi bulk deploy watchdog server app embed",
+    "pipelines": "project machine registry engine evaluation release reporting orchestration "
+    f"{' '.join(STAGES)} memory plan flow drift",
+    "benchmarks": "workspace report speed endpoint studies endurance __main__",
+}
+PLATFORMS = {"mlflow", "dvc", "prefect"}
+FILES = [path.relative_to(ROOT) for floor in ROOMS for path in sorted((ROOT / floor).rglob("*.py"))]
+PRODUCT = [path for path in FILES if path.parts[0] != "benchmarks"]
+ABSENT = PLATFORMS | {"onnx", "onnxscript", "onnxruntime", "sklearn", "scipy", "pandas", "requests", "safetensors"}
+ABSENT |= {"ts", "model_archiver", "tqdm", "PIL", "psutil"}  # of a machine that only trains
 
 
-def imported(path: Path) -> set[str]:
-    """The packages that a file imports, at its top or anywhere in it."""
+@cache
+def imported(path: Path) -> frozenset[str]:
+    """What a file imports, at its top or anywhere in it: dotted names, of modules and of what is taken from them."""
     found = set()
     for node in ast.walk(ast.parse((ROOT / path).read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
+            found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found.add(path.parts[0] if node.level else (node.module or "").split(".")[0])
-    return found
+            assert not node.level, f"{path} has a relative import"
+            found |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return frozenset(found)
+
+
+def tops(path: Path) -> set[str]:
+    return {name.partition(".")[0] for name in imported(path)}
+
+
+def module(path: Path) -> str:
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
+def room(path: Path) -> str:
+    return path.parts[1].removesuffix(".py")
 
 
 @pytest.mark.parametrize(
-    ("package", "never"),
+    ("floor", "never"),
     [
-        ("data", {"models", "pipelines", "serving"} | PLATFORMS),
-        ("models", {"data", "pipelines", "serving"} | PLATFORMS),
-        ("serving", {"models", "pipelines"} | PLATFORMS),
-        ("pipelines", {"tests"}),
+        ("data", {"models", "pipelines", "serving", "benchmarks", "tests"} | PLATFORMS),
+        ("models", {"data", "pipelines", "serving", "benchmarks", "tests"} | PLATFORMS),
+        ("serving", {"models", "pipelines", "benchmarks", "tests"} | PLATFORMS),
+        ("pipelines", {"benchmarks", "tests"}),
     ],
 )
-def test_a_floor_imports_nothing_that_it_stands_beside_or_under(package: str, never: set[str]) -> None:
-    broken = {str(path): imported(path) & never for path in FILES if path.parts[0] == package}
+def test_a_floor_imports_nothing_that_it_stands_beside_or_under(floor: str, never: set[str]) -> None:
+    broken = {str(path): tops(path) & never for path in FILES if path.parts[0] == floor}
     assert not {path: names for path, names in broken.items() if names}
+
+
+@pytest.mark.parametrize("floor", ROOMS)
+def test_imports_point_down(floor: str) -> None:
+    """A room imports the rooms before it in the list, and itself."""
+    rooms = ROOMS[floor].split()
+    files = [path for path in FILES if path.parts[0] == floor and room(path) != "__init__"]
+    assert {room(path) for path in files} == set(rooms)
+    above = {name: [f"{floor}.{other}" for other in rooms[rooms.index(name) + 1 :]] for name in rooms}
+    broken = {str(path): imported(path) & set(above[room(path)]) for path in files}
+    assert not {path: sorted(names) for path, names in broken.items() if names}
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    files = {module(path): path for path in FILES}
+    found = {name: {each for each in imported(path) if each in files and each != name} for name, path in files.items()}
+    while leaves := {name for name, needs in found.items() if not needs & found.keys()}:
+        found = {name: needs for name, needs in found.items() if name not in leaves}
+    assert not sorted(found)
+
+
+def test_stages_do_not_import_stages() -> None:
+    stages = {f"pipelines.{name}" for name in STAGES}
+    assert not {str(path) for path in PRODUCT if module(path) in stages and imported(path) & stages - {module(path)}}
 
 
 @pytest.mark.parametrize(
     ("platform", "speakers"),
     [
-        ("mlflow", {"mlflow_store", "tracking", "registry", "sync", "register", "export"}),
-        ("prefect", {"flow", "drift", "prefect_server"}),
-        ("dvc", {"graph", "child"}),
+        (
+            "mlflow",
+            {"registry.mlflow_store", "registry.runs", "registry.receipts", "registry.sync", "register", "export"},
+        ),
+        ("prefect", {"flow", "drift", "orchestration.prefect_server"}),
+        ("dvc", {"orchestration.dvc_graph", "orchestration.dvc_process"}),
     ],
 )
 def test_a_platform_is_spoken_to_from_its_own_rooms(platform: str, speakers: set[str]) -> None:
-    assert {path.stem for path in FILES if platform in imported(path)} == speakers
+    assert {module(path) for path in PRODUCT if platform in tops(path)} == {f"pipelines.{name}" for name in speakers}
 
 
 def test_no_room_is_a_lumber_room() -> None:
     assert not {str(path) for path in FILES if path.stem in {"utils", "misc", "common", "helpers"}}
-    lines = {str(path): len((ROOT / path).read_text().splitlines()) for path in FILES}
+    lines = {str(path): len((ROOT / path).read_text().splitlines()) for path in PRODUCT}
     assert not {path: count for path, count in lines.items() if count > 250}
+
+
+def test_no_package_holds_more_than_fifteen_modules() -> None:
+    held = Counter(path.parent for path in FILES if path.stem != "__init__")
+    assert not {str(package): count for package, count in held.items() if count > 15}
+
+
+def test_every_package_says_what_it_holds() -> None:
+    packages = [path for path in FILES if path.name == "__init__.py"]
+    assert {path.parent for path in packages} == {path.parent for path in FILES}
+    assert not [str(path) for path in packages if not ast.get_docstring(ast.parse((ROOT / path).read_text()))]
 
 
 @pytest.mark.parametrize("name", STAGES)
@@ -89,7 +152,7 @@ def test_every_section_of_the_params_is_read_by_a_stage() -> None:
         assert set(yaml.safe_load(path.read_text())) == read, path
 
 
-@pytest.mark.parametrize("path", FILES, ids=str)
+@pytest.mark.parametrize("path", PRODUCT, ids=str)
 def test_text_is_utf_8_in_every_locale(path: Path) -> None:
     calls = [node for node in ast.walk(ast.parse((ROOT / path).read_text("utf-8"))) if isinstance(node, ast.Call)]
     assert not [f"line {call.lineno}: {ast.unparse(call)}" for call in calls if in_the_locale(call)]
@@ -112,10 +175,10 @@ def test_what_is_carried_to_a_bare_machine_is_enough_to_train_there(tmp_path: Pa
     said = re.search(r"rsync -a --relative (.*) gpu:", (ROOT / "docs" / "operations.md").read_text(encoding="utf-8"))
     assert said
     for pattern in said[1].split():
-        for path in ROOT.glob(f"{pattern}/*.py" if (ROOT / pattern).is_dir() else pattern):
+        for path in ROOT.glob(f"{pattern}/**/*.py" if (ROOT / pattern).is_dir() else pattern):
             (to := tmp_path / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
             to.write_bytes(path.read_bytes())
     program = f"import sys; sys.modules |= dict.fromkeys({sorted(ABSENT)}); import pipelines.pretrain; "
-    program += "from pipelines import stage; stage.run('x', lambda: print('trained'))"
+    program += "from pipelines.project import stage; stage.run('x', lambda: print('trained'))"
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout == "trained\n", done.stderr.splitlines()[-3:]

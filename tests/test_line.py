@@ -23,17 +23,17 @@ from mlflow.entities import Run
 from numpy.typing import NDArray
 from PIL import Image
 
-from data.decode import Preprocess
+from data.decoding.decode import Preprocess
 from data.shards import Prepared
 from models import saved
 from models.methods import CONTROLS
-from pipelines import tracking
+from pipelines.project.history import read_history, trained_seconds
 from serving.client import Client
 from serving.deploy import deploy
-from serving.runtime import Runtime
-from serving.server import Server
+from serving.host.runtime import Runtime
+from serving.torchserve.process import Server
 from tests.browser import check, look, needs_chromium
-from tests.pipelines.project import METHODS, ROOT, Project, git, make
+from tests.pipelines.small_project import METHODS, ROOT, Project, git, make
 
 STAGES = ("pretrain", "probe", "finetune", "register", "export", "archive")
 EVERY = {"download@digits", "prepare", "promote", "report"}
@@ -232,9 +232,9 @@ def test_mlflow_holds_the_history_as_it_was_written(line: Line, method: str) -> 
 def test_a_run_lasts_as_long_as_its_training_did(line: Line, method: str) -> None:
     """Not until it was registered, after all that was trained beside it."""
     info = finished(line)[method].info
-    history = tracking.read_history(line.project.artifact(method, "history.jsonl"))
+    history = read_history(line.project.artifact(method, "history.jsonl"))
     params = yaml.safe_load((line.project.root / "params.yaml").read_text())
-    lasted = tracking.seconds(history, params[method]["batch_size"])
+    lasted = trained_seconds(history, params[method]["batch_size"])
     assert info.end_time - info.start_time == round(1000 * lasted)
 
 
@@ -367,8 +367,8 @@ def test_parity_is_small_and_the_archive_holds_what_serves(line: Line) -> None:
         assert parity["max_relative_difference"] <= 1e-4
         assert parity["min_cosine"] >= 0.9999
         with zipfile.ZipFile(line.project.artifact(method, "encoder.mar")) as archive:
-            assert {"handler.py", "data/decode.py", "encoder.onnx"} <= set(archive.namelist())
-            assert archive.read("data/decode.py") == (line.project.root / "data" / "decode.py").read_bytes()
+            assert {"handler.py", "data/decoding/decode.py", "encoder.onnx"} <= set(archive.namelist())
+            assert archive.read("data/decoding/decode.py") == (line.project.root / "data" / "decode.py").read_bytes()
             assert archive.read("encoder.onnx") == line.project.artifact(method, "encoder.onnx").read_bytes()
 
 
@@ -410,7 +410,7 @@ def test_the_registered_champion_predicts_outside_the_project(
 def test_every_way_to_a_vector_leads_to_that_of_torch(line: Line, tmp_path: Path, photo: Image.Image) -> None:
     for name, data in files(photo).items():
         (tmp_path / f"{name}.{'jpg' if 'jpeg' in name else 'png'}").write_bytes(data)
-    done = line.project.run("-m", "benchmarks.agreement", str(tmp_path))
+    done = line.project.run("-m", "benchmarks.endpoint.agreement", str(tmp_path))
     assert done.returncode == 0, done.stderr
     rows = [row.split(" | ") for row in done.stdout.splitlines()[4:]]
     ways = ["ONNX Runtime", "TorchServe", "FastAPI", "bulk command", "digits-encoder", "digits-encoder-onnx"]
@@ -424,7 +424,7 @@ def test_a_registered_encoder_can_be_trained_on(line: Line) -> None:
     program = (
         "import torch\n"
         "from models import saved\n"
-        "from pipelines import mlflow_store\n"
+        "from pipelines.registry import mlflow_store\n"
         "spec, encoder = saved.load(mlflow_store.download('models:/digits-encoder@mae'))\n"
         "before = {k: v.clone() for k, v in encoder.state_dict().items()}\n"
         "optimizer = torch.optim.SGD([p for p in encoder.parameters() if p.requires_grad], 0.1)\n"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.decode import Preprocess
+from data.decoding.decode import Preprocess
 from data.prepare import prepare
 from data.shards import Prepared
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from data import DataError
-from data.decode import Preprocess
+from data.decoding.decode import Preprocess
 from data.prepare import prepare
 from data.shards import Manifest, Prepared
 from tests.data.conftest import write_image

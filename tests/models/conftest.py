@@ -10,11 +10,11 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torch import Generator, Tensor
 
-from models.encoder import Encoder, build
+from models.encoders.encoder import Encoder, build
+from models.encoders.resnet import ResNetParams
+from models.encoders.vit import ViTParams
 from models.methods import Method
 from models.optim import OptimParams
-from models.resnet import ResNetParams
-from models.vit import ViTParams
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)
 OPTIM = OptimParams("adamw", 1e-3, 0.05)

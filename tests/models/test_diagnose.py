@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.diagnose import CASES, params, recorded
+from benchmarks.studies.diagnose import CASES, params, recorded
 from models.diagnose import EARLY, HOPELESS, LEAST, Row, diagnose
 
 RECORDS = recorded()

@@ -13,9 +13,9 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 from torch.multiprocessing.spawn import spawn
 
+from models.encoders.resnet import ResNetParams
+from models.encoders.vit import ViTParams
 from models.optim import LARS, OptimParams, build, clip, cosine, layer_scales, set_schedule, warmup_cosine
-from models.resnet import ResNetParams
-from models.vit import ViTParams
 from tests.models.conftest import RESNET, VIT, small
 
 Vector = list[float]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
 from models import parallel
-from models.resnet import ResNet, ResNetParams
+from models.encoders.resnet import ResNet, ResNetParams
 
 ARCHS = ("resnet18", "resnet50")
 Found = dict[str, dict[str, Any]]

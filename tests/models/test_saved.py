@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from models import CheckpointError
-from models.resnet import ResNetParams
+from models.encoders.resnet import ResNetParams
+from models.encoders.vit import ViTParams
 from models.saved import Spec, _load_pyfunc, load, save
-from models.vit import ViTParams
 from tests.models.conftest import RESNET, VIT, noise_images, small
 
 ENCODERS = pytest.mark.parametrize("params", [RESNET, VIT], ids=["resnet", "vit"])

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from data.decode import Preprocess
+from data.decoding.decode import Preprocess
 from data.prepare import prepare
-from pipelines import mlflow_store
-from tests.pipelines.project import METHODS, Project, make
+from pipelines.registry import mlflow_store
+from tests.pipelines.small_project import METHODS, Project, make
 
 SHORT = {
     "pretrain.log_every": 1,

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from data.decode import Preprocess
+from data.decoding.decode import Preprocess
 from data.prepare import prepare
 from data.shards import Prepared
-from models import encoder, probe
-from models.resnet import ResNetParams
+from models.encoders import encoder
+from models.encoders.resnet import ResNetParams
+from models.evaluation import probe
 from tests.data import wide
 
 IMAGES, SIDE = 200, 96

@@ -4,13 +4,14 @@ import re
 
 import pytest
 
-from benchmarks.diagnose import CASES
+from benchmarks.studies.diagnose import CASES
 from models.diagnose import diagnose
-from pipelines import config, watch
-from pipelines.stage import StageError
-from pipelines.watch import Watch
-from tests.pipelines.project import Project
-from tests.pipelines.test_watch import here, trained  # noqa: F401 - a fixture
+from pipelines.engine import monitor
+from pipelines.engine.monitor import Watch
+from pipelines.project import config
+from pipelines.project.stage import StageError
+from tests.pipelines.engine.test_monitor import here, trained  # noqa: F401 - a fixture
+from tests.pipelines.small_project import Project
 
 BROKEN = [name for name, case in CASES.items() if case.name not in ("healthy", "overfitted")]
 EPOCHS = {"simclr": 16, "mae": 6, "dino": 20}  # of six steps
@@ -28,7 +29,7 @@ def test_a_training_with_hardly_any_images_in_val_is_not_judged(
     here: Project,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(watch, "LEAST", 10**6)
+    monkeypatch.setattr(monitor, "LEAST", 10**6)
     here.set({"mae.epochs": 6})
     rows, _ = trained("mae", Watch)
     found = diagnose("mae", config.load().mae, rows)

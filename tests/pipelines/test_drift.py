@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipelines.stage import StageError
-from serving import ready
+from pipelines.project.stage import StageError
+from serving.torchserve import ready
 
 METRICS = """# HELP encoder_drift d
 # TYPE encoder_drift gauge

@@ -13,13 +13,13 @@ from typing import Any
 import psutil
 import pytest
 
-from pipelines import stage
+from pipelines.project import stage
 from tests.pipelines.conftest import write_digits
-from tests.pipelines.project import METHODS, Project, make
+from tests.pipelines.small_project import METHODS, Project, make
 
 READ = (
-    "import json; from pipelines import graph; "
-    "print(json.dumps([[n.address, n.name, n.upstream, n.unchanged] for n in graph.read()]))"
+    "import json; from pipelines.orchestration import dvc_graph; "
+    "print(json.dumps([[n.address, n.name, n.upstream, n.unchanged] for n in dvc_graph.read()]))"
 )
 
 
@@ -53,7 +53,7 @@ def test_the_nodes_are_those_of_dvc_dag_each_after_what_it_waits_for(fresh: Proj
 def test_a_record_of_locks_that_a_killed_dvc_left_half_written_stops_nothing(fresh: Project) -> None:
     record = fresh.root / ".dvc" / "tmp" / "rwlock"
     record.parent.mkdir(exist_ok=True)
-    for command in (["-c", READ], ["-m", "pipelines.child", "status"]):
+    for command in (["-c", READ], ["-m", "pipelines.orchestration.dvc_process", "status"]):
         record.write_text('{"write": {}, "read": {"a": [{"pid"')
         done = fresh.run(*command)
         assert done.returncode == 0, done.stderr
@@ -62,7 +62,7 @@ def test_a_record_of_locks_that_a_killed_dvc_left_half_written_stops_nothing(fre
 def test_a_dvc_that_is_asked_to_end_ends_its_stage_first_and_then_in_order(project: Project) -> None:
     """Before, half a dvc.lock could be left."""
     project.set({"pretrain.checkpoint_minutes": 0.0, "simclr.epochs": 10_000})
-    dvc = project.start("-m", "pipelines.child", "repro", "--single-item", "pretrain@simclr")
+    dvc = project.start("-m", "pipelines.orchestration.dvc_process", "repro", "--single-item", "pretrain@simclr")
     assert dvc.stdout
     assert dvc.stderr
     for line in dvc.stderr:
@@ -120,7 +120,8 @@ def test_a_stage_of_the_users_may_make_the_images(fresh: Project) -> None:
     collect = "stages:\n  collect:\n    cmd: mkdir -p data/raw/mine\n    outs: [data/raw/mine]\n"
     (fresh.root / "dvc.yaml").write_text(graph.replace("stages:\n", collect, 1))
     fresh.set({"dataset": "mine", "download": []})
-    done = fresh.run("-c", "from pipelines import flow, graph; flow.check_images('mine', graph.read())")
+    program = "from pipelines import flow; from pipelines.orchestration import dvc_graph; "
+    done = fresh.run("-c", program + "flow.check_images('mine', dvc_graph.read())")
     (fresh.root / "dvc.yaml").write_text(graph)
     fresh.set({"dataset": "digits", "download": ["digits"]})
     assert done.returncode == 0, done.stderr

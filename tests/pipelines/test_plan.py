@@ -8,11 +8,12 @@ import torch
 
 from data.shards import Prepared
 from models import CheckpointError
-from pipelines import config, plan, stage
-from pipelines.labelled import Labelled
+from pipelines import plan
+from pipelines.evaluation.supervised_training import Labelled
 from pipelines.plan import durations, said_of, spoken
-from pipelines.stage import StageError
-from tests.pipelines.project import METHODS, Project
+from pipelines.project import config, stage
+from pipelines.project.stage import StageError
+from tests.pipelines.small_project import METHODS, Project
 
 STAGES = [f"{kind}@{m}" for kind in ("pretrain", "finetune") for m in METHODS]
 

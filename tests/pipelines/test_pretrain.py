@@ -17,9 +17,10 @@ import pytest
 import torch
 
 from data.shards import Prepared
-from pipelines import pretrain, stage
-from pipelines.stage import TRY_AGAIN
-from tests.pipelines.project import METHODS, Project
+from pipelines import pretrain
+from pipelines.project import stage
+from pipelines.project.stage import TRY_AGAIN
+from tests.pipelines.small_project import METHODS, Project
 
 # A machine on which MLflow is not installed: its import is a second, and curves are another test's matter.
 BARE = "import runpy, sys; sys.modules['mlflow'] = None; runpy.run_module('pipelines.pretrain', run_name='__main__')"

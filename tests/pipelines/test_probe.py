@@ -12,8 +12,10 @@ import torch
 
 from data.shards import Prepared
 from models import methods
-from pipelines import config, probe, protocol, scores
-from tests.pipelines.project import Project
+from pipelines import probe
+from pipelines.evaluation import probe_protocol, scores
+from pipelines.project import config
+from tests.pipelines.small_project import Project
 
 SEEDS = (0, 1)
 
@@ -55,9 +57,9 @@ def test_every_seed_is_read_and_its_features_and_predictions_are_kept(
     assert len({s.accuracy for s in told if (s.who, s.how, s.labels) == ("simclr", "linear", "all")}) == 2
     assert json.loads(project.artifact("simclr", "diagnosis.json").read_text()).keys() == {"name", "because", "change"}
 
-    y = protocol.labels(Prepared(project.root / "data" / "prepared"))
+    y = probe_protocol.labels(Prepared(project.root / "data" / "prepared"))
     kept = np.load(project.artifact("simclr", "features.npz"))
-    assert [len(kept[s]) for s in protocol.SPLITS] == [len(y[s]) for s in protocol.SPLITS]
+    assert [len(kept[s]) for s in probe_protocol.SPLITS] == [len(y[s]) for s in probe_protocol.SPLITS]
     assert np.array_equal(kept["train_labels"], y["train"])
     assert np.array_equal(kept["test_labels"], y["test"])
     (first,) = [s for s in told if (s.who, s.how, s.labels, s.seed) == ("simclr", "linear", "all", 0)]
@@ -85,7 +87,7 @@ def test_a_gpu_is_held_for_the_features_and_not_for_the_probe(
 ) -> None:
     held: list[bool] = [False]
     taken: list[int] = []
-    read = protocol.readings
+    read = probe_protocol.readings
 
     @contextlib.contextmanager
     def device() -> Iterator[torch.device]:
@@ -94,12 +96,12 @@ def test_a_gpu_is_held_for_the_features_and_not_for_the_probe(
         yield torch.device("cpu")
         held[0] = False
 
-    def readings(*given: Any) -> Iterator[protocol.Reading]:
+    def readings(*given: Any) -> Iterator[probe_protocol.Reading]:
         assert not held[0]
         return read(*given)
 
-    monkeypatch.setattr("pipelines.gpus.device", device)
-    monkeypatch.setattr(protocol, "readings", readings)
+    monkeypatch.setattr("pipelines.machine.gpus.device", device)
+    monkeypatch.setattr(probe_protocol, "readings", readings)
     probed(project)
     assert len(taken) == 4  # two seeds, trained and random; pixels need none
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from tests.pipelines.project import Project
+from tests.pipelines.small_project import Project
 from tests.pipelines.test_pretrain import BARE, assert_same, outcome, scratch, wait_for
 
 

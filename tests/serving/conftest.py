@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from serving import archive, promoted
 from serving.app import Key, configured, create
 from serving.deploy import deploy
-from serving.drift import Sketch, sketch
-from serving.runtime import Runtime
-from serving.server import Server
+from serving.host import promoted
+from serving.host.runtime import Runtime
+from serving.rollout import archive
+from serving.torchserve.process import Server
 from serving.watchdog import Watchdog
+from serving.worker.drift import Sketch, sketch
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE, DIM = 4, 5

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.runtime import Runtime
+from serving.host.runtime import Runtime
 from tests.serving.conftest import ROOT, expected, picture
 from tests.serving.test_contract import endpoint
 

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from serving import connections
 from serving.client import Client
-from serving.runtime import Runtime
+from serving.fastapi import connections
+from serving.host.runtime import Runtime
 from tests.serving.conftest import ROOT, MakeArchive, application, entry, expected, picture, promote
 
 

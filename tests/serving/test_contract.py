@@ -15,9 +15,9 @@ import requests
 import yaml
 
 from serving.client import Client
-from serving.runtime import Runtime
+from serving.host.runtime import Runtime
 from tests.serving.conftest import DIM, ROOT, SIZE, bomb, expected, picture, wide
-from tests.serving.test_core import REFUSED
+from tests.serving.worker.test_encoder import REFUSED
 
 API: dict[str, Any] = yaml.safe_load((ROOT / "serving/openapi.yaml").read_text())
 PNG, PIXELS = picture(1)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from fastapi import HTTPException, Request
 
-from benchmarks.fuzzing.exchange import Endpoint
-from serving.body import read
+from benchmarks.endpoint.fuzzing.exchange import Endpoint
 from serving.client import Client
-from serving.management import Management
-from serving.runtime import Runtime
+from serving.fastapi.body import read
+from serving.host.runtime import Runtime
+from serving.torchserve.management import Management
 from tests.serving.conftest import expected, picture
 
 NAME = "digits-encoder"

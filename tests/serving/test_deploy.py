@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import requests
 
-from serving import ServingError, served
+from serving import ServingError
 from serving.client import Client
 from serving.deploy import deploy, rollback, status
-from serving.management import Management
-from serving.runtime import Runtime
-from serving.server import Server
+from serving.host.runtime import Runtime
+from serving.rollout import served_file
+from serving.torchserve.management import Management
+from serving.torchserve.process import Server
 from tests.serving.conftest import ROOT, MakeArchive, entry, expected, picture, promote
 
 
@@ -87,7 +88,7 @@ def test_versions_roll_in_and_back_under_load_and_one_old_version_is_kept(
         deploy(promote(tmp_path, entry("rolled", make_archive("3"), "3")), server)
     check(server, "rolled", 3)
     assert set(Management(server).versions("rolled")) == {"2", "3"}
-    assert len(list(server.models.iterdir())) == len({version.file for _, version in served.read(server).all()})
+    assert len(list(server.models.iterdir())) == len({version.file for _, version in served_file.read(server).all()})
     assert status(server, tmp_path / "absent").splitlines()[-1] == (
         "rolled: version 3, ready; before: version 2; promoted: nothing"
     )
@@ -164,7 +165,7 @@ def test_at_a_start_a_bad_archive_keeps_the_others_from_nothing(
     assert stranger.startswith("stranger cannot be served from ")
     assert silent.startswith("silent cannot be served: its worker ended while it loaded the archive")
     check(server, "fine", 3)
-    assert list(served.read(server).now) == ["fine"]
+    assert list(served_file.read(server).now) == ["fine"]
     assert "silent" not in Management(server).names()
     assert status(server, path).splitlines()[-2:] == [
         "stranger: not served; promoted: version 3",

@@ -14,12 +14,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from serving import ServingError, embed
+from serving.bulk.table import Found
 from serving.client import Client
-from serving.core import Encoder
 from serving.embed import Direct, Endpoint, make
-from serving.promoted import Model
-from serving.runtime import Runtime
-from serving.table import Found
+from serving.host.promoted import Model
+from serving.host.runtime import Runtime
+from serving.worker.encoder import Encoder
 from tests.serving.conftest import ROOT, MakeArchive, entry, expected, picture, promote, unpacked
 
 N = 30

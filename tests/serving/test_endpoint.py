@@ -12,11 +12,12 @@ import psutil
 import pytest
 import requests
 
-from benchmarks.vitals import java
-from serving import ServingError, core
+from benchmarks.endpoint.processes import java
+from serving import ServingError
 from serving.client import Client, ImageError, grouped
-from serving.management import Management
-from serving.runtime import Api, Runtime, settings
+from serving.host.runtime import Api, Runtime, settings
+from serving.torchserve.management import Management
+from serving.worker import encoder
 from tests.serving.conftest import ROOT, entry, expected, picture, promote
 
 
@@ -78,7 +79,7 @@ def test_corrupt_images_among_others_are_refused_alone(server: Runtime, batch: i
 
 
 def test_images_that_had_no_turn_are_sent_again(second: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(core, "DECODING", -1)  # of each batch the first image alone is decoded
+    monkeypatch.setattr(encoder, "DECODING", -1)  # of each batch the first image alone is decoded
     pictures = [picture(seed) for seed in range(12)]
     client = Client(second.address("inference"), second.token("inference"), connections=1)
     answers = client.embed_many("digits-encoder", [png for png, _ in pictures], 5)

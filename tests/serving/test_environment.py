@@ -12,12 +12,13 @@ import pytest
 import requests
 
 from pipelines import drift
-from serving import loopback, torchserve
 from serving.client import Client
 from serving.deploy import deploy, status
-from serving.management import Management
-from serving.runtime import Runtime
-from serving.server import Server
+from serving.host import loopback
+from serving.host.runtime import Runtime
+from serving.torchserve import java
+from serving.torchserve.management import Management
+from serving.torchserve.process import Server
 from tests.serving.conftest import (
     ROOT,
     MakeArchive,
@@ -132,7 +133,7 @@ def test_what_others_need_of_the_environment_stays(monkeypatch: pytest.MonkeyPat
     }
     for name, value in kept.items():
         monkeypatch.setenv(name, value)
-    assert torchserve.environment(Path("/java/bin/java"), Path("/scratch")).items() >= kept.items()
+    assert java.environment(Path("/java/bin/java"), Path("/scratch")).items() >= kept.items()
 
 
 def test_a_client_does_not_wait_for_a_pipe_and_names_any_file(tmp_path: Path) -> None:
@@ -156,13 +157,13 @@ def test_a_client_does_not_wait_for_a_pipe_and_names_any_file(tmp_path: Path) ->
 def test_a_reader_that_leaves_ends_a_command_without_a_word(lines: int) -> None:
     read, write = os.pipe()
     os.close(read)
-    program = f"from serving.command import command\nwith command():\n  for i in range({lines}): print(i)"
+    program = f"from serving.host.command import command\nwith command():\n  for i in range({lines}): print(i)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, stdout=write, stderr=subprocess.PIPE, check=False)
     os.close(write)
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
 
 
 def test_a_command_whose_stdout_is_closed_ends_well() -> None:
-    line = f"{sys.executable} -c 'from serving.command import command\nwith command(): pass' >&-"
+    line = f"{sys.executable} -c 'from serving.host.command import command\nwith command(): pass' >&-"
     done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")

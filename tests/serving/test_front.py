@@ -17,9 +17,9 @@ import psutil
 import pytest
 import requests
 
-from benchmarks.vitals import java
+from benchmarks.endpoint.processes import java
 from serving.client import Client
-from serving.runtime import Runtime
+from serving.host.runtime import Runtime
 from tests.serving.conftest import ROOT, expected, listens, picture, until
 from tests.serving.test_contract import check
 

@@ -1,0 +1,1 @@
+"""The servers under load, under attack and beside each other."""

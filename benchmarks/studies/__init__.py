@@ -1,0 +1,1 @@
+"""Questions that need many trainings: which ranking, which alarm, which precision."""

@@ -1,0 +1,1 @@
+"""Training with labels: what the methods must beat when labels are few."""

@@ -1,0 +1,120 @@
+"""FixMatch: Simplifying Semi-Supervised Learning with Consistency and Confidence.
+
+Sohn, Berthelot, Li, Zhang, Carlini, Cubuk, Kurakin, Zhang, Raffel, 2020, arXiv:2001.07685.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from models.baselines.supervised import check_training, cross_entropy, head, unlabelled
+from models.encoders.encoder import Encoder
+from models.optim import OptimParams
+from models.precision import at_least_fp32, full_precision
+from models.views.augmentation import ViewParams, augment, draw
+
+GREY = 0.5  # what cutout leaves
+
+
+@dataclass(frozen=True)
+class FixMatchParams:
+    batch_size: int  # B labelled images
+    optim: OptimParams
+    weak: ViewParams  # α: flip and shift
+    strong: ViewParams  # A, before cutout
+    accumulate: Literal[1] = 1  # labelled and unlabelled images share a batch, and its batch norm
+    recompute: bool = False  # transformer blocks again in the backward pass: less memory, one more forward pass
+    unlabelled: int = 7  # μ, unlabelled images a labelled one
+    cutout: float = 0.5  # largest side of the square that A cuts out, as a share of the image's
+    threshold: float = 0.95  # τ
+    weight: float = 1.0  # λ_u
+    momentum: float = 0.999  # of the averaged weights, which predict
+
+    def __post_init__(self) -> None:
+        check_training(self.batch_size, self.accumulate, 0.0)
+        if self.unlabelled < 1:
+            raise ValueError(f"unlabelled is {self.unlabelled}; allowed: 1 or more")
+        if self.weight < 0:
+            raise ValueError(f"weight is {self.weight}; allowed: 0 or more")
+        for name in ("cutout", "threshold", "momentum"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; allowed: 0 to 1")
+
+
+class FixMatch(nn.Module):
+    """The first of every 1 + μ parts of a batch holds the labelled images, the others the unlabelled."""
+
+    def __init__(self, encoder: Encoder, params: FixMatchParams, image_size: int, classes: int):
+        super().__init__()
+        self.params = params
+        self.size = image_size
+        self.augment = augment
+        self.student = nn.Sequential(encoder, head(encoder.dim, classes))
+        self.average = copy.deepcopy(self.student).requires_grad_(False)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The averaged one, which predicts."""
+        return self.average[0]  # type: ignore[return-value]
+
+    def draw(self, n: int, height: int, width: int, generator: Generator) -> list[Tensor]:
+        """The weak view of n images, the strong one, its square (n, 3) for `cut_out`, a place for their labels (n,)."""
+        laws = [draw(n, height, width, law, generator) for law in (self.params.weak, self.params.strong)]
+        return [*laws, torch.rand(n, 3, generator=generator), unlabelled(n)]
+
+    def views(self, images: Tensor, draws: list[Tensor]) -> list[Tensor]:
+        """uint8 (B + μB, 3, H, W), draws and labels → α(x), α(u) (B + μB, 3, S, S), A(u) (μB, 3, S, S), labels."""
+        p = self.params
+        b = len(images) // (1 + p.unlabelled)
+        weak = self.augment(images, draws[0], self.size, p.weak)
+        strong = self.augment(images[b:], draws[1][b:], self.size, p.strong)
+        return [weak, cut_out(strong, draws[2][b:], p.cutout), draws[3]]
+
+    def loss(self, views: list[Tensor], progress: float) -> Tensor:
+        weak, strong, y = views
+        logits = self.student(torch.cat([weak, strong]))  # one pass, so batch norm sees all views
+        of_weak, of_strong = logits[: len(weak)], logits[len(weak) :]
+        labelled = cross_entropy(of_weak, y)  # ℓ_s, eq. 3
+        return labelled + self.params.weight * consistency(of_weak[-len(strong) :], of_strong, self.params.threshold)
+
+    def before_step(self, progress: float) -> None:
+        pass
+
+    @torch.no_grad()
+    def after_step(self, progress: float) -> None:
+        """Weights are averaged; batch norm's statistics, averages already, are taken as they are."""
+        own, average = self.student, self.average
+        torch._foreach_lerp_(list(average.parameters()), list(own.parameters()), 1 - self.params.momentum)
+        torch._foreach_copy_(list(average.buffers()), list(own.buffers()))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, S, S) → logits (B, classes) of the averaged weights, for predictions: in eval mode."""
+        return self.average(images)  # type: ignore[no-any-return]
+
+
+def consistency(weak: Tensor, strong: Tensor, threshold: float) -> Tensor:
+    """ℓ_u, eq. 4: cross-entropy of A(u) with the likeliest class of α(u), where that is at least τ likely.
+
+    weak, strong: logits (μB, K) of the same images. The mean is over all of them, as sure as they may be.
+    """
+    with full_precision(weak):
+        q, pseudo = at_least_fp32(weak.detach()).softmax(dim=1).max(dim=1)  # (μB,) each
+        each = F.cross_entropy(at_least_fp32(strong), pseudo, reduction="none")
+        return (each * (q >= threshold)).mean()
+
+
+def cut_out(x: Tensor, draws: Tensor, largest: float) -> Tensor:
+    """Cutout (DeVries & Taylor, 2017, arXiv:1708.04552): x (B, 3, S, S) with a grey square each, in part outside.
+
+    draws (B, 3) in [0, 1]: the middle's row and column, and the side over `largest`.
+    """
+    if not largest:
+        return x
+    place = (torch.arange(x.shape[-1], device=x.device, dtype=draws.dtype) + 0.5) / x.shape[-1]  # (S,)
+    half = draws[:, 2:] * largest / 2  # (B, 1)
+    rows, columns = ((place - draws[:, i : i + 1]).abs() < half for i in (0, 1))  # (B, S)
+    return x.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], GREY)

@@ -1,0 +1,103 @@
+"""Supervised learning: a linear head on the encoder, and cross-entropy with label smoothing, of labelled images only.
+
+From scratch it is the control of what the labels alone give; from a pretrained encoder it is fine-tuning end to end
+(He et al., 2022, arXiv:2111.06377, appendix A.2). Label smoothing: Szegedy, Vanhoucke, Ioffe, Shlens, Wojna, 2015,
+arXiv:1512.00567, section 7.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from models.encoders.encoder import Encoder
+from models.optim import OptimParams
+from models.precision import at_least_fp32, full_precision
+from models.views.augmentation import ViewParams, augment, draw
+
+UNLABELLED = -1
+
+
+@dataclass(frozen=True)
+class SupervisedParams:
+    batch_size: int
+    optim: OptimParams
+    views: ViewParams
+    accumulate: int = 1  # parts in which a batch is computed
+    recompute: bool = False  # transformer blocks again in the backward pass: less memory, one more forward pass
+    label_smoothing: float = 0.0  # ε
+
+    def __post_init__(self) -> None:
+        check_training(self.batch_size, self.accumulate, self.label_smoothing)
+
+
+def check_training(batch_size: int, accumulate: int, label_smoothing: float) -> None:
+    """Raises ValueError that names what is not possible."""
+    for name, value in (("batch_size", batch_size), ("accumulate", accumulate)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}; allowed: 1 or more")
+    if batch_size % accumulate:
+        raise ValueError(f"batch_size is {batch_size}; allowed: a multiple of accumulate, {accumulate}")
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing is {label_smoothing}; allowed: 0 to below 1")
+
+
+class Supervised(nn.Module):
+    def __init__(self, encoder: Encoder, params: SupervisedParams, image_size: int, classes: int):
+        super().__init__()
+        self.params = params
+        self.size = image_size
+        self.augment = augment
+        self.encoder = encoder
+        self.head = head(encoder.dim, classes)
+
+    def draw(self, n: int, height: int, width: int, generator: Generator) -> list[Tensor]:
+        """One view of n images, and a place for their labels (n,)."""
+        return [draw(n, height, width, self.params.views, generator), unlabelled(n)]
+
+    def views(self, images: Tensor, draws: list[Tensor]) -> list[Tensor]:
+        """uint8 (B, 3, H, W), draws and labels (B,) → one view (B, 3, S, S), and the labels."""
+        return [self.augment(images, draws[0], self.size, self.params.views), draws[1]]
+
+    def loss(self, views: list[Tensor], progress: float) -> Tensor:
+        x, y = views
+        return cross_entropy(self.head(self.encoder(x)), y, self.params.label_smoothing)
+
+    def before_step(self, progress: float) -> None:
+        pass
+
+    def after_step(self, progress: float) -> None:
+        pass
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, 3, S, S) → logits (B, classes), for predictions: in eval mode."""
+        return self.head(self.encoder(images))  # type: ignore[no-any-return]
+
+
+def unlabelled(n: int) -> Tensor:
+    """(n,) of labels that nobody knows: what stands in a draw until the loop puts there the labels that it has."""
+    return torch.full((n,), UNLABELLED)
+
+
+def head(dim: int, classes: int) -> nn.Linear:
+    """Starts at almost nothing, as MAE's official fine-tuning does: the first gradients spare the encoder."""
+    linear = nn.Linear(dim, classes)
+    nn.init.trunc_normal_(linear.weight, std=2e-5)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+def cross_entropy(logits: Tensor, y: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """H(q', p), q' = (1 − ε) q + ε / K, mean over the labelled of logits (B, K), y (B,); 0 where none is labelled."""
+    with full_precision(logits):
+        total = F.cross_entropy(
+            at_least_fp32(logits), y, ignore_index=UNLABELLED, reduction="sum", label_smoothing=label_smoothing
+        )
+        return total / (y != UNLABELLED).sum().clamp(min=1)
+
+
+@torch.inference_mode()
+def predict(method: nn.Module, images: Tensor) -> Tensor:
+    """uint8 (B, 3, S, S) → the likeliest class (B,), in eval mode."""
+    return method.eval()(images).argmax(dim=1)  # type: ignore[no-any-return]

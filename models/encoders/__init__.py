@@ -1,0 +1,1 @@
+"""The networks that survive pretraining, and where their first weights come from."""

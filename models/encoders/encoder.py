@@ -1,0 +1,53 @@
+"""Which encoder, and its way to and from a file of plain tensors."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from models import CheckpointError
+from models.encoders.normalize import PUBLISHED
+from models.encoders.resnet import ResNet, ResNetParams
+from models.encoders.vit import ViT, ViTParams
+
+EncoderParams = ResNetParams | ViTParams
+Encoder = ResNet | ViT
+
+
+def build(params: EncoderParams, image_size: int, mean: Sequence[float], std: Sequence[float]) -> Encoder:
+    """A freshly initialised encoder (from torch's global generator); mean and std are the data set's."""
+    mean, std = PUBLISHED.get(params.normalize, (mean, std))
+    if isinstance(params, ResNetParams):
+        return ResNet(params, mean, std)
+    return ViT(params, image_size, mean, std)
+
+
+def load(encoder: Encoder, weights: Mapping[str, Tensor]) -> None:
+    """Copy weights into the encoder. Raises CheckpointError when they do not fit."""
+    check(encoder, weights)
+    encoder.load_state_dict(dict(weights), strict=False)
+
+
+def check(encoder: Encoder, weights: Mapping[str, Tensor]) -> None:
+    """Raises CheckpointError that names missing and unknown keys, or the first key of another shape.
+
+    What public checkpoints lack may be absent: the normalisation, and in old ones batch norm's count of batches,
+    which nothing reads.
+    """
+    own = encoder.state_dict()
+    optional = [k for k in own if k.startswith("normalize.") or k.endswith(".num_batches_tracked")]
+    missing = [k for k in own if k not in weights and k not in optional]
+    unknown = [k for k in weights if k not in own]
+    if missing or unknown:
+        raise CheckpointError(f"the weights do not fit: missing {listed(missing)}; unknown {listed(unknown)}")
+    for key, tensor in weights.items():
+        if tensor.shape != own[key].shape:
+            raise CheckpointError(
+                f"the weights do not fit: {key} is {tuple(tensor.shape)}, expected {tuple(own[key].shape)}"
+            )
+
+
+def listed(keys: Sequence[str]) -> str:
+    """Keys for a sentence: all of them when they are few, else the first and how many more."""
+    if len(keys) <= 4:
+        return ", ".join(keys) or "none"
+    return f"{', '.join(keys[:3])} and {len(keys) - 3} more"

@@ -1,0 +1,134 @@
+"""Weights files of others and of our own: whose they are, and which of their tensors are the encoder's.
+
+Read from the official code: facebookresearch/mae, facebookresearch/dino, pytorch/vision, timm. Nothing that a file
+says is run.
+"""
+
+import math
+import pickle
+import re
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models import CheckpointError
+from models.encoders.encoder import Encoder, listed
+from models.encoders.vit import ViT, interpolate
+
+
+@dataclass(frozen=True)
+class Source:
+    name: str
+    aside: tuple[str, ...] = ()  # how the keys begin that are no part of an encoder
+    normalize: str | None = "imagenet"  # a key of PUBLISHED; None: the file does not say
+
+
+OURS = Source("ours")
+MAE = Source("MAE", ("mask_token", "decoder_", "head."))
+DINO = Source("DINO's teacher", ("head.",))
+TORCHVISION = Source("torchvision", ("fc.",))
+TIMM = Source("timm", ("head.",), normalize=None)  # augreg's were trained with 0.5 / 0.5, DeiT's with ImageNet's
+BARE = Source("a backbone without a head, as DINO's")
+
+
+class Unread:
+    """Stands for an object of a file that is not a tensor: takes all that is said of it and keeps nothing."""
+
+    def __init__(self, *state: Any):
+        pass
+
+    __setstate__ = __init__
+
+
+BESIDE = [  # what the official training code puts into a checkpoint beside tensors
+    (Unread, "argparse.Namespace"),  # args
+    (Unread, "pathlib.PosixPath"),  # args.output_dir, where submitit ran it
+    (Unread, "numpy.core.multiarray.scalar"),  # DINO's lr and weight decay, which numpy scheduled
+    (Unread, "numpy._core.multiarray.scalar"),
+    (Unread, "numpy.dtype"),
+]
+
+
+@dataclass(frozen=True)
+class Weights:
+    source: Source
+    tensors: dict[str, Tensor]  # of the encoder, under its names
+    aside: list[str]  # keys of the file that are no part of it
+
+
+def read(path: Path) -> Weights:
+    """The encoder's tensors in a weights file. Raises CheckpointError, one sentence, whatever the file is."""
+    source, tensors = recognise(content(path), path)
+    if wrong := [k for k, v in tensors.items() if not isinstance(v, Tensor)]:
+        raise CheckpointError(f"{path} has entries that are not tensors: {listed(wrong)}")
+    inside = {k: v for k, v in tensors.items() if not k.startswith(source.aside)}
+    if broken := [k for k, v in inside.items() if not v.isfinite().all()]:
+        raise CheckpointError(f"{path} has numbers that are not finite in {listed(broken)}")
+    return Weights(source, inside, [k for k in tensors if k not in inside])
+
+
+def content(path: Path) -> Any:
+    """What torch.save or safetensors wrote."""
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file  # noqa: PLC0415 - training does without
+
+            return load_file(path)
+        with torch.serialization.safe_globals(list(BESIDE)), warnings.catch_warnings(action="ignore"):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except ImportError:
+        raise CheckpointError(f"{path} needs the package safetensors: pip install safetensors") from None
+    except Exception as error:  # damaged bytes raise anything
+        called = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if isinstance(error, pickle.UnpicklingError) and called:
+            raise CheckpointError(
+                f"{path} asks to run {called[1]}; only tensors are read: save its state_dict"
+            ) from None
+        raise CheckpointError(f"{path} is damaged, or no checkpoint of torch or safetensors") from None
+
+
+def recognise(found: Any, path: Path) -> tuple[Source, dict[str, Any]]:
+    """Whose file it is, by its keys, and its tensors under the encoder's names."""
+    tensors = named(found, path)
+    if {"student", "teacher"} <= tensors.keys():
+        teacher = named(tensors["teacher"], path)
+        # `module.` is DDP's, around a teacher with batch norm; `backbone.` the multi-crop wrapper's
+        return DINO, {k.removeprefix("module.").removeprefix("backbone."): v for k, v in teacher.items()}
+    if "model" in tensors:
+        return MAE, named(tensors["model"], path)
+    if "weights" in tensors:
+        tensors = named(tensors["weights"], path)
+    if "normalize.mean" in tensors:
+        return OURS, tensors
+    if "patch_embed.proj.weight" in tensors:
+        return TIMM if "head.weight" in tensors else BARE, tensors
+    if "conv1.weight" in tensors:
+        return TORCHVISION if "fc.weight" in tensors else BARE, tensors
+    raise CheckpointError(
+        f"{path} has the keys {listed(list(tensors))}; known are the files of MAE, DINO, torchvision's ResNets, "
+        f"timm's ViTs and our own"
+    )
+
+
+def named(found: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(found, Mapping) or not all(isinstance(key, str) for key in found):
+        raise CheckpointError(f"{path} holds {type(found).__name__} where names and tensors are expected")
+    return dict(found)
+
+
+def regrid(tensors: dict[str, Tensor], encoder: Encoder) -> list[str]:
+    """Interpolate the positions, in place, to the encoder's grid, as MAE's official code does; what to say of it."""
+    table = tensors.get("pos_embed")  # (1, 1 + grid², dim)
+    if not isinstance(encoder, ViT) or table is None or table.ndim != 3 or table.shape[1] < 2:
+        return []
+    grid, new = math.isqrt(table.shape[1] - 1), encoder.grid
+    if grid == new or grid**2 != table.shape[1] - 1:
+        return []
+    patches = interpolate(table[:, 1:].float(), grid, new, new)
+    tensors["pos_embed"] = torch.cat([table[:, :1].float(), patches], dim=1)
+    return [f"positions interpolated from {grid} × {grid} to {new} × {new}"]

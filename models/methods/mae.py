@@ -1,0 +1,151 @@
+"""MAE: Masked Autoencoders Are Scalable Vision Learners.
+
+He, Chen, Xie, Li, Dollár, Girshick, 2022, arXiv:2111.06377.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor, nn
+
+from models.encoders.encoder import Encoder
+from models.encoders.vit import Block, ViT, ViTParams, sincos_positions
+from models.optim import OptimParams
+from models.views.augmentation import ViewParams, augment, draw
+
+
+@dataclass(frozen=True)
+class MAEParams:
+    encoder: ViTParams
+    epochs: int
+    batch_size: int
+    optim: OptimParams
+    accumulate: int = 1  # parts in which a batch is computed
+    recompute: bool = False  # transformer blocks again in the backward pass: less memory, one more forward pass
+    area: tuple[float, float] = (0.2, 1.0)
+    flip: float = 0.5
+    mask_ratio: float = 0.75
+    norm_pix: bool = True  # per-patch normalised target
+    decoder_dim: int = 512
+    decoder_depth: int = 8
+    decoder_heads: int = 16
+
+    def __post_init__(self) -> None:
+        if not 0 < self.mask_ratio < 1:
+            raise ValueError(f"mask_ratio is {self.mask_ratio}; allowed: between 0 and 1")
+        if self.decoder_heads < 1 or self.decoder_dim % 4 or self.decoder_dim % self.decoder_heads:
+            raise ValueError(
+                f"decoder_dim is {self.decoder_dim}; "
+                f"allowed: a multiple of 4 and of decoder_heads, {self.decoder_heads}"
+            )
+        _ = self.views  # a law that is impossible is named now
+
+    @property
+    def views(self) -> ViewParams:
+        return ViewParams(area=self.area, flip=self.flip)
+
+
+class MAE(nn.Module):
+    def __init__(self, encoder: Encoder, params: MAEParams, image_size: int):
+        super().__init__()
+        if not isinstance(encoder, ViT):
+            raise ValueError("MAE masks patches: its encoder is a vision transformer")
+        self.params = params
+        self.size = image_size
+        self.augment = augment
+        self.encoder = encoder
+        dim, patch = params.decoder_dim, encoder.patch_size
+        self.decoder_embed = nn.Linear(encoder.dim, dim)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.decoder_pos_embed = nn.Parameter(sincos_positions(dim, encoder.grid), requires_grad=False)
+        self.decoder_blocks = nn.ModuleList(Block(dim, params.decoder_heads) for _ in range(params.decoder_depth))
+        self.decoder_norm = nn.LayerNorm(dim, eps=1e-6)
+        self.decoder_pred = nn.Linear(dim, patch * patch * 3)
+        self.apply(xavier)
+        nn.init.xavier_uniform_(encoder.patch_embed.proj.weight.data.flatten(1))
+        nn.init.normal_(self.mask_token, std=0.02)
+
+    def draw(self, n: int, height: int, width: int, generator: Generator) -> list[Tensor]:
+        """The view of n images, and noise (n, N) whose order says what is masked."""
+        law = draw(n, height, width, self.params.views, generator)
+        return [law, torch.rand(n, self.encoder.grid**2, generator=generator)]
+
+    def views(self, images: Tensor, draws: list[Tensor]) -> list[Tensor]:
+        """uint8 (B, 3, H, W) → one view (B, 3, S, S), and the noise (B, N)."""
+        return [self.augment(images, draws[0], self.size, self.params.views), draws[1]]
+
+    def loss(self, views: list[Tensor], progress: float) -> Tensor:
+        return reconstruction(*self.reconstruct(*views), self.params.norm_pix)
+
+    def reconstruct(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Prediction and target (B, N, P²·3) of images (B, 3, S, S), and what of them is masked (B, N)."""
+        visible, order = self.split(noise)
+        tokens = self.encoder.embed(x)  # (B, N, D), positions added before masking
+        latent = self.encoder.encode(take(tokens, visible))  # (B, 1 + n, D): visible patches only
+        prediction = self.decode(latent, order)
+        masked = torch.ones_like(noise).scatter_(1, visible, 0.0)  # 1 = masked
+        return prediction, patchify(self.encoder.normalize(x), self.encoder.patch_size), masked
+
+    def signals(self, views: list[Tensor], progress: float) -> dict[str, Tensor]:
+        """How it does on held-out images, without labels: the loss over that of their mean image."""
+        prediction, target, masked = self.reconstruct(*views)
+        target = per_patch(target) if self.params.norm_pix else target
+        loss, base = (reconstruction(x, target, masked, False) for x in (prediction, target.mean(0).expand_as(target)))
+        return {"held_out_loss": loss, "relative_loss": loss / base}  # 1: as good as the mean image
+
+    def before_step(self, progress: float) -> None:
+        pass
+
+    def after_step(self, progress: float) -> None:
+        pass
+
+    def split(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Noise (B, N) → indices of the visible patches (B, n), and the order (B, N) that puts them first."""
+        order = noise.argsort(dim=1)
+        n = max(1, int(noise.shape[1] * (1 - self.params.mask_ratio)))
+        return order[:, :n], order
+
+    def decode(self, latent: Tensor, order: Tensor) -> Tensor:
+        """Latent (B, 1 + n, D) of the patches order[:, :n] → predicted pixels of every patch (B, N, P²·3)."""
+        x = self.decoder_embed(latent)
+        cls, visible = x[:, :1], x[:, 1:]
+        masks = self.mask_token.expand(len(x), order.shape[1] - visible.shape[1], -1)
+        x = take(torch.cat([visible, masks], dim=1), order.argsort(dim=1))  # unshuffle
+        x = torch.cat([cls, x], dim=1) + self.decoder_pos_embed
+        for block in self.decoder_blocks:
+            x = block(x)
+        return self.decoder_pred(self.decoder_norm(x))[:, 1:]  # type: ignore[no-any-return]
+
+
+def xavier(m: nn.Module) -> None:
+    """The official initialisation of transformer blocks (appendix A.1)."""
+    if isinstance(m, nn.Linear):
+        nn.init.xavier_uniform_(m.weight)
+        nn.init.zeros_(m.bias)
+
+
+def take(tokens: Tensor, indices: Tensor) -> Tensor:
+    """tokens (B, N, D), indices (B, n) → (B, n, D)."""
+    return tokens.gather(1, indices[:, :, None].expand(-1, -1, tokens.shape[2]))
+
+
+def patchify(images: Tensor, patch: int) -> Tensor:
+    """(B, 3, H, W) → (B, HW/P², P²·3), row by row; within a patch row, column, channel."""
+    b, c, h, w = images.shape
+    x = images.reshape(b, c, h // patch, patch, w // patch, patch)
+    return x.permute(0, 2, 4, 3, 5, 1).reshape(b, -1, patch * patch * c)
+
+
+def reconstruction(prediction: Tensor, target: Tensor, masked: Tensor, norm_pix: bool) -> Tensor:
+    """Mean squared error on masked patches only (section 3).
+
+    prediction, target: (B, N, P²·3); masked: (B, N) of 0 and 1. norm_pix: the target is normalised patch by patch.
+    """
+    target = per_patch(target) if norm_pix else target
+    error = (prediction.to(target.dtype) - target).square().mean(dim=2)  # (B, N)
+    return (error * masked).sum() / masked.sum()
+
+
+def per_patch(target: Tensor) -> Tensor:
+    """Pixels (B, N, P²·3), normalised by mean and standard deviation of their patch."""
+    return (target - target.mean(dim=2, keepdim=True)) / (target.var(dim=2, keepdim=True) + 1e-6).sqrt()

@@ -1,0 +1,145 @@
+"""SimCLR: A Simple Framework for Contrastive Learning of Visual Representations.
+
+Chen, Kornblith, Norouzi, Hinton, 2020, arXiv:2002.05709.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from models import parallel
+from models.encoders.encoder import Encoder, EncoderParams
+from models.encoders.resnet import ResNetParams
+from models.evaluation import signals
+from models.optim import OptimParams
+from models.precision import at_least_fp32, full_precision
+from models.views.augmentation import ViewParams, augment, draw
+
+
+@dataclass(frozen=True)
+class SimCLRParams:
+    encoder: EncoderParams
+    epochs: int
+    batch_size: int  # N, over all processes
+    optim: OptimParams
+    accumulate: Literal[1] = 1  # NT-Xent contrasts the whole batch: it cannot be computed in parts
+    recompute: bool = False  # transformer blocks again in the backward pass: less memory, one more forward pass
+    area: tuple[float, float] = (0.08, 1.0)
+    flip: float = 0.5
+    rotation: float = 0.0  # degrees; none in the paper
+    strength: float = 1.0  # s of the colour jitter (appendix A)
+    grey: float = 0.2
+    blur: float = 0.5
+    temperature: float = 0.5  # τ
+    head_layers: Literal[2, 3] = 2
+    head_hidden: int | None = None  # none: as wide as the features
+    head_dim: int = 128  # of z
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise ValueError(f"temperature is {self.temperature}; allowed: above 0")
+        if self.recompute and isinstance(self.encoder, ResNetParams):
+            raise ValueError("recompute is true; allowed: false for a ResNet, which has no transformer blocks")
+        _ = self.views  # a law that is impossible is named now
+
+    @property
+    def views(self) -> ViewParams:
+        s = self.strength
+        return ViewParams(
+            area=self.area,
+            flip=self.flip,
+            rotation=self.rotation,
+            jitter=0.8,
+            strengths=(0.8 * s, 0.8 * s, 0.8 * s, 0.2 * s),
+            grey=self.grey,
+            blur=self.blur,
+        )
+
+
+class SimCLR(nn.Module):
+    def __init__(self, encoder: Encoder, params: SimCLRParams, image_size: int):
+        super().__init__()
+        self.params = params
+        self.size = image_size
+        self.augment = augment
+        self.encoder = encoder  # f
+        hidden = params.head_hidden or encoder.dim
+        self.head = projection(encoder.dim, hidden, params.head_dim, params.head_layers)  # g
+
+    def draw(self, n: int, height: int, width: int, generator: Generator) -> list[Tensor]:
+        """t, t' ~ T for n images (section 2.2)."""
+        return [draw(n, height, width, self.params.views, generator) for _ in range(2)]
+
+    def views(self, images: Tensor, draws: list[Tensor]) -> list[Tensor]:
+        """uint8 (B, 3, H, W) → two views t(x), t'(x), each (B, 3, S, S)."""
+        return [self.augment(images, d, self.size, self.params.views) for d in draws]
+
+    def loss(self, views: list[Tensor], progress: float) -> Tensor:
+        z = self.head(self.encoder(torch.cat(views)))  # (2N, d); one pass, so batch norm sees both views
+        return nt_xent(z[: len(z) // 2], z[len(z) // 2 :], self.params.temperature)
+
+    def signals(self, views: list[Tensor], progress: float) -> dict[str, Tensor]:
+        """How it does on the views of N held-out images, without labels."""
+        z = signals.unit(self.head(self.encoder(torch.cat(views))))
+        z1, z2 = z.chunk(2)
+        logits, positive = contrast(z, z, 0, self.params.temperature)
+        loss = F.cross_entropy(logits, positive)
+        return {
+            "held_out_loss": loss,
+            "relative_loss": loss / math.log(len(logits) - 1),  # 1: every view is as likely
+            "top_1": (logits.argmax(dim=1) == positive).double().mean(),  # the positive is the nearest
+            "embedding_alignment": signals.alignment(z1, z2),
+            "embedding_uniformity": signals.uniformity(z1),
+            "embedding_rank": signals.effective_rank(z1),
+        }
+
+    def before_step(self, progress: float) -> None:
+        pass
+
+    def after_step(self, progress: float) -> None:
+        pass
+
+
+def projection(dim: int, hidden: int, out: int, layers: int) -> nn.Sequential:
+    """g: linear maps, each with batch norm, ReLU between; start and the last norm without offset as officially."""
+    widths = [dim] + [hidden] * (layers - 1)
+    head = nn.Sequential()
+    for a, b in pairwise(widths):
+        head.extend([nn.Linear(a, b, bias=False), nn.BatchNorm1d(b), nn.ReLU(inplace=True)])
+    last = nn.BatchNorm1d(out)
+    last.register_parameter("bias", None)
+    head.extend([nn.Linear(widths[-1], out, bias=False), last])
+    for m in head:
+        if isinstance(m, nn.Linear):
+            nn.init.normal_(m.weight, std=0.01)
+    return head
+
+
+def nt_xent(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
+    """Normalised temperature-scaled cross-entropy, eq. 1, averaged over all 2N positive pairs.
+
+    z1, z2: (n, d), row i of one being the positive of row i of the other; each has 2N − 2 negatives, where N = n or,
+    over several processes, the n of all: then the mean over the processes is the loss of the whole batch.
+    """
+    n, first = z1.shape[0], parallel.rank() * z1.shape[0]
+    with full_precision(z1):  # similarities need more than bf16's 8 bits
+        z = F.normalize(at_least_fp32(torch.cat([z1, z2])), dim=1)  # (2n, d)
+        every = torch.cat([parallel.gather(z[:n]), parallel.gather(z[n:])])  # (2N, d)
+        return F.cross_entropy(*contrast(z, every, first, temperature))
+
+
+def contrast(z: Tensor, every: Tensor, first: int, temperature: float) -> tuple[Tensor, Tensor]:
+    """Similarities over τ (2n, 2N), and where each row's positive is (2n,).
+
+    z: (2n, d), two views of n images, of length 1; every: (2N, d), of all images, these from place `first` on.
+    """
+    n = len(z) // 2
+    own = torch.arange(first, first + n, device=z.device)  # where these rows stand among the first N
+    itself = torch.cat([own, own + len(every) // 2])
+    similarity = z @ every.T / temperature
+    return similarity.scatter(1, itself[:, None], float("-inf")), itself.roll(n)  # 1[k ≠ i]

@@ -1,0 +1,1 @@
+"""What turns one image into many: crops, flips, colours, blur, drawn ahead and applied to bytes."""

@@ -1,0 +1,228 @@
+"""Augmentation: what is drawn for each image, on the CPU, and what is made of it, on the images' device.
+
+`draw` is the only place of chance: a seed means the same views on any device. `augment` is a pure function of the
+images and what was drawn.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import permutations
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from models.views import colour
+from models.views.blur import BlurKernel, gaussian_blur
+from models.views.resample import Filter, resized_crop, resized_crop_bytes, rotate
+
+BLENDS = (colour.brightness, colour.contrast, colour.saturation)
+CONTRAST, SATURATION = 1, 2  # their places there
+ORDERS = torch.tensor(list(permutations(range(3))))  # (6, 3)
+CACHE = 128 * 3 * 32 * 32  # values of the views that a CPU makes at once, so that they stay in its cache
+LARGE = 64  # px, from where a CPU goes image by image
+
+
+@dataclass(frozen=True)
+class ViewParams:
+    """The law of one view. Probabilities in [0, 1]; `area` is the share of the image that a crop covers."""
+
+    area: tuple[float, float]
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)
+    filter: Filter = "bicubic"
+    flip: float = 0.5
+    rotation: float = 0.0  # degrees to either side
+    jitter: float = 0.0
+    strengths: tuple[float, float, float, float] = (0.0,) * 4  # of brightness, contrast, saturation, hue
+    grey: float = 0.0
+    blur: float = 0.0
+    blur_kernel: BlurKernel = "tenth"
+    sigma: tuple[float, float] = (0.1, 2.0)  # of the blur, in pixels
+    solarize: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_area("area", self.area)
+        if not 0 < self.aspect[0] <= self.aspect[1]:
+            raise ValueError(f"aspect is {list(self.aspect)}; allowed: [low, high] with 0 < low <= high")
+        if not 0 < self.sigma[0] <= self.sigma[1]:
+            raise ValueError(f"sigma is {list(self.sigma)}; allowed: [low, high] with 0 < low <= high")
+        if min(self.strengths) < 0 or self.strengths[3] > 0.5:
+            raise ValueError(f"colour strengths are {list(self.strengths)}; allowed: 0 or more, the hue's at most 0.5")
+        if self.rotation < 0:
+            raise ValueError(f"rotation is {self.rotation}; allowed: 0 or more degrees")
+        for name in ("flip", "jitter", "grey", "blur", "solarize"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, a probability; allowed: 0 to 1")
+
+
+def check_area(name: str, area: tuple[float, float]) -> None:
+    """Raises ValueError when this is no range of shares."""
+    if not 0 < area[0] <= area[1] <= 1:
+        raise ValueError(f"{name} is {list(area)}; allowed: [low, high] with 0 < low <= high <= 1")
+
+
+class Draws(NamedTuple):
+    """What is drawn for n images. What is not to happen to one is drawn as what changes nothing."""
+
+    box: Tensor  # top, left, height, width in px (n, 4)
+    flip: Tensor  # 0 or 1 (n,)
+    angle: Tensor  # degrees (n,)
+    factors: Tensor  # of brightness 0, contrast 1, saturation 2 (n, 3); 1 where there is no jitter
+    order: Tensor  # which of these comes first, second, third (n, 3)
+    hue: Tensor  # share of the circle, 0 where there is no jitter (n,)
+    turn: Tensor  # after how many of the three the hue is turned (n,)
+    grey: Tensor  # 0 or 1 (n,)
+    sigma: Tensor  # px, 0 where there is no blur (n,)
+    solarize: Tensor  # 0 or 1 (n,)
+
+    @classmethod
+    def of(cls, rows: Tensor) -> "Draws":
+        """From what `draw` made, (n, 17)."""
+        box, flip, angle, factors, order, *single = torch.split(rows, [4, 1, 1, 3, 3, 1, 1, 1, 1, 1], dim=1)
+        return cls(box, flip[:, 0], angle[:, 0], factors, order, *(column[:, 0] for column in single))
+
+
+def draw(n: int, height: int, width: int, p: ViewParams, generator: Generator) -> Tensor:
+    """float32 (n, 17): what is done to each of n images of this size, a row each, in the columns of `Draws`."""
+    jittered = bernoulli(n, p.jitter, generator)
+    factors = [uniform(n, max(0.0, 1 - strength), 1 + strength, generator) for strength in p.strengths[:3]]
+    drawn = Draws(
+        box=random_boxes(n, height, width, p.area, p.aspect, generator),
+        flip=bernoulli(n, p.flip, generator),
+        angle=uniform(n, -p.rotation, p.rotation, generator),
+        factors=torch.where(jittered[:, None], torch.stack(factors, dim=1), 1.0),
+        order=ORDERS[torch.randint(6, (n,), generator=generator)],
+        hue=uniform(n, -p.strengths[3], p.strengths[3], generator) * jittered,
+        turn=torch.randint(4, (n,), generator=generator),
+        grey=bernoulli(n, p.grey, generator),
+        sigma=uniform(n, *p.sigma, generator) * bernoulli(n, p.blur, generator),
+        solarize=bernoulli(n, p.solarize, generator),
+    )
+    return torch.column_stack(drawn).float()
+
+
+def augment_batch(images: Tensor, draws: Tensor, size: int, p: ViewParams) -> Tensor:
+    """All images at once: two products of matrices, the rest element by element."""
+    d = Draws.of(draws)
+    x = resized_crop(images.to(draws.dtype).div_(255), d.box, d.flip > 0, size, p.filter)
+    if p.rotation:
+        x = rotate(x, d.angle)
+    if p.jitter:
+        x = only((d.factors != 1).any(dim=1) | (d.hue != 0), jitter, x, d.factors, d.order, d.hue, d.turn)
+    if p.grey:
+        x = only(d.grey > 0, colour.greyed, x)
+    if p.blur:
+        x = only(d.sigma > 0, lambda x, sigma: gaussian_blur(x, sigma, p.blur_kernel, p.sigma[1]), x, d.sigma)
+    if p.solarize:
+        x = only(d.solarize > 0, colour.solarize, x)
+    return x
+
+
+def augment_image(image: Tensor, draws: Tensor, size: int, p: ViewParams) -> Tensor:
+    """One image (1, 3, H, W), resized as bytes, then step by step what was drawn (1, 17)."""
+    d = Draws.of(draws)
+    x = resized_crop_bytes(image, d.box, d.flip > 0, size, p.filter).to(draws.dtype).div_(255)
+    if p.rotation:
+        x = rotate(x, d.angle)
+    factors, order = d.factors[0].tolist(), d.order[0].tolist()
+    hue, turn, grey, sigma, solarize = (column.item() for column in (d.hue, d.turn, d.grey, d.sigma, d.solarize))
+    for place in range(4):
+        if place == turn and hue:
+            x = colour.hue(x, hue)
+        if place < 3 and (factor := factors[i := int(order[place])]) != 1:
+            x = BLENDS[i](x, factor)
+    if grey:
+        x = colour.greyed(x)
+    if sigma:
+        x = gaussian_blur(x, d.sigma, p.blur_kernel, p.sigma[1])
+    return colour.solarize(x) if solarize else x
+
+
+def augment(images: Tensor, draws: Tensor, size: int, p: ViewParams) -> Tensor:
+    """uint8 (B, 3, H, W) and draws (B, 17) → views (B, 3, size, size) in [0, 1], in the type of the draws.
+
+    Compiled, or on a GPU, the whole batch is one graph without a wait for the host: an operation is done to every image
+    and kept where it was drawn. Else, on a CPU, it is done only there, and what is at hand stays in cache: small images
+    go piece by piece, large ones one by one, resized as bytes, which rounds to grey levels (not in float64).
+    """
+    if whole(images):
+        return augment_batch(images, draws, size, p)
+    if max(size, *images.shape[2:]) >= LARGE and draws.dtype == torch.float32:
+        return torch.cat(
+            [augment_image(i, d, size, p) for i, d in zip(torch.split(images, 1), torch.split(draws, 1), strict=True)]
+        )
+    n = max(1, CACHE // (3 * size * size))
+    return torch.cat(
+        [augment_batch(i, d, size, p) for i, d in zip(torch.split(images, n), torch.split(draws, n), strict=True)]
+    )
+
+
+def whole(x: Tensor) -> bool:
+    return torch.compiler.is_compiling() or x.device.type != "cpu"
+
+
+def only(chosen: Tensor, operation: Callable[..., Tensor], x: Tensor, *parameters: Tensor) -> Tensor:
+    """`operation(x, *parameters)` where `chosen` (B,), x elsewhere."""
+    if whole(x):
+        return torch.where(image_wise(chosen), operation(x, *parameters), x)
+    index = chosen.nonzero()[:, 0]
+    if len(index) == 0:
+        return x
+    some = operation(x.index_select(0, index), *(parameter.index_select(0, index) for parameter in parameters))
+    return x.index_copy_(0, index, some)
+
+
+def jitter(x: Tensor, factors: Tensor, order: Tensor, shift: Tensor, turn: Tensor) -> Tensor:
+    """Brightness, contrast and saturation by their factors (B, 3) in each image's own order (B, 3), and the hue by its
+    shift (B,) when `turn` (B,) of them are done."""
+    own = factors.gather(1, order.long())
+    pixel, mean = (1 - own) * (order == SATURATION), (1 - own) * (order == CONTRAST)
+    for place in range(4):
+        x = only(turn == place, colour.hue, x, image_wise(shift))
+        if place < 3:
+            x = colour.blend(x, *(image_wise(share[:, place]) for share in (own, pixel, mean)))
+    return x
+
+
+def image_wise(values: Tensor) -> Tensor:
+    """(B,) → (B, 1, 1, 1)."""
+    return values[:, None, None, None]
+
+
+def view(images: Tensor, size: int, p: ViewParams, generator: Generator) -> Tensor:
+    """uint8 images (B, 3, H, W) → one view of each, float32 in [0, 1], (B, 3, size, size)."""
+    draws = draw(images.shape[0], images.shape[2], images.shape[3], p, generator)
+    return augment(images, draws.to(images.device), size, p)
+
+
+def uniform(n: int, low: float, high: float, generator: Generator) -> Tensor:
+    return torch.empty(n).uniform_(low, high, generator=generator)
+
+
+def bernoulli(n: int, probability: float, generator: Generator) -> Tensor:
+    return torch.rand(n, generator=generator) < probability
+
+
+def random_boxes(
+    n: int, h: int, w: int, area: tuple[float, float], aspect: tuple[float, float], generator: Generator
+) -> Tensor:
+    """Crop boxes (n, 4): top, left, height, width in pixels, by the law of torchvision's RandomResizedCrop.
+
+    All ten tries are drawn at once and the first valid one taken; else the largest central crop in range.
+    """
+    target = h * w * uniform(n * 10, *area, generator).view(n, 10)
+    ratio = uniform(n * 10, math.log(aspect[0]), math.log(aspect[1]), generator).view(n, 10).exp()
+    width, height = (target * ratio).sqrt().round(), (target / ratio).sqrt().round()
+    valid = (width >= 1) & (width <= w) & (height >= 1) & (height <= h)
+    first = valid.int().argmax(dim=1, keepdim=True)
+    central_w = min(w, round(h * aspect[1])) if w / h > aspect[1] else w
+    central_h = min(h, round(w / aspect[0])) if w / h < aspect[0] else h
+    found = valid.any(dim=1)
+    width = torch.where(found, width.gather(1, first)[:, 0], central_w)
+    height = torch.where(found, height.gather(1, first)[:, 0], central_h)
+    top = (torch.rand(n, generator=generator) * (h - height + 1)).floor()
+    left = (torch.rand(n, generator=generator) * (w - width + 1)).floor()
+    top = torch.where(found, top, ((h - height) / 2).floor())
+    left = torch.where(found, left, ((w - width) / 2).floor())
+    return torch.stack([top, left, height, width], dim=1)

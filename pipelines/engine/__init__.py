@@ -1,0 +1,1 @@
+"""The training loop, and all that feeds it, watches it and saves it."""

@@ -1,0 +1,122 @@
+"""`encoder.init`: where the weights lie that a training starts from, and their way into a fresh method."""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from models import CheckpointError
+from models.encoders import encoder as encoders
+from models.encoders import public
+from models.encoders.encoder import Encoder, EncoderParams, listed
+from models.encoders.normalize import PUBLISHED
+from models.methods import Method, MethodParams
+from pipelines.project.stage import StageError
+from pipelines.registry import mlflow_store
+
+REGISTRY = "models:/"
+
+
+def init_digest(params: MethodParams) -> str | None:
+    """SHA-256 of the file of weights, for the identity of a run; None for a start from scratch."""
+    if params.encoder.init is None:
+        return None
+    with locate(params.encoder.init).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def apply(method: Method, params: MethodParams, name: str) -> str | None:
+    """Give every encoder of a fresh method (DINO has two) the weights of `encoder.init`; what to say of it.
+
+    Only the encoder: heads, MAE's decoder and DINO's centre start fresh. Raises CheckpointError, StageError.
+    """
+    chosen = params.encoder
+    if chosen.init is None:
+        return None
+    assert isinstance(method, nn.Module)
+    try:
+        found = public.read(locate(chosen.init))
+        tensors = dict(found.tensors)
+        count = sum(not k.startswith("normalize.") for k in tensors)
+        said = [
+            f"{count} tensors from {chosen.init} ({found.source.name})",
+            f"left aside: {listed(found.aside)}",
+            *public.regrid(tensors, method.encoder),
+            normalize(tensors, found.source, chosen.normalize),
+        ]
+        for module in method.modules():
+            if isinstance(module, Encoder):
+                encoders.load(module, tensors)
+    except CheckpointError as error:
+        raise CheckpointError(f"{name}.encoder.init: {other(chosen, name) or error}") from None
+    return f"{name}.encoder.init: {'; '.join(said)}"
+
+
+def other(chosen: EncoderParams, name: str) -> str | None:
+    """What to say where the weights are of an encoder of ours that is built otherwise; None where that is not known."""
+    note = locate(str(chosen.init)).with_name("encoder.json")
+    if not note.is_file():
+        return None
+    theirs = json.loads(note.read_text(encoding="utf-8"))["encoder"]
+    ours = {k: v for k, v in asdict(chosen).items() if k not in ("init", "normalize")}
+    theirs = {k: theirs[k] for k in theirs if k not in ("init", "normalize")}
+    if ours == theirs:
+        return None
+    return f"{chosen.init} is {built(theirs)}, and {name}.encoder is {built(ours)}; the weights fit the first alone"
+
+
+def built(params: Mapping[str, Any]) -> str:
+    """`{arch: resnet10, width: 16, stem: small/2}`"""
+    return f"{{{', '.join(f'{k}: {v}' for k, v in params.items())}}}"
+
+
+def normalize(tensors: dict[str, Tensor], source: public.Source, wanted: str) -> str:
+    """Put the mean and std that shall hold into `tensors`, or leave the encoder's; what to say of it."""
+    own = [k for k in tensors if k.startswith("normalize.")]
+    if wanted == "auto" and own:
+        return "normalize: their own"
+    for k in own:
+        del tensors[k]
+    if wanted == "auto":
+        if source.normalize is None:
+            raise CheckpointError(
+                f"a file of {source.name} does not say how its images were normalised; set normalize beside it: "
+                f"half (augreg) or imagenet (DeiT, DINO, MAE)"
+            )
+        wanted = source.normalize
+        for k, values in zip(("mean", "std"), PUBLISHED[wanted], strict=True):
+            tensors[f"normalize.{k}"] = torch.tensor(values).view(3, 1, 1)
+    return f"normalize: {wanted}"
+
+
+def locate(init: str) -> Path:
+    """The file: itself, the one in a saved encoder's folder, or the registry's. Raises CheckpointError, StageError."""
+    path = download(init) if init.startswith(REGISTRY) else Path(init)
+    path = path / "weights.safetensors" if path.is_dir() else path
+    if not (path.is_file() and os.access(path, os.R_OK)):
+        raise CheckpointError(
+            f"{init} is not here, or not readable; encoder.init takes a file of weights, a saved encoder's folder, "
+            f"or {REGISTRY}NAME/VERSION"
+        )
+    return path
+
+
+def lineage(spec: Mapping[str, Any]) -> dict[str, str]:
+    """Tags that say what an encoder's training started from; none for a start from scratch."""
+    digest = spec.get("init_digest")
+    return {"init": spec["encoder"]["init"], "init_digest": digest} if digest else {}
+
+
+@cache  # an alias means the same version all through a training
+def download(address: str) -> Path:
+    try:
+        return mlflow_store.download(address)
+    except ImportError:
+        raise StageError(f"{address} is in MLflow's registry, and MLflow is not installed here") from None

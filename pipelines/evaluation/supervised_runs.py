@@ -1,0 +1,107 @@
+"""All trainings of a stage that trains with labels: every trial with every draw of labels; the scores and the cost."""
+
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+
+from data.progress import Progress
+from models import parallel
+from models.evaluation import probe
+from models.methods import ControlParams
+from pipelines.evaluation import scores
+from pipelines.evaluation.scores import ALL, Score
+from pipelines.evaluation.supervised_training import Labelled, Numbers, Outcome, Trial
+from pipelines.machine import footprint, ranks
+from pipelines.project.config import Config
+from pipelines.project.stage import StageError
+from pipelines.project.supervision import LabelDraws
+
+Run = tuple[Score, Outcome]
+Planned = tuple[Trial, str, int, Numbers]  # with a label count, a draw, and its rows
+
+
+def run(name: str, data: Labelled, trials: list[Trial], of: LabelDraws, seed: int) -> list[Run]:
+    """Every trial with every draw of labels, the same for all. name: the stage's, for the progress."""
+    planned = plan(data, trials, of, seed)
+    runs = []
+    shown = sys.stderr if ranks.first() else sys.stdout  # which of other ranks is nowhere
+    with Progress(images(data, planned), name, "images", 0, shown) as progress:
+        for t, count, draw, rows in planned:
+            section = "finetune" if name.startswith("finetune@") else t.control
+            with footprint.told(section, t.params, parallel.world()):
+                outcome = data.fit(t, rows, seed_of(t.seed, count, draw), progress.advance)
+            runs.append((Score(t.who, "finetune", count, t.seed, draw, outcome.test, outcome.val), outcome))
+    return runs
+
+
+def check(section: str, params: ControlParams, c: Config) -> None:
+    """Raises StageError where the ranks' parts of a batch would not be equal."""
+    parts = ranks.size(c.pretrain.processes) * params.accumulate
+    if c.labelled_trainings and params.batch_size % parts:
+        raise StageError(
+            f"{section}.batch_size is {params.batch_size}; allowed: a multiple of {parts}, processes times accumulate"
+        )
+
+
+def plan(data: Labelled, trials: list[Trial], of: LabelDraws, seed: int) -> list[Planned]:
+    """Every trial with every draw that it has a use for."""
+    return [
+        (
+            replace(t, steps=of.steps_of_all(t.steps, len(rows), t.params.batch_size)) if count == ALL else t,
+            count,
+            draw,
+            rows,
+        )
+        for t in trials
+        for count, draw, rows in draws(data, of, seed)
+        if t.uses(len(data.train) - len(rows))
+    ]
+
+
+def images(data: Labelled, planned: list[Planned]) -> int:
+    """That go through a backbone in all of them."""
+    return sum(t.steps * data.images_a_step(t.control, t.encoder, t.params) for t, *_ in planned)
+
+
+def draws(data: Labelled, of: LabelDraws, seed: int) -> list[tuple[str, int, Numbers]]:
+    """Label count, draw, and its rows: the draws of the probe, then all labels."""
+    rows, y = data.rows["train"], data.y["train"]
+    few = [
+        (str(shots), draw, rows[chosen])
+        for shots in probe.shots_of(y, of.shots)
+        for draw, chosen in enumerate(probe.label_draws(y, shots, of.draws, seed))
+    ]
+    return [*few, (ALL, 0, rows)]
+
+
+def seed_of(seed: int, labels: str, draw: int) -> int:
+    """Of one training: another for each draw of labels, the same for every approach."""
+    return int(np.random.SeedSequence([seed, 0 if labels == ALL else int(labels), draw]).generate_state(1)[0])
+
+
+def save(runs: Iterable[Run], table: Path, summary: Path) -> None:
+    """Write every score, and who → figures and cost; say them too."""
+    of: dict[str, list[Run]] = defaultdict(list)
+    for score, outcome in runs:
+        of[score.who].append((score, outcome))
+    scores.write(table, (score for own in of.values() for score, _ in own))
+    figures = {}
+    for who, own in of.items():
+        figures[who] = scores.figures(score for score, _ in own)
+        shown = " · ".join(f"{k} {v:.1f}" for k, v in figures[who].items() if k.startswith("finetune"))
+        for name, some in (
+            ("", [o for s, o in own if s.labels != ALL]),
+            ("_all", [o for s, o in own if s.labels == ALL]),
+        ):
+            if some:
+                figures[who] |= {f"seconds{name}": mean(o.seconds for o in some), f"images{name}": some[0].images}
+        print(f"{who}: {shown} · a training {own[0][1].seconds:.1f} s, {own[0][1].images:,} images")
+    summary.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    if not figures:
+        print("nothing was trained with labels: there are none, or labelled_trainings is false")

@@ -1,0 +1,55 @@
+"""The trainings with labels that a configuration asks for: fine-tunings of an encoder, controls from scratch."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from models.encoders.encoder import Encoder
+from models.methods import METHODS, ControlParams
+from pipelines.evaluation.supervised_training import Labelled, Trial
+from pipelines.machine import flops
+from pipelines.project.config import Config
+
+
+def fine_tunings(name: str, c: Config, encoders: Mapping[int, Encoder]) -> list[Trial]:
+    """Of the encoder of each seed, in every way."""
+    return [Trial(*way, encoder, seed, c.finetune.steps) for way in ways(name, c) for seed, encoder in encoders.items()]
+
+
+def ways(name: str, c: Config) -> list[tuple[str, str, ControlParams]]:
+    """Who, which control and its numbers: with labels, and with pseudo-labels beside them."""
+    p = c.finetune
+    same = {"batch_size": p.batch_size, "optim": p.optim, "views": p.views, "label_smoothing": p.label_smoothing}
+    return [
+        (name, "supervised", p),
+        (f"{name}-pseudolabel", "pseudolabel", replace(c.pseudolabel, **same, recompute=p.recompute)),  # type: ignore[arg-type]
+    ]
+
+
+def from_scratch(control: str, c: Config, data: Labelled) -> list[Trial]:
+    """On every backbone, of every seed."""
+    fitted = c.fitted(len(data.train))
+    seeds = range(c.seed, c.seed + c.seeds)
+    return [trial(control, m, seed, fitted, data) for m in backbones(c) for seed in seeds]
+
+
+def backbones(c: Config) -> Iterator[str]:
+    """The methods whose encoder no earlier method has; where they start from does not tell them apart."""
+    found = []
+    for m in METHODS:
+        if (encoder := replace(c.method(m).encoder, init=None)) not in found:
+            found.append(encoder)
+            yield m
+
+
+def trial(control: str, name: str, seed: int, c: Config, data: Labelled) -> Trial:
+    """Starts where the method's pretraining starts; sees as many images as the budget says of the pretraining's.
+
+    It sees as many labelled images as a fine-tuning at least: a training of a few steps would prove nothing.
+    """
+    of, params = c.method(name), c.of_control(control)
+    method = c.build(name, data.prepared.manifest, seed)
+    pretrained = of.epochs * (len(data.train) // of.batch_size) * of.batch_size * flops.views(method, 1, data.size)
+    steps = round(params.budget * pretrained / data.images_a_step(control, method.encoder, params))
+    least = math.ceil(c.finetune.steps * c.finetune.batch_size / params.batch_size)
+    return Trial(f"{control}-{name}", control, params, method.encoder, seed, max(steps, least))

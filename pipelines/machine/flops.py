@@ -1,0 +1,83 @@
+"""What a training costs: operations and memory, counted on the meta device, where nothing is computed."""
+
+import copy
+import os
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from models.methods import Method
+from pipelines.project.stage import StageError
+
+COUNTED = 4  # images
+LARGEST_FILE = 2**31  # bytes; protobuf writes no larger message
+
+
+def flops(method: Method, size: int, backward: bool = True) -> float:
+    """FLOPs an image of a step: every view forward and, where a gradient flows, backward."""
+    assert isinstance(method, nn.Module)
+    shadow = copy.deepcopy(method).to("meta").train()
+    images = torch.empty(COUNTED, 3, size, size, dtype=torch.uint8, device="meta")
+    draws = [d.to("meta") for d in shadow.draw(COUNTED, size, size, torch.Generator())]
+    views = cast(Method, shadow).views(images, draws)
+    with FlopCounterMode(display=False) as counter:
+        loss = cast(Method, shadow).loss(views, 0.5)
+        if backward:
+            loss.backward()  # type: ignore[no-untyped-call]
+    return float(counter.get_total_flops() / COUNTED)
+
+
+def encoder_flops(encoder: nn.Module, size: int) -> float:
+    """FLOPs of one image through an encoder in use: forward, in eval mode."""
+    shadow = copy.deepcopy(encoder).to("meta").eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        shadow(torch.empty(1, 3, size, size, dtype=torch.uint8, device="meta"))
+    return float(counter.get_total_flops())
+
+
+def views(method: Method, n: int, size: int) -> float:
+    """Images that go through the backbone, forward and backward, in a step on n images: every view, by its area."""
+    images = torch.zeros(n, 3, size, size, dtype=torch.uint8)
+    made = method.views(images, method.draw(n, size, size, torch.Generator()))
+    return sum(view.numel() for view in made if view.ndim == 4) / images[0].numel()
+
+
+def check_size(name: str, build: Callable[[], Method], device: torch.device) -> None:
+    """Raises StageError where a method is too large for this machine's memory, or its encoder for an ONNX file.
+
+    Both are known before anything is trained: `build` is called on the meta device, which gives sizes without numbers.
+    """
+    with torch.device("meta"):
+        method = build()
+    assert isinstance(method, nn.Module)
+    check_file(name, method.encoder)
+    check_room(name, method, device)
+
+
+def check_file(name: str, encoder: nn.Module) -> None:
+    """Raises StageError where the weights exceed an ONNX file in fp32, of which a lower precision is made."""
+    size = 4 * sum(x.numel() for x in (*encoder.parameters(), *encoder.buffers()))
+    if size >= LARGEST_FILE:
+        raise StageError(
+            f"{name}.encoder has {size / 2**30:.2f} GiB of weights in fp32. Allowed: less than "
+            f"{LARGEST_FILE / 2**30:.0f} GiB, the most that an ONNX file holds. "
+            f"Choose a smaller encoder in the section {name} of params.yaml."
+        )
+
+
+def check_room(name: str, method: nn.Module, device: torch.device) -> None:
+    """Raises StageError where the system would kill the process without a message.
+
+    On a CPU a method needs its weights, their gradient and two moments; on a GPU this machine holds the weights only
+    for a moment.
+    """
+    weights = sum(p.numel() * p.element_size() for p in method.parameters())
+    need, has = weights * (4 if device.type == "cpu" else 1), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if need > has:
+        raise StageError(
+            f"the network of {name} needs {need / 1e9:,.0f} GB of memory, and this machine has {has / 1e9:,.0f} GB. "
+            f"Make the widths and depths of the section {name} in params.yaml smaller"
+        )

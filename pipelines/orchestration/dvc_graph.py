@@ -1,0 +1,61 @@
+"""DVC's graph, read once: which stages there are, in which order, and which of them have nothing to do."""
+
+import logging
+import os
+from dataclasses import dataclass
+
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+
+from pipelines.orchestration.dvc_process import mend
+from pipelines.project.stage import StageError
+
+TARGET = "report"
+
+
+@dataclass(frozen=True)
+class Node:
+    """A stage: `address` for DVC, `name` for people, the addresses that it waits for, and the paths that it makes."""
+
+    address: str
+    name: str
+    upstream: tuple[str, ...]
+    unchanged: bool
+    outs: tuple[str, ...]
+
+
+def read() -> list[Node]:
+    """The target stage and all that it stands on, every stage after its upstream. Raises StageError."""
+    os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+    logging.getLogger("dvc").setLevel(logging.ERROR)  # it warns of locks of a flow that was stopped, and removes them
+    try:
+        mend()
+        with Repo() as repo:
+            graph = repo.index.graph
+            by_address = {s.addressing: s for s in graph}
+            ancestors: dict[str, set[str]] = {}
+
+            def visit(address: str) -> set[str]:
+                if address not in ancestors:
+                    direct = {s.addressing for s in graph.successors(by_address[address])}
+                    ancestors[address] = set()  # in this order: upstream first
+                    found = direct.union(*map(visit, direct))
+                    del ancestors[address]
+                    ancestors[address] = found
+                return ancestors[address]
+
+            visit(TARGET)
+            changed = set(repo.status(targets=[TARGET], with_deps=True))
+            return [
+                Node(
+                    address,
+                    address.rsplit(":", 1)[-1],
+                    tuple(s.addressing for s in graph.successors(by_address[address]) if s.cmd),
+                    not changed & (above | {address}),
+                    tuple(os.path.relpath(out.fs_path) for out in by_address[address].outs),
+                )
+                for address, above in ancestors.items()
+                if by_address[address].cmd
+            ]
+    except (DvcException, OSError, UnicodeError) as error:
+        raise StageError(f"DVC cannot read the pipeline: {error}") from None

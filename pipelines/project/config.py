@@ -1,0 +1,217 @@
+"""params.yaml → frozen, typed, cross-checked."""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from data.shards import Manifest
+from models import methods
+from models.encoders.vit import ViTParams
+from models.methods import CONTROLS, METHODS, MethodParams, Pretraining
+from models.methods.dino import DINOParams
+from models.methods.mae import MAEParams
+from models.methods.simclr import SimCLRParams
+from pipelines.project.params import read
+from pipelines.project.parse import ConfigError, convert
+from pipelines.project.stage import StageError
+from pipelines.project.supervision import (
+    ControlParams,
+    FinetuneParams,
+    FixMatchControl,
+    LabelDraws,
+    PseudoLabelControl,
+    SupervisedControl,
+)
+
+PARAMS = Path("params.yaml")
+
+
+@dataclass(frozen=True)
+class PrepareParams:
+    size: int  # stored side, px
+    filter: Literal["bilinear", "bicubic", "lanczos", "box"] = "bilinear"
+    range: Literal["auto"] | tuple[float, float] = "auto"  # what is black and white where there are more than 8 bits
+    labels: bool = True  # class names from folder names
+    val: float = 0.1  # fractions, where the folder has no split of its own
+    test: float = 0.2
+    max_bad_fraction: float = 0.1
+
+
+@dataclass(frozen=True)
+class PretrainParams:
+    precision: Literal["auto", "fp32", "bf16", "fp64"] = "auto"
+    compile: Literal["auto", True, False] = "auto"  # auto: where the run is long enough to pay for it
+    processes: int = 1  # that share a batch, one a GPU of this machine; over many machines: torchrun
+    sharded: bool = False  # parameters over the processes (FSDP2), for encoders too large for one GPU
+    shuffle: Literal["global", "shards"] = "global"  # "shards" for images that are more than memory holds
+    log_every: int = 10  # steps
+    watch: float | None = None  # epochs between looks at held-out images; none: 25 looks a run
+    stop_on_collapse: bool = False  # end a run that has collapsed, from 30 % of it on
+    checkpoint_minutes: float = 5.0
+
+
+@dataclass(frozen=True)
+class ProbeParams:
+    shots: tuple[int, ...] = (1, 2, 5, 10, 50)  # labels a class, as the data allow
+    draws: int = 5
+    C: tuple[float, ...] = (0.1, 1.0, 10.0, 100.0, 1000.0)  # inverse regularisation: it is picked on a held-out slice
+    neighbours: int = 20  # k of kNN
+    temperature: float = 0.07  # of the neighbours' votes
+
+
+@dataclass(frozen=True)
+class ExportParams:
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"  # of what is served; refused where it costs too much
+
+
+@dataclass(frozen=True)
+class PromoteParams:
+    for_: Literal["embeddings", "finetuning"]  # how the encoder will be used: frozen, as it is served, or trained on
+    labels: int | Literal["all"]  # a class, that its figure on val is read with; without labels `retrieval` decides
+
+
+@dataclass(frozen=True)
+class Config:
+    dataset: str
+    download: tuple[Literal["digits", "digits-writers", "cifar10", "stl10", "imagenette"], ...]  # data/sources.py
+    seed: int
+    seeds: int  # trainings of each method and control, from `seed` on; the first is registered
+    labelled_trainings: bool  # fine-tuning and the controls; without them only frozen features are read
+    prepare: PrepareParams
+    pretrain: PretrainParams
+    simclr: SimCLRParams
+    mae: MAEParams
+    dino: DINOParams
+    probe: ProbeParams
+    finetune: FinetuneParams
+    control: LabelDraws
+    supervised: SupervisedControl
+    pseudolabel: PseudoLabelControl
+    fixmatch: FixMatchControl
+    export: ExportParams
+    promote: PromoteParams
+
+    def method(self, name: str) -> MethodParams:
+        methods: dict[str, MethodParams] = {"simclr": self.simclr, "mae": self.mae, "dino": self.dino}
+        return methods[name]
+
+    def build(self, name: str, m: Manifest, seed: int | None = None) -> Pretraining:
+        """A method as its training on these images begins; seed: without it, the first training's."""
+        size = m.preprocess.size
+        return methods.build(name, self.method(name), size, m.mean, m.std, self.seed if seed is None else seed)
+
+    def fitted(self, images: int) -> "Config":
+        """The same for so many train images: a batch that is larger is cut to half of them, two steps an epoch."""
+        sections = {}
+        for name in METHODS:
+            params = self.method(name)
+            parts = self.pretrain.processes * params.accumulate
+            most = images // 2 // parts * parts
+            if params.batch_size > images and most >= 2:
+                sections[name] = replace(params, batch_size=most)
+        return replace(self, **sections)  # type: ignore[arg-type]
+
+    def of_control(self, name: str) -> ControlParams:
+        controls: dict[str, ControlParams] = {
+            "supervised": self.supervised,
+            "pseudolabel": self.pseudolabel,
+            "fixmatch": self.fixmatch,
+        }
+        return controls[name]
+
+
+def cut(name: str, given: Config, fitted: Config, images: int) -> list[str]:
+    """What is said of a batch that was cut."""
+    asked, taken = given.method(name).batch_size, fitted.method(name).batch_size
+    if asked == taken:
+        return []
+    return [f"{name}.batch_size is {asked}, the train split has {images} images: a batch of {taken} is taken"]
+
+
+def load(path: Path = PARAMS) -> Config:
+    """Read and check everything. Raises ConfigError with one sentence."""
+    given = read(path)
+    try:
+        config: Config = convert(given, Config, "")
+        cross_check(config)
+    except ConfigError as e:
+        raise ConfigError(f"{path}: {e}") from None
+    return config
+
+
+def cross_check(config: Config) -> None:
+    """Contradictions between sections, and ranges that the types do not say."""
+    p, q = config.prepare, config.probe
+    positive = {
+        "pretrain.watch": 1 if config.pretrain.watch is None else config.pretrain.watch,
+        "probe.temperature": q.temperature,
+        "finetune.all_labels": config.finetune.all_labels,
+        "control.all_labels": config.control.all_labels,
+        **{f"{name}.budget": config.of_control(name).budget for name in CONTROLS},
+    }
+    check_name(config.dataset, "dataset")
+    require(config.download in ((), (config.dataset,)), "download", list(config.download),
+            f"[{config.dataset}], the set that dataset names, or [] for a folder of your own")  # fmt: skip
+    for key, value in positive.items():
+        require(value > 0, key, value, "above 0")
+    require(p.val > 0 and p.test > 0 and p.val + p.test < 1, "prepare.val + prepare.test", p.val + p.test,
+            "both above 0, together below 1")  # fmt: skip
+    require(p.range == "auto" or p.range[0] < p.range[1], "prepare.range", [*p.range],
+            "auto, or two numbers, the smaller one first")  # fmt: skip
+    require(0 <= p.max_bad_fraction <= 1, "prepare.max_bad_fraction", p.max_bad_fraction, "0 to 1")
+    require(bool(q.shots), "probe.shots", list(q.shots), "label counts of 1 or more")
+    require(bool(q.C) and list(q.C) == sorted(set(q.C)) and q.C[0] > 0, "probe.C", list(q.C), "ascending, above 0")
+    labels: dict[str, LabelDraws] = {"finetune": config.finetune, "control": config.control}
+    for key, of in labels.items():  # or there would be no pairs
+        require(set(of.shots) <= set(q.shots), f"{key}.shots", list(of.shots), f"some of probe.shots {list(q.shots)}")
+        require(0 < of.draws <= q.draws, f"{key}.draws", of.draws, f"1 to probe.draws {q.draws}")
+    use, read = config.promote.for_, {"embeddings": q.shots, "finetuning": config.finetune.shots}
+    require(config.promote.labels in (*read[use], "all"), "promote.labels", config.promote.labels,
+            f"{', '.join(map(str, read[use]))}, all: what encoders are read with for {use}")  # fmt: skip
+    require(config.labelled_trainings or use == "embeddings", "promote.for", use,
+            "embeddings where labelled_trainings is false: nothing is fine-tuned")  # fmt: skip
+    require(config.simclr.batch_size > 1, "simclr.batch_size", 1, "2 or more: one image has no negatives")
+    for name in METHODS:
+        check_patches(name, config.method(name), p.size)
+        check_init(name, config.method(name).encoder.init)
+
+
+def check_name(name: str, key: str) -> None:
+    """A data set's name. Raises ConfigError."""
+    require(bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name)), key, name,
+            "letters, digits, . _ - and first a letter or digit: it names models and a folder")  # fmt: skip
+
+
+def check_patches(name: str, params: MethodParams, size: int) -> None:
+    encoder = params.encoder
+    if not isinstance(encoder, ViTParams):
+        return
+    sizes = {"prepare.size": size}
+    if isinstance(params, DINOParams) and params.local_crops:
+        sizes["dino.local_size"] = params.local_size
+    for key, side in sizes.items():
+        divisors = [str(d) for d in range(1, side + 1) if side % d == 0]
+        allowed = f"a divisor of {key} {side}: {', '.join(divisors)}"
+        require(side % encoder.patch_size == 0, f"{name}.encoder.patch_size", encoder.patch_size, allowed)
+
+
+def check_init(name: str, init: str | None) -> None:
+    address = r"models:/[^/@]+(/\d+|@[^/@]+)"
+    known = init is None or (bool(init.strip()) and (":/" not in init or bool(re.fullmatch(address, init))))
+    require(known, f"{name}.encoder.init", repr(init), "a file or a folder here, models:/NAME/VERSION or "
+            "models:/NAME@ALIAS; nothing is downloaded from elsewhere")  # fmt: skip
+
+
+def require(holds: bool, key: str, value: Any, allowed: str) -> None:
+    if not holds:
+        raise ConfigError(f"{key} is {value}; allowed: {allowed}")
+
+
+def check_batch(name: str, params: MethodParams, images: int, processes: int) -> None:
+    """Raises StageError where the batch size fits neither the data set nor the number of processes."""
+    b, parts = params.batch_size, processes * params.accumulate
+    if not 2 <= b <= images:
+        raise StageError(f"{name}.batch_size is {b}, the train split has {images} images; allowed: 2 to {images}")
+    if b % parts:
+        raise StageError(f"{name}.batch_size is {b}; allowed: a multiple of {parts}, processes times accumulate")

@@ -1,0 +1,78 @@
+"""What every stage shares: the places of its files, one lock, and one sentence when it fails."""
+
+import ctypes
+import fcntl
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+
+from data import DataError
+from models import CheckpointError
+from pipelines.project.parse import ConfigError
+from serving.host.command import command
+
+RAW = Path("data/raw")
+PREPARED = Path("data/prepared")
+SCRATCH = Path(".scratch")  # checkpoints of unfinished runs, locks; git-ignored, outside DVC's outs
+PROMOTED = Path("artifacts/promoted.json")
+PAGE = Path("artifacts/report.html")
+FLOW = "ENCODER_FOUNDRY_FLOW"  # the pid of the flow that started this process, or the one above it
+TRY_AGAIN = 75  # EX_TEMPFAIL: a training was stopped with a checkpoint; the same command goes on from there
+
+
+class StageError(Exception):
+    """What is wrong and what to do: one sentence for the person."""
+
+
+def artifact(method: str, name: str) -> Path:
+    """Where a stage of a method puts or finds a file."""
+    return Path("artifacts", method, name)
+
+
+def run(name: str, work: Callable[[], None], alone: bool = True) -> None:
+    """Do a stage's work alone, die with the parent, and turn what people can mend into a sentence and exit code 1.
+
+    alone: wait while another process runs the same stage; not asked of the processes of one training.
+    """
+    die_with_parent()
+    expected = (ConfigError, DataError, CheckpointError, StageError)
+    with command(*expected, name=name), locked(name) if alone else nullcontext():
+        work()
+
+
+def die_with_parent() -> None:
+    """A killed parent must not leave a process behind that goes on writing (Linux; elsewhere nothing happens).
+
+    The kernel tells only of deaths from now on. If the flow died while this process still imported its modules, the
+    process ends here.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+        try:
+            os.kill(int(os.environ.get(FLOW, os.getpid())), 0)
+        except PermissionError:
+            pass  # it lives, as another user
+        except ProcessLookupError:
+            sys.exit(1)
+
+
+@contextmanager
+def locked(name: str, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of this name in the scratch folder; wait, aloud, while another process has it.
+
+    wait=False: raise BlockingIOError instead.
+    """
+    path = SCRATCH / "locks" / f"{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not wait:
+                raise
+            print(f"Another process is running {name}; waiting for it to finish.", file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

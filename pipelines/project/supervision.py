@@ -1,0 +1,57 @@
+"""What the stages that train with labels are told: which labels, for how long, and by which recipe."""
+
+from dataclasses import dataclass
+
+from models.baselines.fixmatch import FixMatchParams
+from models.baselines.pseudolabel import PseudoLabelParams
+from models.baselines.supervised import SupervisedParams
+from models.methods import ControlParams as Control
+from models.methods import MethodParams
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelDraws:
+    """Some of the probe's label counts and draws; all labels are always one draw more."""
+
+    shots: tuple[int, ...]  # labels a class; none: all labels only
+    draws: int
+    all_labels: float = 1.0  # times as many steps where all labels are known: more to learn from takes longer,
+    passes: float = 20.0  # but for no more than so many times through the labelled images
+
+    def steps_of_all(self, few: int, labelled: int, batch_size: int) -> int:
+        """Of a training with all labels of so many images, where one with few labels has `few`."""
+        return max(few, round(min(few * self.all_labels, self.passes * labelled / batch_size)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneParams(LabelDraws, SupervisedParams):
+    steps: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    budget: float  # share of the images (views through the backbone) that this backbone's pretraining sees
+
+
+@dataclass(frozen=True, kw_only=True)
+class SupervisedControl(Budget, SupervisedParams):
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class PseudoLabelControl(Budget, PseudoLabelParams):
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class FixMatchControl(Budget, FixMatchParams):
+    pass
+
+
+ControlParams = SupervisedControl | PseudoLabelControl | FixMatchControl
+
+
+def batch_of(params: MethodParams | Control) -> tuple[int, int]:
+    """Images of a step, and unlabelled ones beside them."""
+    more = params.unlabelled if isinstance(params, PseudoLabelParams | FixMatchParams) else 0
+    return params.batch_size, params.batch_size * more

@@ -1,0 +1,1 @@
+"""All that speaks to MLflow: runs, versions, and the receipts of both."""

@@ -1,0 +1,182 @@
+"""MLflow's store: where it is, that it answers, the experiment of a data set, the encoder at an address.
+
+The store is mlflow.db at the root unless MLFLOW_TRACKING_URI says otherwise.
+"""
+
+import fcntl
+import os
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import chdir, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipelines.project import stage
+from pipelines.project.stage import StageError
+from serving.host.command import explain
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Experiment
+
+SQLITE = "sqlite:///"
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # the page opens with curves and figures
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # nobody is watched, nothing waits offline
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # it logs a traceback of what it also raises, and we say that in a sentence
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # a server that is down must not hold up a training for minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}
+
+
+def connect() -> "MlflowClient":
+    """A client of the store, which is made first if need be: by one process at a time, or migrations race.
+
+    Raises StageError when the store does not answer, whatever the reason.
+    """
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    os.environ["MLFLOW_TRACKING_URI"] = address()
+    import mlflow  # noqa: PLC0415 - a second of import that training on a bare machine does without
+
+    warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")  # advice, not faults
+    with locked(), chdir(root()):  # a new store keeps its files in mlruns below it
+        try:
+            client = mlflow.MlflowClient()
+            client.search_experiments(max_results=1)
+        except Exception as error:  # every driver and every scheme has errors of its own
+            raise StageError(
+                f"MLflow's store does not answer: MLFLOW_TRACKING_URI is {masked(os.environ['MLFLOW_TRACKING_URI'])} "
+                f"({reason(error)}). Start the server, correct the address, or unset it to use mlflow.db here."
+            ) from None
+    return client
+
+
+def root() -> Path:
+    """The working directory; in a temporary workspace of `dvc exp run`, the project that it belongs to.
+
+    DVC deletes that workspace: a store in it would be lost, and its version numbers would mean nothing elsewhere.
+    """
+    here = Path.cwd()
+    return next((path.parents[2] for path in here.parents if path.parts[-3:] == (".dvc", "tmp", "exps")), here)
+
+
+def is_temporary() -> bool:
+    """Whether this is a temporary workspace of `dvc exp run`, whose results may or may not be applied later."""
+    return root() != Path.cwd()
+
+
+def own_store() -> str:
+    """The address of the store of this project."""
+    return f"{SQLITE}{root() / 'mlflow.db'}"
+
+
+def address() -> str:
+    """MLFLOW_TRACKING_URI, or the project's own store; a SQLite file by its absolute path. Raises StageError."""
+    given = os.environ.get("MLFLOW_TRACKING_URI", "").strip() or own_store()
+    file = given.removeprefix(SQLITE)
+    if given.startswith("sqlite:") and file in ("", ":memory:", "sqlite:", "sqlite://"):
+        raise StageError(
+            f"MLFLOW_TRACKING_URI is {given}, a store that forgets everything. Name a file: {SQLITE}mlflow.db"
+        )
+    return f"{SQLITE}{root() / file}" if given.startswith(SQLITE) else given
+
+
+def masked(text: str) -> str:
+    """The text without the user, password or token of an address in it."""
+    return re.sub(r"(password=)[^\s&'\"]+", r"\1***", re.sub(r"://[^\s'\"]*@", "://***@", text))
+
+
+def reason(error: Exception) -> str:
+    """The first line of what a library says of an error, short and without passwords."""
+    said = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return masked(said)[:300].rstrip(". ")
+
+
+@contextmanager
+def refusals() -> Iterator[None]:
+    """Turn what MLflow refuses in the block into a StageError of one sentence; MLflow need not be installed."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] != "mlflow":
+            raise
+        raise StageError(
+            explain(error)
+            or f"MLflow's store {masked(os.environ['MLFLOW_TRACKING_URI'])} refused ({reason(error)}). "
+            f"Look at it with `make ui`, then run the same command again."
+        ) from None
+
+
+@contextmanager
+def locked() -> Iterator[None]:
+    """Hold what guards the store against two of our processes making the same thing at once."""
+    path = root() / stage.SCRATCH / "locks" / "mlflow.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def experiment(client: "MlflowClient", dataset: str) -> str:
+    """The id of the experiment that holds a dataset's runs; made if need be.
+
+    One that was deleted is restored. One whose files are to lie where this project no longer is, since it was moved
+    or copied, gets another name, and a new one takes its place.
+    """
+    with locked(), chdir(root()):
+        found = client.get_experiment_by_name(dataset)
+        if found and found.lifecycle_stage == "deleted":
+            client.restore_experiment(found.experiment_id)
+            print(f"the MLflow experiment {dataset} was deleted; it is restored", file=sys.stderr)
+        if found and is_elsewhere(found):
+            name = f"{dataset}, until the project moved ({found.experiment_id})"
+            client.rename_experiment(found.experiment_id, name)
+            print(
+                f"the MLflow experiment {dataset} keeps its files in {found.artifact_location}, where this project was "
+                f"before; it is now called {name!r}, and a new one takes its place",
+                file=sys.stderr,
+            )
+            found = None
+        return str(found.experiment_id if found else client.create_experiment(dataset, tags=KIND))
+
+
+def is_elsewhere(found: "Experiment") -> bool:
+    """Whether an experiment of the project's own store keeps its files where the project was before, in its mlruns."""
+    from mlflow.utils.file_utils import local_file_uri_to_path  # noqa: PLC0415
+    from mlflow.utils.uri import is_local_uri  # noqa: PLC0415
+
+    if os.environ["MLFLOW_TRACKING_URI"] != own_store() or not is_local_uri(found.artifact_location):
+        return False
+    place = Path(local_file_uri_to_path(found.artifact_location))
+    by_default = (place.parent.name, place.name) == ("mlruns", found.experiment_id)
+    return by_default and place.parents[1].resolve() != root()
+
+
+def download(encoder: str) -> Path:
+    """The folder of the encoder at a `models:/…` address (version or alias). Reading makes no store."""
+    store, ours = address(), address().removeprefix(SQLITE)
+    if store != ours and not Path(ours).exists():
+        raise StageError(
+            f"{encoder} is asked for, and {ours} is not here. Run this in the folder of the project, or set "
+            "MLFLOW_TRACKING_URI to its store."
+        )
+    connect()
+    import mlflow  # noqa: PLC0415
+
+    try:
+        folder = Path(mlflow.artifacts.download_artifacts(encoder))
+        return next(folder.rglob("weights.safetensors")).parent
+    except StopIteration:
+        raise StageError(f"{encoder} is in MLflow's store, but it holds no encoder of ours.") from None
+    except (mlflow.MlflowException, OSError) as error:
+        if (said := explain(error)) is not None:
+            raise StageError(said) from None
+        raise StageError(
+            f"{encoder} cannot be read from MLflow's store ({reason(error)}). `make ui` shows which versions there are."
+        ) from None

@@ -1,0 +1,92 @@
+"""Trainings that MLflow does not know come into it, once: `python -m pipelines.registry.sync`.
+
+Receipts of another store are removed, so that `dvc repro` registers what they named here.
+Finished ones from artifacts/<method>/, unfinished ones from .scratch/pretrain/, wherever they were trained.
+`register` goes on in the same run, and what it has registered is left alone.
+"""
+
+import argparse
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from models.methods import METHODS
+from pipelines.project import config, stage
+from pipelines.project.history import read_history
+from pipelines.project.stage import StageError
+from pipelines.registry import mlflow_store, receipts, runs
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+
+@mlflow_store.refusals()
+def main() -> None:
+    try:
+        client = mlflow_store.connect()
+    except ImportError:
+        raise StageError("MLflow is not installed here; sync where the project is set up (make setup)") from None
+    found = 0
+    for name in METHODS:
+        if stage.artifact(name, "checkpoint.pt").exists() and stage.artifact(name, "history.jsonl").exists():
+            with stage.locked(f"register@{name}"):
+                print(f"{name}: {finished(client, name)}")
+            found += 1
+    for history in sorted(stage.SCRATCH.glob("pretrain/*/history.jsonl")):
+        name = history.parent.name.split("-")[0]
+        if name in METHODS and read_history(history):
+            try:
+                with stage.locked(f"pretrain@{name}", wait=False):
+                    print(f"{name}, unfinished: {unfinished(client, name, history)}")
+            except BlockingIOError:
+                print(f"{name}, unfinished: it is training now, and is left alone")
+            found += 1
+    receipts.settle(client)
+    if not found:
+        print(
+            "nothing to sync: neither artifacts/<method>/checkpoint.pt with its history.jsonl is here, "
+            f"nor {stage.SCRATCH}/pretrain/<method>/history.jsonl"
+        )
+
+
+def finished(client: "MlflowClient", name: str) -> str:
+    """What was done with the training in artifacts/<name>/."""
+    checkpoint = read(stage.artifact(name, "checkpoint.pt"))
+    spec = checkpoint["spec"]
+    digest = receipts.encoder_digest(spec, checkpoint["weights"])
+    if version := receipts.find(client, f"{spec['dataset']}-encoder", receipts.ENCODER, digest):
+        return f"registered already, version {version.version}, run {version.run_id}"
+    history = stage.artifact(name, "history.jsonl")
+    run = runs.ensure_run(client, spec["dataset"], name, checkpoint["run_id"], history)
+    said = replay(client, run, history)
+    if client.get_run(run).info.status != "FINISHED":
+        client.set_terminated(run)
+    return said
+
+
+def unfinished(client: "MlflowClient", name: str, history: Path) -> str:
+    """The same for a training that has not ended; its run is the one that it remembers, if this store has it."""
+    remembered = sorted(history.parent.glob("run-*"), key=lambda path: path.stat().st_mtime)
+    known = remembered[-1].read_text(encoding="utf-8") if remembered else None
+    return replay(client, runs.ensure_run(client, config.load().dataset, name, known, history), history)
+
+
+def replay(client: "MlflowClient", run: str, history: Path) -> str:
+    return f"{runs.replay(client, run, history):,} rows added to run {run}"
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A checkpoint, or one sentence when it did not arrive whole."""
+    try:
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        return {key: checkpoint[key] for key in ("spec", "weights", "run_id")}
+    except (OSError, EOFError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise StageError(f"{path} cannot be read ({reason}); copy it again") from None
+
+
+if __name__ == "__main__":
+    argparse.ArgumentParser(prog="python -m pipelines.registry.sync", description=__doc__).parse_args()
+    stage.run("sync", main)

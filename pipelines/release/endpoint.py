@@ -1,0 +1,83 @@
+"""After the graph: what is promoted, on TorchServe, checked against torch on real images."""
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from data.decoding.decode import Preprocess
+from data.shards import Prepared
+from models import saved
+from pipelines.project import stage
+from pipelines.project.stage import StageError
+from pipelines.release.precision_check import COSINE
+from serving import ServingError
+from serving.client import Client
+from serving.deploy import deploy
+from serving.host import promoted
+from serving.host.runtime import Runtime
+from serving.torchserve.process import Server
+
+IMAGES = 8
+
+
+@contextmanager
+def server() -> Iterator[Runtime]:
+    """The server that `make serve` runs, if it does; else one of our own on free ports, until the block ends."""
+    running = Runtime()
+    try:
+        running.address("inference")
+    except ServingError:
+        with Server(Runtime(stage.SCRATCH / "serving"), free_ports=True) as own:
+            yield own.runtime
+    else:
+        yield running
+
+
+def curl(dataset: str) -> str:
+    """The line to type for an embedding of the champion."""
+    python = os.path.relpath(sys.executable)
+    return (
+        f'curl -H "Authorization: Bearer $({python} -m serving.client --token)" '
+        f"-T IMAGE http://127.0.0.1:8080/predictions/{dataset}-encoder"
+    )
+
+
+def put(runtime: Runtime) -> None:
+    """Register the champion and every method's encoder."""
+    deploy(stage.PROMOTED, runtime)
+
+
+def check(runtime: Runtime) -> tuple[str, float]:
+    """Ask every endpoint for real test images and compare with torch.
+
+    Returns the champion's answer for one of them, shortened, and the smallest cosine of all. Raises StageError.
+    """
+    prepared = Prepared(stage.PREPARED)
+    rows = prepared.rows("test")[:: max(1, len(prepared.rows("test")) // IMAGES)][:IMAGES]
+    paths = [stage.RAW / prepared.manifest.name / prepared.path(int(row)) for row in rows]
+    client = Client.of(runtime)
+    smallest = 1.0
+    answer = ""
+    listed = promoted.read(stage.PROMOTED)
+    for model in listed.models:
+        checkpoint = torch.load(stage.artifact(model.method, "checkpoint.pt"), weights_only=True)
+        encoder = saved.restore(checkpoint["spec"], checkpoint["weights"])
+        preprocess = Preprocess.from_json(checkpoint["spec"]["preprocess"])
+        pixels = np.stack([preprocess(path.read_bytes()) for path in paths])
+        ours = saved.Predictor(encoder).predict(pixels)
+        theirs = np.stack([np.asarray(v) for v in client.embed_many(model.name, paths)])
+        cosine = (ours * theirs).sum(1) / (np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1))
+        precision = json.loads(stage.artifact(model.method, "parity.json").read_text(encoding="utf-8"))["precision"]
+        if not cosine.min() >= COSINE[precision]:
+            raise StageError(f"{model.name} answers otherwise than torch does: cosine {cosine.min():.4f}")
+        smallest = min(smallest, float(cosine.min()))
+        if model.name == listed.encoder:
+            start = ", ".join(f"{v:.3f}" for v in theirs[0][:4])
+            described = {"image": str(paths[0]), "model": model.name, "version": model.version, "dim": theirs.shape[1]}
+            answer = f'{json.dumps(described, ensure_ascii=False)[:-1]}, "embedding": [{start}, …]}}'
+    return answer, smallest

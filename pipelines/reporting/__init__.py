@@ -1,0 +1,1 @@
+"""The report page: results read once, then tables, charts and pictures of them."""

@@ -1,0 +1,167 @@
+"""All that the stages found, read once: what the table, the verdict and the page are made of."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from statistics import mean, stdev
+from typing import Any
+
+from data.shards import Prepared
+from models.methods import METHODS
+from pipelines.evaluation import approach, probe_protocol, scores, second_views, verdict
+from pipelines.evaluation.approach import CONTROLS, Approach, Shares
+from pipelines.evaluation.champion import FEW, UNLABELLED
+from pipelines.evaluation.scores import ALL, Score
+from pipelines.evaluation.second_views import SecondViews
+from pipelines.machine import flops
+from pipelines.project import config, stage
+from pipelines.project.config import Config
+from pipelines.project.history import Row, read_history
+
+READ = {"linear": "linear probe", "knn": "kNN", "finetune": "fine-tuned"}
+Figures = dict[str, float]
+Cells = dict[Approach, dict[str, "Point"]]  # approach → labels a class, or all → its accuracy
+
+
+@dataclass(frozen=True)
+class Point:
+    """Top-1 on test in percent: mean and sd over n runs (pretraining seeds × label draws)."""
+
+    mean: float
+    sd: float
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:.1f} ± {self.sd:.1f}" if self.n > 1 else f"{self.mean:.1f}"
+
+
+@dataclass(frozen=True)
+class Results:
+    """figures: who → name → number; diagnoses and histories: of each method that has one."""
+
+    config: Config
+    prepared: Prepared
+    figures: dict[str, Figures]
+    scores: list[Score]
+    diagnoses: dict[str, dict[str, str]]
+    histories: dict[str, Sequence[Row]]
+    promoted: dict[str, Any]
+
+    @property
+    def champion(self) -> str:
+        return str(self.promoted["champion"])
+
+    @property
+    def labelled(self) -> bool:
+        return bool(self.scores)
+
+    @property
+    def shots(self) -> list[str]:
+        """Labels a class that somebody was measured with, ascending, `all` last."""
+        return list(approach.cells(self.scores))
+
+    def per_class(self, labels: str) -> float:
+        """Labels a class as a number; of `all`, how many the train split has on average."""
+        m = self.prepared.manifest
+        return m.labelled["train"] / len(m.classes) if labels == ALL else float(labels)
+
+    def backbone(self, method: str) -> str:
+        """The first method with the same encoder: by whose name what is trained from scratch goes."""
+        encoders = {m: replace(self.config.method(m).encoder, init=None) for m in METHODS}
+        return next(m for m in METHODS if encoders[m] == encoders[method])
+
+    def cells(self) -> Cells:
+        """Approaches in the order of the table: the methods, what is trained from scratch, random encoders, pixels."""
+        found: Cells = {}
+        for labels, cell in approach.cells(self.scores).items():
+            for way, runs in cell.items():
+                values = [s.accuracy for s in runs]
+                sd = stdev(values) if len(values) > 1 else 0.0
+                found.setdefault(way, {})[labels] = Point(mean(values), sd, len(values))
+        return dict(sorted(found.items(), key=lambda item: place(item[0])))
+
+    def verdict(self) -> list[str]:
+        """Three sentences or more."""
+        judges = self.judges("val")
+        few = f" {self.champion} was chosen by {judges} images of val, which say little." if judges < FEW else ""
+        if self.labelled:
+            use, images = self.config.promote.for_, self.judges("test")
+            said = verdict.sentences(self.scores, self.diagnoses, self.champion, use, images, self.shares())
+        else:
+            seen = self.second_views()
+            said = [
+                verdict.health(self.diagnoses),
+                second_views.figures(self.champion, seen),
+                second_views.advice(self.champion, seen, self.diagnoses.get(self.champion, {})),
+            ]
+        return [*said[:-1], said[-1] + few]
+
+    def judges(self, split: str) -> int:
+        """Images of a split by which encoders are judged."""
+        rows = self.prepared.rows(split)
+        return (
+            int((self.prepared.labels(rows) >= 0).sum()) if self.labelled else min(len(rows), probe_protocol.COMPARED)
+        )
+
+    def second_views(self) -> SecondViews:
+        ours, random, pixels = (
+            self.figures[who][UNLABELLED] for who in (self.champion, f"random-{self.champion}", "pixels")
+        )
+        return SecondViews(ours, random, pixels, self.judges("test"))
+
+    def shares(self) -> Shares:
+        """The images of a training from scratch, as a share of its backbone's pretraining."""
+        found: dict[tuple[str, str], float] = {}
+        for who, figures in self.figures.items():
+            control, _, method = who.partition("-")
+            if control in CONTROLS:
+                pretrained = self.pretrained_images(method)
+                found |= {
+                    (who, n): figures[key] / pretrained
+                    for n in self.shots
+                    if (key := "images_all" if n == ALL else "images") in figures
+                }
+        return found
+
+    def pretrained_images(self, method: str) -> float:
+        """That went through the backbone in a pretraining, one seed's."""
+        m = self.prepared.manifest
+        steps, batch = self.histories[method][-1]["step"], self.config.method(method).batch_size
+        return steps * batch * flops.views(self.config.build(method, m), 2, m.preprocess.size) / 2
+
+
+def place(way: Approach) -> tuple[int, ...]:
+    """What an approach is sorted by."""
+    order = [*METHODS, *(f"{m}-pseudolabel" for m in METHODS), *(f"{c}-{m}" for c in CONTROLS for m in METHODS)]
+    order += [*(f"random-{m}" for m in METHODS), "pixels"]
+    return (order.index(way.who), list(READ).index(way.how))
+
+
+def read() -> Results:
+    """From the files of the stages; what is optional, and what there is only with labels, may be absent."""
+    figures: dict[str, Figures] = {}
+    measured: list[Score] = []
+    folders = dict.fromkeys(METHODS, ("metrics", "finetune")) | dict.fromkeys(CONTROLS, ("metrics",))
+    for folder, names in folders.items():
+        for name in names:
+            for who, found in load(folder, f"{name}.json").items():
+                figures[who] = figures.get(who, {}) | found
+            table = stage.artifact(folder, "scores.csv" if name == "metrics" else f"{name}.csv")
+            measured += scores.read(table) if table.exists() else []
+    prepared = Prepared(stage.PREPARED)
+    return Results(
+        config=config.load().fitted(len(prepared.rows("train"))),
+        prepared=prepared,
+        figures=figures,
+        scores=sorted(set(measured), key=measured.index),  # raw pixels stand in the file of every method
+        diagnoses={m: d for m in METHODS if (d := load(m, "diagnosis.json"))},
+        histories={m: read_history(stage.artifact(m, "history.jsonl")) for m in METHODS},
+        promoted=json.loads(stage.PROMOTED.read_text(encoding="utf-8")),
+    )
+
+
+def load(folder: str, name: str) -> dict[str, Any]:
+    """A JSON file of a method or a control, empty where there is none."""
+    path = stage.artifact(folder, name)
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return found

@@ -1,0 +1,1 @@
+"""A whole folder of images, and the table of their embeddings."""

@@ -1,0 +1,1 @@
+"""How the FastAPI server takes connections and bodies, and puts images together."""

@@ -1,0 +1,67 @@
+"""Requests that arrive while a network runs share its next batch: the second server's queue, one a model."""
+
+import asyncio
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from fastapi import HTTPException
+
+from serving.host.promoted import Model
+from serving.worker.encoder import Answer, Encoder, Request
+
+BATCH = 4  # requests: a larger one leaves the other run without work
+RUNS = 2  # batches at a time: one runs while the other's answers and next requests are on their way
+
+
+@dataclass
+class Job:
+    """A request that waits for its answer."""
+
+    request: Request
+    answer: asyncio.Future[Answer]
+
+
+class Served:
+    """A model, its queue of at most so many requests, and the threads on which its network runs.
+
+    seconds: the longest that a request waits.
+    """
+
+    def __init__(self, model: Model, encoder: Encoder, most: int, seconds: float) -> None:
+        self.model, self.encoder, self.seconds = model, encoder, seconds
+        self.queue: asyncio.Queue[Job] = asyncio.Queue(most)
+        self.threads = ThreadPoolExecutor(RUNS)
+
+    async def ask(self, request: Request) -> Answer:
+        """The answer. Raises HTTPException: 503 when the queue is full, 504 when it takes too long."""
+        job = Job(request, asyncio.get_running_loop().create_future())
+        try:
+            self.queue.put_nowait(job)
+            async with asyncio.timeout(self.seconds):
+                return await job.answer
+        except asyncio.QueueFull:
+            raise HTTPException(503, "Too many requests wait already; try again later.") from None
+        except TimeoutError:
+            raise HTTPException(504, f"No answer within {self.seconds:g} s.") from None
+
+    async def run(self) -> None:
+        """Answer for ever."""
+        await asyncio.gather(*(self._run() for _ in range(RUNS)))
+
+    async def _run(self) -> None:
+        """Batch after batch."""
+        while True:
+            jobs = [await self.queue.get()]
+            while len(jobs) < BATCH and not self.queue.empty():
+                jobs.append(self.queue.get_nowait())
+            jobs = [job for job in jobs if not job.answer.done()]  # nobody waits for those any more
+            requests = [job.request for job in jobs]
+            loop = asyncio.get_running_loop()
+            try:
+                answers = await loop.run_in_executor(self.threads, self.encoder.answer, self.model.name, requests)
+            except Exception as error:
+                answers = [Answer(json.dumps({"error": f"The network failed: {error}."}).encode(), 500)] * len(jobs)
+            for job, answer in zip(jobs, answers, strict=True):
+                if not job.answer.done():
+                    job.answer.set_result(answer)

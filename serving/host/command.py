@@ -1,0 +1,123 @@
+"""The frame of every command: a settled process at its start, and one sentence when it fails.
+
+`with command(StageError, name="prepare"): …`. Imports nothing that is slow.
+"""
+
+import errno
+import os
+import re
+import select
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from serving import ServingError
+from serving.host.process import settle
+
+ENOUGH = 128 + signal.SIGPIPE  # what a shell reports of a program whose reader left
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+DENIED = {errno.EACCES, errno.EPERM}
+FILES = {errno.EMFILE, errno.ENFILE}
+# The same from libraries that have words of their own: SQLite, safetensors, NumPy, torch's writer.
+SAYS_FULL = re.compile(
+    r"no space left on device|disk is full|disk quota exceeded|\d+ requested and \d+ written"
+    r"|file write failed|iostream error|inline_container.*unexpected pos",
+    re.IGNORECASE,
+)
+SAYS_READ_ONLY = re.compile(r"readonly database|read-only file system", re.IGNORECASE)
+SAYS_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory|unable to allocate", re.IGNORECASE)
+
+
+@contextmanager
+def command(*expected: type[Exception], name: str = "", status: int = 1) -> Iterator[None]:
+    """Settle the process; turn what people can mend into one sentence on stderr and this exit status.
+
+    expected: errors whose text is the sentence, beside ServingError. name: goes before it. Ctrl-C ends with 130, and a
+    reader that leaves (`… | head`) with 141.
+    """
+    try:
+        settle()
+        yield
+        if sys.stdout:  # closed, it is None
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and _unread():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(ENOUGH)
+        said = str(error) if isinstance(error, (*expected, ServingError)) else explain(error)
+        if said is None:
+            raise
+        print(f"{name}: {said}" if name else said, file=sys.stderr)
+        sys.exit(status)
+
+
+def explain(error: BaseException) -> str | None:
+    """One sentence, when the machine refused something: a full disk, no permission, no memory. None for all else."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return _refused(error)
+    found: BaseException | None = error
+    while found is not None:  # a library's own error, and what it came from
+        if isinstance(found, OSError) and found.errno in FULL | {errno.EROFS}:
+            return _refused(found)
+        if isinstance(found, MemoryError) or SAYS_MEMORY.search(str(found)):
+            return (
+                f"There is not enough memory ({' '.join(str(found).split())[:150] or 'MemoryError'}). "
+                "Use smaller numbers in params.yaml (batch_size, size, width), or a machine with more memory."
+            )
+        if SAYS_FULL.search(str(found)):
+            return _full(None)
+        if SAYS_READ_ONLY.search(str(found)):
+            return _read_only(Path.cwd())
+        found = found.__cause__ or found.__context__
+    return None
+
+
+def _unread() -> bool:
+    """Whether nobody reads stdout any more."""
+    asked = select.poll()
+    asked.register(sys.stdout.fileno(), 0)
+    return any(event & select.POLLERR for _, event in asked.poll(0))
+
+
+def _refused(error: OSError) -> str:
+    path = None if error.filename is None else Path(os.fsdecode(error.filename))
+    if error.errno in FULL:
+        return _full(path)
+    if error.errno == errno.EROFS:
+        return _read_only(path or Path.cwd())
+    if error.errno in FILES:
+        return "Too many files are open. Raise the limit with `ulimit -n 4096`, then run the command again."
+    if path is None:
+        return f"The operating system refused a read or a write in {Path.cwd()}: {error.strerror}. Run it again."
+    if error.errno in DENIED:
+        return f"{path}: permission denied. Let user {os.getuid()} read and write it, or use a folder of your own."
+    if error.errno == errno.ENOENT:
+        return f"{path} is missing. Run the command that makes it first; `make demo` runs them all."
+    return f"{path} cannot be used: {error.strerror}. Check that path, then run the command again."
+
+
+def _full(path: Path | None) -> str:
+    """A write does not say where it failed: tell how much room there is in the two places where we write."""
+    here, scratch = Path.cwd(), Path(tempfile.gettempdir()).resolve()
+    about = f"{path} cannot be written: the disk is full" if path else "The disk is full"
+    return (
+        f"{about}. {here} has {_free(here)} free; {scratch}, for temporary files, has {_free(scratch)}. "
+        "Make room there, or set TMPDIR to a folder with more room, then run the command again."
+    )
+
+
+def _free(folder: Path) -> str:
+    try:
+        return f"{shutil.disk_usage(folder).free / 1e6:,.0f} MB"
+    except OSError:
+        return "an unknown number of bytes"
+
+
+def _read_only(path: Path) -> str:
+    return f"{path} cannot be written: the file system is read-only. Run from a copy of the project that you may write."

@@ -1,0 +1,1 @@
+"""Archives built, checked and loaded, and the record of which version is served."""

@@ -1,0 +1,1 @@
+"""All that knows TorchServe: what could be deleted the day it goes."""

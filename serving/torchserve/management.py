@@ -1,0 +1,111 @@
+"""TorchServe's management interface. Every call raises ServingError with the reason alone."""
+
+import time
+from typing import Any
+
+import psutil
+import requests
+
+from serving import ServingError
+from serving.host import loopback
+from serving.host.room import lacking
+from serving.host.runtime import Api, Runtime
+
+SECONDS = 20  # for one answer: describing is quick, removing waits for a worker's end
+Description = dict[str, Any]
+
+
+class Management:
+    """Speaks with the server of one folder, by the token that its file holds at the moment of each call."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+
+    def names(self) -> list[str]:
+        """All names on the server."""
+        return [model["modelName"] for model in self._call("GET", "models", limit="100").json()["models"]]
+
+    def versions(self, name: str) -> dict[str, Description]:
+        """What TorchServe says of each version of a name: empty when it does not know the name."""
+        return {each["modelVersion"]: each for each in self._describe(f"{name}/all")}
+
+    def default(self, name: str) -> str | None:
+        """The version that answers to the bare name."""
+        found = self._describe(name)
+        return str(found[0]["modelVersion"]) if found else None
+
+    def register(self, name: str, file: str) -> None:
+        """Put an archive of the model store beside the versions that stand there; its workers start.
+
+        Not `synchronous`: that call holds one of the few threads that also pass on images.
+        """
+        self._call("POST", "models", url=file, model_name=name, synchronous="false")
+
+    def wait(self, name: str, version: str, seconds: float) -> None:
+        """Until the version's workers have loaded it. ServingError when it ends instead, or takes longer."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            (found,) = self._describe(f"{name}/{version}") or ({},)
+            if ready(found):
+                return
+            workers = found.get("workers", [])
+            # TorchServe would go on trying. A worker has no number before it has one.
+            if any(worker["pid"] > 0 and not psutil.pid_exists(worker["pid"]) for worker in workers):
+                raise ServingError("its worker ended while it loaded the archive")
+            time.sleep(0.1)
+        raise ServingError(f"its worker did not start within {seconds:g} s")
+
+    def renew(self, name: str, version: str) -> None:
+        """End a version's workers, and start as many."""
+        (found,) = self._describe(f"{name}/{version}") or ({},)
+        for count in ("0", str(found.get("maxWorkers") or 1)):
+            self._call("PUT", f"models/{name}/{version}", min_worker=count, max_worker=count, synchronous="false")
+
+    def make_default(self, name: str, version: str) -> None:
+        """Let the version answer to the bare name, from the next request on."""
+        self._call("PUT", f"models/{name}/{version}/set-default")
+
+    def remove(self, name: str, version: str) -> None:
+        """Take a version away, and its worker; TorchServe refuses for a default that is not alone."""
+        self._call("DELETE", f"models/{name}/{version}")
+
+    def rotate(self, api: Api) -> None:
+        """Replace a token: the old one is worth nothing from now on. Raises ServingError on a full disk.
+
+        TorchServe would leave an empty file there, and nobody would know the new token.
+        """
+        if said := lacking(self.runtime.folder, 1 << 16):
+            raise ServingError(f"No new token can be written to {self.runtime.keys}. {said}")
+        self._call("GET", "token", "API", type=api)
+
+    def _describe(self, path: str) -> list[Description]:
+        answer = self._call("GET", f"models/{path}", missing=True)
+        return list(answer.json()) if answer.ok else []
+
+    def _call(
+        self, method: str, path: str, key: Api = "management", missing: bool = False, **query: str
+    ) -> requests.Response:
+        url = f"{self.runtime.address('management')}/{path}"
+        headers = {"Authorization": f"Bearer {self.runtime.token(key)}"}
+        try:
+            answer = loopback.request(method, url, params=query, headers=headers, timeout=(5, SECONDS))
+        except requests.Timeout as error:
+            raise ServingError(f"the server gave no answer in {SECONDS} s") from error
+        except requests.RequestException as error:
+            raise ServingError("no server answers") from error
+        if answer.ok or (missing and answer.status_code == requests.codes.not_found):
+            return answer
+        raise ServingError(_message(answer))
+
+
+def ready(description: Description) -> bool:
+    """Whether TorchServe says that all workers of a version have loaded it; it is no proof that they answer."""
+    workers = description.get("workers", [])
+    return bool(workers) and all(worker["status"] == "READY" for worker in workers)
+
+
+def _message(answer: requests.Response) -> str:
+    try:
+        return str(answer.json()["message"]).rstrip(".")
+    except (ValueError, KeyError, TypeError):
+        return f"status {answer.status_code} {answer.reason}"

@@ -1,0 +1,35 @@
+"""The six ports of a server: five of TorchServe, one of serving/torchserve/ready.py."""
+
+import socket
+from contextlib import ExitStack
+from urllib.parse import urlsplit
+
+from serving import ServingError
+
+HTTP = ("inference_address", "management_address", "metrics_address", "ready_address")
+GRPC = ("inference", "management")
+
+
+def free() -> str:
+    """Lines for config.properties that move every port to one that is free now."""
+    with ExitStack() as stack:
+        # All are held before the first is let go, so that no two are the same.
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in HTTP + GRPC]
+        numbers = iter([each.getsockname()[1] for each in sockets])
+    lines = [f"{key}=http://127.0.0.1:{next(numbers)}" for key in HTTP]
+    lines += [f"grpc_{key}_port={next(numbers)}" for key in GRPC]
+    return "\n".join(["", *lines, ""])
+
+
+def check(settings: dict[str, str]) -> None:
+    """Raises ServingError when a port is taken: TorchServe would end with a page of Java."""
+    places = [(urlsplit(settings[key]).hostname or "", urlsplit(settings[key]).port or 443) for key in HTTP]
+    places += [(settings[f"grpc_{key}_address"], int(settings[f"grpc_{key}_port"])) for key in GRPC]
+    for host, port in places:
+        try:
+            socket.create_server((host, port)).close()
+        except OSError as error:
+            raise ServingError(
+                f"The server cannot listen on {host}:{port} ({error.strerror}); stop what runs there "
+                "or change the port in serving/config.properties."
+            ) from error

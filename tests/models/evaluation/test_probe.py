@@ -1,0 +1,278 @@
+"""The probes against loops, plain fits and closed forms."""
+
+import math
+import tracemalloc
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
+from sklearn.neighbors import KNeighborsClassifier
+from torch import Generator, Tensor, nn
+
+from models.evaluation.probe import (
+    Array,
+    Labels,
+    between_images,
+    calibrate,
+    extract,
+    knn,
+    label_draws,
+    linear_probe,
+    pick_C,
+    retrieval,
+    scaling,
+    shots_of,
+    standardise,
+)  # fmt: skip
+from tests.models.conftest import RESNET, VIT, digits, noise_images, small
+
+
+def clusters(n: int, d: int, spread: float, seed: int = 0) -> tuple[Array, Labels]:
+    """n points about three centres."""
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(99).standard_normal((3, d))
+    y = rng.integers(0, 3, n)
+    return (centres[y] + spread * rng.standard_normal((n, d))).astype(np.float32), y
+
+
+def slow_vote(x: Array, y: Labels, q: Array, k: int, temperature: float) -> int:
+    cosines = [float(q @ row) / math.hypot(*q) / math.hypot(*row) for row in x.astype(float)]
+    nearest = sorted(range(len(x)), key=lambda i: -cosines[i])[:k]
+    votes: dict[int, float] = dict.fromkeys(y.tolist(), 0.0)
+    for i in nearest:
+        votes[int(y[i])] += math.exp(cosines[i] / temperature)
+    return max(votes, key=lambda c: votes[c])
+
+
+@pytest.mark.parametrize(("k", "temperature"), [(1, 0.07), (5, 0.07), (20, 1.0), (1000, 0.07)])
+def test_knn_is_the_loop(k: int, temperature: float) -> None:
+    x, y = clusters(60, 6, spread=1.5)
+    queries, _ = clusters(40, 6, spread=1.5, seed=1)
+    expected = [slow_vote(x, y, q, k, temperature) for q in queries]
+    assert knn(x, y, queries, k, temperature).tolist() == expected
+    assert len(set(expected)) == 3
+
+
+@pytest.mark.parametrize("temperature", [0.005, 1e-4])
+def test_a_low_temperature_neither_overflows_nor_vanishes(temperature: float) -> None:
+    """exp(1 / 0.005) is beyond float32: each vote was infinite, and the first of the classes won."""
+    x, y = clusters(60, 6, spread=1.5)
+    queries, _ = clusters(40, 6, spread=1.5, seed=1)
+    nearest = [slow_vote(x, y, q, 1, 1.0) for q in queries]
+    expected = [slow_vote(x, y, q, 20, temperature) for q in queries] if temperature == 0.005 else nearest
+    assert knn(x, y, queries, 20, temperature).tolist() == expected
+    opposite = np.array([[-1.0, 0.0], [-0.99, 0.1]], np.float32)  # exp((s - 1) / T) would be 0 for both
+    assert knn(opposite, np.array([0, 1]), np.array([[1.0, 0.0]], np.float32), 2, temperature).tolist() == [1]
+
+
+def test_temperature_weighs_the_near_one_against_the_many() -> None:
+    angles = np.array([0.1, 0.6, 0.6])  # one neighbour of class 1, then two of class 0
+    x = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    y, query = np.array([1, 0, 0]), np.array([[5.0, 0.0]], np.float32)
+    assert knn(x, y, query, 3, 0.07).tolist() == [1]
+    assert knn(x, y, query, 3, 10.0).tolist() == [0]
+
+
+GRID = (0.1, 1.0, 10.0, 100.0)
+
+
+def picked_slowly(x: Array, y: Labels, folds: int) -> float:
+    """The C with most held-out digits told rightly, by scikit-learn; every fifth of a class is a fold."""
+    place = np.zeros(len(y), int)
+    for c in range(10):
+        place[y == c] = range((y == c).sum())
+    score: dict[float, tuple[int, float]] = dict.fromkeys(GRID, (0, 0.0))
+    for f in range(folds):
+        held = place % 5 == f
+        for C in GRID:
+            model = LogisticRegression(C=C, tol=1e-6, max_iter=5000).fit(x[~held].astype(float), y[~held])
+            right = int((model.predict(x[held]) == y[held]).sum())
+            loss = log_loss(y[held], model.predict_proba(x[held]), normalize=False)
+            score[C] = (score[C][0] + right, score[C][1] - loss)
+    return max(GRID, key=lambda C: score[C])
+
+
+@pytest.mark.parametrize(("shots", "folds"), [(5, 5), (10, 5), (60, 1)])
+def test_c_is_picked_on_held_out_digits(shots: int, folds: int) -> None:
+    x, y = digits()
+    chosen = next(label_draws(y[:1200], shots, 1, seed=0))
+    few, _ = standardise(x[:1200][chosen], x[1200:])
+    assert pick_C(few, y[chosen], GRID) == picked_slowly(few, y[chosen], folds)
+
+
+@pytest.mark.parametrize("shots", [1, 2, 4])
+def test_where_nothing_can_be_held_out_c_is_the_middle_of_the_grid(shots: int) -> None:
+    y = np.repeat(np.arange(3), shots)
+    x = np.random.default_rng(0).standard_normal((len(y), 4)).astype(np.float32)
+    assert pick_C(x, y, GRID) == 10.0
+    assert pick_C(x, y, (3.0,)) == 3.0
+
+
+def test_a_class_of_one_image_stops_nothing() -> None:
+    x, y = clusters(60, 4, 0.1)
+    y[7] = 5
+    (told,), _ = linear_probe(x, y, [x], (1.0, 100.0))
+    assert (told[y != 5] == y[y != 5]).all()
+
+
+@pytest.mark.parametrize("shots", [1, 5])
+def test_few_samples_of_many_features_are_the_plain_fit(shots: int) -> None:
+    x, y = digits()
+    x, queries = standardise(x[:1200], x[1200:])
+    chosen = next(label_draws(y[:1200], shots, 1, seed=0))
+    assert len(chosen) < x.shape[1]
+    (told,), C = linear_probe(x[chosen], y[chosen], [queries], GRID)
+    plain = LogisticRegression(C=C, tol=1e-8, max_iter=5000).fit(x[chosen].astype(float), y[chosen])
+    ours, theirs = (100 * np.mean(p == y[1200:]) for p in (told, plain.predict(queries)))
+    assert abs(ours - theirs) < 0.2
+
+
+@pytest.mark.parametrize(("n", "k"), [(1200, 20), (1200, 1), (50, 5)])
+def test_knn_is_scikit_learns(n: int, k: int) -> None:
+    x, y = digits()
+    model = KNeighborsClassifier(k, metric="cosine", weights=lambda distance: np.exp((1 - distance) / 0.07))
+    theirs = model.fit(x[:n], y[:n]).predict(x[1200:])
+    ours = knn(x[:n], y[:n], x[1200:], k, 0.07)
+    assert abs(100 * np.mean(ours == y[1200:]) - 100 * np.mean(theirs == y[1200:])) < 0.2
+    assert 60 < 100 * np.mean(ours == y[1200:]) < 100
+
+
+def test_counts_that_not_every_class_has_are_left_out() -> None:
+    y = np.array([0] * 30 + [3] * 10)
+    assert shots_of(y, (1, 5, 10, 11, 50)) == [1, 5, 10]
+
+
+def test_draws_hold_so_many_labels_a_class() -> None:
+    y = np.array([0] * 30 + [1] * 30 + [4] * 3)
+    np.random.default_rng(0).shuffle(y)
+    draws = list(label_draws(y, shots=5, draws=4, seed=7))
+    for chosen in draws:
+        assert np.bincount(y[chosen]).tolist() == [5, 5, 0, 0, 3]  # all three of the class that has no more
+        assert len(set(chosen.tolist())) == 13
+    assert len({tuple(sorted(chosen)) for chosen in draws}) == 4
+    again = label_draws(y, shots=5, draws=4, seed=7)
+    assert all(np.array_equal(a, b) for a, b in zip(draws, again, strict=True))
+    other = label_draws(y, shots=5, draws=4, seed=8)
+    assert not any(np.array_equal(a, b) for a, b in zip(draws, other, strict=True))
+    more = list(label_draws(y, shots=5, draws=6, seed=7))  # more draws keep the first ones
+    assert all(np.array_equal(a, b) for a, b in zip(draws, more, strict=False))
+
+
+def test_retrieval_closed_forms() -> None:
+    x = np.random.default_rng(0).standard_normal((20, 8)).astype(np.float32)
+    assert retrieval(x, 3 * x) == 1
+    assert retrieval(x, np.roll(x, 1, axis=0)) == 0
+    mixed = x.copy()
+    mixed[:5] = np.roll(x[:5], 1, axis=0)
+    assert retrieval(x, mixed) == pytest.approx(0.75)
+    collapsed = np.ones((20, 8), np.float32)
+    assert retrieval(collapsed, collapsed) == pytest.approx(1 / 20)  # chance
+
+
+def test_variance_between_images_closed_forms() -> None:
+    rng = np.random.default_rng(0)
+    image, noise = rng.standard_normal((1, 4000, 6)), rng.standard_normal((4, 4000, 6))
+    share = np.array([0.0, 0.1, 0.3, 0.5, 0.9, 1.0])  # of each direction's variance that is the image's own
+    x = np.sqrt(share) * image + np.sqrt(1 - share) * noise
+    expected = (share + (1 - share) / 4).mean()  # a quarter of the noise is left in the mean of four views
+    assert between_images(x.astype(np.float32)) == pytest.approx(expected, abs=0.01)
+    mixed = x @ rng.standard_normal((6, 6)) * np.array([1e-3, 1, 1, 1, 1, 1e3]) + 5
+    assert between_images(mixed.astype(np.float32)) == pytest.approx(between_images(x.astype(np.float32)), abs=2e-3)
+    dead = np.concatenate([x, np.ones_like(x)], axis=2)
+    assert between_images(dead.astype(np.float32)) == pytest.approx(expected / 2, abs=0.005)
+    assert between_images(np.ones((4, 9, 3), np.float32)) == 0
+
+
+def test_variance_between_images_is_the_loops(generator: Generator) -> None:
+    views = torch.randn(3, 20, 2, generator=generator).numpy() + np.arange(20)[:, None].astype(np.float32)
+    means, whole = views.mean(axis=0), views.mean(axis=(0, 1))
+    between, total = np.zeros((2, 2)), np.zeros((2, 2))
+    for i in range(20):
+        between += np.outer(means[i] - whole, means[i] - whole) / 20
+        for v in range(3):
+            total += np.outer(views[v, i] - whole, views[v, i] - whole) / 60
+    share = np.linalg.eigvals(np.linalg.inv(total) @ between).mean()
+    assert between_images(views) == pytest.approx(share, abs=2e-3)
+
+
+def test_standardised_by_the_train_images_alone() -> None:
+    rng = np.random.default_rng(0)
+    train, test = (rng.standard_normal((n, 5)).astype(np.float32) * [1, 2, 3, 4, 100] + 7 for n in (200, 50))
+    train[:, 4] = 1.0  # a dead feature
+    ours, other = standardise(train.astype(np.float32), test.astype(np.float32))
+    assert np.isfinite(ours).all()
+    np.testing.assert_allclose(ours.mean(axis=0), 0, atol=1e-5)
+    np.testing.assert_allclose(ours[:, :4].std(axis=0), ours[:, 0].std(), rtol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(ours, axis=1).mean(), 1, rtol=1e-5)
+    gain = ours[:, 0].std() / train[:, 0].std()
+    np.testing.assert_allclose(other[:, 0], (test[:, 0] - train[:, 0].mean()) * gain, rtol=1e-5, atol=1e-5)
+
+
+def test_calibration_is_the_statistics_of_the_images() -> None:
+    encoder = small(RESNET)
+    weights = {name: p.clone() for name, p in encoder.named_parameters()}
+    images = noise_images(32, 16) // torch.arange(1, 33, dtype=torch.uint8).view(-1, 1, 1, 1)  # the later the darker
+    calibrate(encoder, (images[i : i + 8] for i in range(0, 32, 8)))
+    norm = encoder.get_submodule("bn1")
+    assert isinstance(norm, nn.BatchNorm2d)
+    with torch.no_grad():
+        x = encoder.get_submodule("conv1")(encoder.normalize(images)).transpose(0, 1).flatten(1)  # (C, 32 · 8 · 8)
+    assert isinstance(norm.running_mean, Tensor)
+    torch.testing.assert_close(norm.running_mean, x.mean(dim=1))
+    assert norm.running_var is not None
+    torch.testing.assert_close(norm.running_var, torch.stack([c.var(dim=1) for c in x.chunk(4, dim=1)]).mean(dim=0))
+    assert all(torch.equal(p, weights[name]) for name, p in encoder.named_parameters())
+
+
+def test_calibrated_in_one_batch_evaluates_as_it_trains() -> None:
+    encoder, images = small(RESNET, 32), noise_images(64, 32)
+    calibrate(encoder, [images])
+    with torch.no_grad():
+        trained = encoder.train()(images).clone()
+    calibrate(encoder, [images])
+    ours = extract(encoder, [images], torch.device("cpu"))
+    np.testing.assert_allclose(ours, trained.numpy(), rtol=0.05, atol=0.02)  # variances divide by n − 1, not n
+
+
+def test_calibration_leaves_a_network_without_batch_norm_alone() -> None:
+    encoder = small(VIT).eval()
+    calibrate(encoder, [noise_images(2, 16)])
+    assert not encoder.training
+
+
+def test_features_are_extracted_in_eval_mode() -> None:
+    encoder, images = small(RESNET), noise_images(7, 16)
+
+    def batches() -> Iterator[Tensor]:
+        yield from (images[i : i + 3] for i in range(0, 7, 3))
+
+    features = extract(encoder, batches(), torch.device("cpu"))
+    assert features.shape == (7, encoder.dim)
+    assert features.dtype == np.float32
+    alone = [extract(encoder, [image[None]], torch.device("cpu")) for image in images]
+    np.testing.assert_allclose(features, np.concatenate(alone), rtol=1e-5, atol=1e-6)
+
+
+def test_features_are_extracted_in_tf32_and_the_flags_are_given_back() -> None:
+    flags = torch.backends.cudnn, torch.backends.cuda.matmul
+    before, during = [flag.allow_tf32 for flag in flags], []
+    network = torch.nn.Flatten()
+    network.register_forward_hook(lambda *_: during.append([flag.allow_tf32 for flag in flags]))
+    found = extract(network, [torch.ones(2, 3, 2, 2, dtype=torch.uint8)] * 2, torch.device("cpu"))
+    assert found.shape == (4, 12)
+    assert during == [[True, True]] * 2
+    assert [flag.allow_tf32 for flag in flags] == before
+
+
+def test_scaling_takes_no_more_memory_than_one_copy() -> None:
+    x = np.random.default_rng(0).standard_normal((20_000, 64)).astype(np.float32)
+    scaled = scaling(x)
+    tracemalloc.start()
+    y = scaled(x)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert y.dtype == np.float32
+    assert most < 1.1 * x.nbytes

@@ -1,0 +1,158 @@
+"""The memory of a training is known before it starts, and a sentence says what to change; torch.cuda is replaced."""
+
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from models import methods
+from models.methods import METHODS, MethodParams
+from pipelines import memory, pretrain
+from pipelines.machine import footprint
+from pipelines.machine.hardware import Setting
+from pipelines.project import config
+from pipelines.project.config import Config
+from pipelines.project.stage import StageError
+from tests.pipelines.small_project import ROOT
+
+GPU, GIB = torch.device("cuda", 0), 2**30
+BASE = config.load(ROOT / "recipes" / "imagenet-vit-base.yaml")
+RESNET = config.load(ROOT / "recipes" / "imagenet-resnet50.yaml")
+
+
+def of(name: str, params: MethodParams, images: int, bf16: bool = True) -> float:
+    with torch.device("meta"):
+        method = methods.build(name, params, 224, (0.5,) * 3, (0.25,) * 3, 0)
+    return (footprint.needed(method, params, 224, images, bf16) - footprint.SPARE[1]) / footprint.SPARE[0] / GIB
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "images", "kept"),
+    [("simclr", BASE.simclr, 512, 63), ("mae", BASE.mae, 512, 23), ("simclr", RESNET.simclr, 512, 42)],
+)
+def test_it_is_what_the_backward_pass_keeps_and_the_weights(
+    name: str, params: MethodParams, images: int, kept: float
+) -> None:
+    """kept: GiB of activations, counted in another way: by hooks on what autograd saves."""
+    assert kept < of(name, params, images) < 1.1 * kept + 3
+
+
+def test_recomputed_blocks_keep_a_fraction() -> None:
+    assert of("simclr", replace(BASE.simclr, recompute=True), 512) < of("simclr", BASE.simclr, 512) / 3
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda d: SimpleNamespace(total_memory=80 * 10**9))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda d: "H100")
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+
+
+@pytest.mark.usefixtures("gpu")
+def test_what_no_gpu_holds_is_refused_with_the_keys_to_change() -> None:
+    build = partial(methods.build, "dino", BASE.dino, 224, (0.5,) * 3, (0.25,) * 3, 0)
+    footprint.check("dino", build, BASE.dino, 224, BASE.pretrain, 8, GPU)
+    with pytest.raises(StageError) as refused:
+        footprint.check("dino", build, BASE.dino, 224, BASE.pretrain, 1, GPU)
+    said = str(refused.value)
+    assert said.startswith("dino needs about 3")
+    assert said.endswith(
+        "GB of memory for 1024 images at once, and H100 has 80 GB. In params.yaml, raise pretrain.processes (now 1, "
+        "one per GPU), raise dino.accumulate (now 1), set dino.recompute to true (for transformers), or lower "
+        "dino.batch_size (now 1024)."
+    )
+
+
+def test_a_way_that_is_closed_is_not_named() -> None:
+    assert "accumulate" not in footprint.remedy("simclr", BASE.simclr, 1)
+    assert "recompute" not in footprint.remedy("simclr", RESNET.simclr, 1)
+    assert "accumulate" not in footprint.remedy("dino", RESNET.dino, 1)
+
+
+@contextmanager
+def little_room() -> Iterator[None]:
+    """An address space that holds what is there now and 1 GiB more."""
+    now, (soft, hard) = int(Path("/proc/self/statm").read_text().split()[0]), resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (now * resource.getpagesize() + GIB, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def test_out_of_memory_is_a_sentence() -> None:
+    said = (
+        "mae ran out of memory with 512 images at once. In params.yaml, raise pretrain.processes (now 8, one per "
+        "GPU), raise mae.accumulate (now 1), set mae.recompute to true (for transformers), or lower mae.batch_size "
+        "(now 4096)."
+    )
+    with pytest.raises(StageError) as of_a_gpu, footprint.told("mae", BASE.mae, 8):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 79.10 GiB")
+    with little_room(), pytest.raises(StageError) as of_a_cpu, footprint.told("mae", BASE.mae, 8):
+        torch.ones(2 * GIB)
+    assert str(of_a_gpu.value) == str(of_a_cpu.value) == said
+    with pytest.raises(RuntimeError, match="another"), footprint.told("mae", BASE.mae, 8):
+        raise RuntimeError("another")
+
+
+def test_the_command_says_what_fits_the_machine_of_a_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "recipes" / "digits.yaml"
+    recipe.parent.mkdir()
+    recipe.write_text(text := (ROOT / "recipes" / "digits.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    memory.main(["digits"])
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first == "digits: 1 × 4 GB"
+    assert [line.split("GB  ")[1] for line in lines][:4] == [
+        "simclr, 1 × 128 images at once",
+        "mae, 1 × 64 images at once",
+        "dino, 1 × 64 images at once",
+        "fine-tuning of simclr, 1 × 32 images at once",
+    ]
+    recipe.write_text(text.replace("# Machine: 1 × 4 GB", "# Machine: 1 × 1 GB"))
+    with pytest.raises(SystemExit, match="1"):
+        memory.main(["digits"])
+    said = capsys.readouterr().out
+    assert "That is too much. In params.yaml, raise pretrain.processes (now 1, one per GPU)" in said
+    recipe.write_text(text.replace("# Machine: ", "# Machines: "))
+    with pytest.raises(StageError, match=r"^recipes/digits\.yaml states no machine\."):
+        memory.main(["digits"])
+
+
+def test_the_recipe_that_needs_most_fits_its_machine() -> None:
+    assert memory.table("imagenet-vit-base")[1]
+
+
+def test_without_labels_only_the_methods_are_counted() -> None:
+    assert [work.stage for work in memory.trainings(BASE, 0, labelled=False)] == [f"pretrain@{m}" for m in METHODS]
+
+
+def test_shards_of_the_weights_need_less() -> None:
+    def of_shards(n: int) -> float:
+        with torch.device("meta"):
+            method = methods.build("mae", BASE.mae, 224, (0.5,) * 3, (0.25,) * 3, 0)
+        return footprint.needed(method, BASE.mae, 224, 8, True, n)
+
+    with torch.device("meta"):
+        method = methods.build("mae", BASE.mae, 224, (0.5,) * 3, (0.25,) * 3, 0)
+    assert isinstance(method, torch.nn.Module)
+    weights = sum(p.numel() * p.element_size() for p in method.parameters() if p.requires_grad)
+    # Weights, gradients, two moments of AdamW and a buffer of the gradients' sum: of each seven eighths less.
+    assert of_shards(1) - of_shards(8) == pytest.approx(footprint.SPARE[0] * 5 * weights * 7 / 8, rel=1e-3)
+
+
+def test_what_is_computed_twice_to_save_memory_goes_on_from_the_same_checkpoint() -> None:
+    def of_run(c: Config) -> dict[str, Any]:
+        return pretrain.identity("mae", c, 0, Setting(torch.float32, torch.contiguous_format, False), "data", None)
+
+    assert of_run(replace(BASE, mae=replace(BASE.mae, recompute=True))) == of_run(BASE)
+    assert of_run(replace(BASE, mae=replace(BASE.mae, mask_ratio=0.5))) != of_run(BASE)
