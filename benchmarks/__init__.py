@@ -1,1 +1,1 @@
-"""What is timed: ratios and rates of one run on one machine. Nothing here is asserted in a test."""
+"""What is timed: ratios and rates of one run on one machine. Tests run them small and assert no speed."""

@@ -98,7 +98,7 @@ def _check_space(folder: Path, needed: int) -> None:
 
 
 def _tell_layout(found: Found, val: float, test: float) -> None:
-    drawn = splits.settle([file.split for file in found.files], val, test)[2]
+    drawn = splits.assign([file.split for file in found.files], val, test)[2]
     print(f"{found.said}; {drawn}.")
     _warn(found.cautions)
 
@@ -133,7 +133,7 @@ def _split(taken: Intake, found: Found, val: float, test: float, seed: int) -> l
     """A split an image."""
     given = [file.split for file in taken.kept.values()]
     _warn(remarks.lost({file.split for file in found.files} - set(given)))
-    split, carve, _ = splits.settle(given, val, test)
+    split, carve, _ = splits.assign(given, val, test)
     wanted = {"train", *split, *(name for name, fraction in carve.items() if fraction > 0)} - {splits.EXTRA}
     train = [image for image, name in enumerate(split) if name == "train"]
     labels, keys = taken.labels(), list(taken.kept)

@@ -8,7 +8,7 @@ ORDER = ("train", "val", "test")
 EXTRA = "extra"  # said of images that train and that nothing is drawn from
 
 
-def settle(given: Sequence[str | None], val: float, test: float) -> tuple[list[str], dict[str, float], str]:
+def assign(given: Sequence[str | None], val: float, test: float) -> tuple[list[str], dict[str, float], str]:
     """The splits that folders give → (split an image, what to draw from train, a sentence that says so).
 
     given: per image its folder's split, EXTRA or None. An image beside split folders trains. A validation folder

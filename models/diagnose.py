@@ -1,20 +1,11 @@
 """What is the matter with a training, from the rows of its history alone. docs/diagnosis.md: what was measured."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from statistics import fmean, median
-from typing import Literal
 
-from models.methods import MethodParams
-from models.methods.dino import DINOParams
-from models.methods.mae import MAEParams
-from models.methods.simclr import SimCLRParams
+from models.diagnosis import Diagnosis, Row, percent, undertrained
+from models.method import MethodParams
 
-Row = Mapping[str, float]
-Name = Literal["healthy", "dimensional collapse", "complete collapse", "uniform collapse", "undertrained", "overfitted",
-               "diverged", "trivial task", "not judged"]  # fmt: skip
-HOPELESS = {"complete collapse", "uniform collapse", "diverged"}  # more steps do not mend it; a few dimensions, they do
 EARLY = 0.3  # of a run: before, a healthy one may look like any of them
 
 LEAST = 5  # looks that a judgement needs
@@ -25,29 +16,6 @@ RISEN = 0.1  # overfitted: the held-out loss over its least, less one
 SPREAD = 0.05  # complete collapse: feature_std
 FLAT = 3.0  # dimensional collapse: effective rank
 KNOWN = 7.0  # undertrained: consistency, percent; or below the first look's, where that is of an untrained encoder
-SAME = 0.98, 0.01  # trivial task: top-1 above, the embedding's alignment below
-POINT = -0.5  # complete collapse: uniformity of SimCLR's embedding
-EVEN = 0.98  # SimCLR's loss over ln(2N - 1): uniform collapse where τ allows no less or views lie together, else
-# undertrained
-MASKED = 0.25  # trivial task: MAE's masked share
-MEAN_IMAGE, POINTED = 0.9, 0.97  # MAE's loss over the mean image's: undertrained, collapse where cosines are above
-UNIFORM = 0.95  # uniform collapse: DINO's teacher's entropy over ln K
-ONE = 0.2  # complete collapse: entropy of its mean over the most it can be
-FEW = 0.5, 1.2  # dimensional collapse: the same below, and the gain, nats
-GAIN, BEHIND, RISING = 0.5, 1.2, 0.05  # nats, DINO's: dimensional collapse, but undertrained where KL is above, or
-# the gain has risen by so much since the middle of the run
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """because: the figure that shows it; change: what to do, with the key of params.yaml and its value now."""
-
-    name: Name
-    because: str
-    change: str
-
-    def __str__(self) -> str:
-        return f"{self.name}: {self.because}; {self.change}"
 
 
 def diagnose(name: str, params: MethodParams, rows: Sequence[Row]) -> Diagnosis:
@@ -59,7 +27,7 @@ def diagnose(name: str, params: MethodParams, rows: Sequence[Row]) -> Diagnosis:
     found = [
         *diverged(name, params, first, now),
         *overfitted(name, params, looks),
-        *own(params, looks, now),
+        *params.faults(looks, now),
         *flattened(name, params, now),
         *unlearnt(name, params, first, now),
     ]
@@ -97,7 +65,7 @@ def unlearnt(name: str, params: MethodParams, first: Row, now: Row) -> Iterator[
     """
     start = 0.0 if params.encoder.init else first["consistency"]
     if now["consistency"] < max(KNOWN, start):
-        yield slow(name, params, consistency(first, now))
+        yield undertrained(name, params.epochs, params.optim.lr, consistency(first, now))
 
 
 def consistency(first: Row, now: Row) -> str:
@@ -105,79 +73,6 @@ def consistency(first: Row, now: Row) -> str:
     return (
         f"neighbour consistency is {share:.0f} % (after the first step {then:.0f} %; 0 % is chance, 100 % is perfect)"
     )
-
-
-def own(params: MethodParams, looks: Sequence[Row], now: Row) -> Iterator[Diagnosis]:
-    """What only this method suffers from."""
-    match params:
-        case SimCLRParams():
-            yield from simclr(params, now)
-        case MAEParams():
-            yield from mae(params, now)
-        case DINOParams():
-            yield from dino(params, looks, now)
-
-
-def simclr(p: SimCLRParams, now: Row) -> Iterator[Diagnosis]:
-    if now["top_1"] > SAME[0] and now["embedding_alignment"] < SAME[1]:
-        because = f"the two views of an image are the same: {percent(now['top_1'])} are told from all others"
-        change = f"augment more: lower simclr.area (now {list(p.area)}), raise simclr.strength (now {p.strength})"
-        yield Diagnosis("trivial task", because, change)
-    if now["embedding_uniformity"] > POINT:
-        because = (
-            f"all embeddings lie in one place: their uniformity is {now['embedding_uniformity']:.2f}, which could be "
-            f"{8 / p.head_dim - 4:.2f}"
-        )
-        yield Diagnosis("complete collapse", because, f"lower simclr.optim.lr (now {p.optim.lr})")
-    if now["relative_loss"] > EVEN:
-        because = (
-            f"every view seems as likely as the right one: the loss is {percent(now['relative_loss'])} of a guess's"
-        )
-        least = 1 - now["relative_loss"] / now["held_out_loss"] / p.temperature  # of a guess's ln(2N - 1), at this τ
-        if least > EVEN or now["embedding_alignment"] < 1:
-            yield Diagnosis("uniform collapse", because, f"lower simclr.temperature (now {p.temperature}; 0.1 to 0.5)")
-        else:
-            yield slow("simclr", p, because)
-
-
-def mae(p: MAEParams, now: Row) -> Iterator[Diagnosis]:
-    if p.mask_ratio < MASKED:
-        because = f"only {percent(p.mask_ratio)} of an image is masked, which what lies beside it gives away"
-        yield Diagnosis("trivial task", because, f"raise mae.mask_ratio (now {p.mask_ratio}; 0.75)")
-    if now["relative_loss"] > MEAN_IMAGE:
-        because = f"the mean image is as good a reconstruction: the loss is {percent(now['relative_loss'])} of its"
-        if now["feature_cosine"] > POINTED:
-            yield Diagnosis("complete collapse", because, f"lower mae.optim.lr (now {p.optim.lr})")
-        else:
-            yield slow("mae", p, because)
-
-
-def dino(p: DINOParams, looks: Sequence[Row], now: Row) -> Iterator[Diagnosis]:
-    steadier = f"raise dino.momentum (now {p.momentum}; 0.9 to 0.999)"
-    sharpness = f"dino.teacher_temperature (now {p.teacher_temperature})"
-    if now["teacher_entropy"] > UNIFORM:
-        share = f"{percent(now['teacher_entropy'])} of ln {p.head_dim}"
-        because = f"the teacher spreads its output evenly: its entropy is {share}"
-        change = f"lower {sharpness}, well below dino.student_temperature ({p.student_temperature})"
-        yield Diagnosis("uniform collapse", because, change)
-    if now["mean_teacher_entropy"] < ONE:
-        share = f"{percent(now['mean_teacher_entropy'])} of what it can be"
-        because = f"the teacher has the same output for nearly every image: the entropy of its mean is {share}"
-        lower = f"lower dino.center_momentum (now {p.center_momentum}; 0.9)"
-        yield Diagnosis("complete collapse", because, lower if p.center_momentum > 0.9 else f"raise {sharpness}")
-    elif now["mean_teacher_entropy"] < FEW[0] and now["gain"] < FEW[1]:
-        used = math.exp(now["gain"] + now["held_out_loss"])  # of the entropy of the mean teacher
-        because = f"the teacher uses {used:.1f} of its {p.head_dim} outputs (its gain is {now['gain']:.2f} nats)"
-        yield Diagnosis("dimensional collapse", because, steadier)
-    if now["gain"] < GAIN:
-        kinds = math.exp(max(0.0, now["gain"]))
-        because = f"the teacher's output tells {kinds:.1f} kinds of image apart (its gain is {now['gain']:.2f} nats)"
-        if now["kl"] > BEHIND:
-            yield slow("dino", p, f"the student does not follow the teacher: their KL is {now['kl']:.1f} nats")
-        elif p.momentum >= 0.5 and now["gain"] > looks[len(looks) // 2]["gain"] + RISING:
-            yield slow("dino", p, because)
-        else:
-            yield Diagnosis("dimensional collapse", because, steadier)
 
 
 def flattened(name: str, params: MethodParams, now: Row) -> Iterator[Diagnosis]:
@@ -206,12 +101,3 @@ def overfitted(name: str, params: MethodParams, looks: Sequence[Row]) -> Iterato
         yield Diagnosis(
             "overfitted", because, f"train on more images, or shorter: lower {name}.epochs (now {params.epochs})"
         )
-
-
-def slow(name: str, params: MethodParams, because: str) -> Diagnosis:
-    change = f"train longer: raise {name}.epochs (now {params.epochs}), or {name}.optim.lr (now {params.optim.lr})"
-    return Diagnosis("undertrained", because, change)
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.1f} %"

@@ -5,7 +5,6 @@ This is what the model registry keeps; `_load_pyfunc` is the name by which MLflo
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,22 +14,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.encoders import encoder as encoders
-from models.encoders.encoder import Encoder, EncoderParams
-from models.encoders.resnet import DEPTHS, ResNetParams
-from models.encoders.vit import ViTParams
-
-Spec = dict[str, Any]  # encoder: its params; image_size: px; and what else the pipeline knows of it
-
-
-def restore(spec: Spec, weights: Mapping[str, Tensor]) -> Encoder:
-    """The encoder that `spec` describes, with these weights, in eval mode. Raises CheckpointError."""
-    given = spec["encoder"]
-    kind = ResNetParams if given["arch"] in DEPTHS else ViTParams
-    params: EncoderParams = kind(**{f.name: given[f.name] for f in fields(kind) if f.name in given})
-    encoder = encoders.build(params, spec["image_size"], (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    encoders.load(encoder, weights)
-    return encoder.eval()
+from models.encoders.encoder import Encoder, Spec, restore
 
 
 def save(folder: Path, spec: Spec, weights: Mapping[str, Tensor]) -> None:

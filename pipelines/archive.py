@@ -1,8 +1,8 @@
-"""Stage archive@<method>: encoder.onnx → artifacts/<method>/encoder.mar for TorchServe, handler and decoder inside."""
+"""Stage archive@<method>: encoder.onnx → encoder.mar for TorchServe, handler and decoder inside."""
 
 import json
-import sys
 
+from models.methods import METHODS
 from pipelines.project import stage
 from serving import ServingError
 from serving.rollout import archive
@@ -25,4 +25,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    stage.run(f"archive@{sys.argv[1]}", lambda: main(sys.argv[1]))
+    stage.enter("archive", main, __doc__, METHODS)

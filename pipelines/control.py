@@ -1,11 +1,10 @@
 """Stage control@<control>: what labels give without pretraining, from scratch on the backbone of every method.
 
-→ artifacts/<control>/scores.csv, metrics.json. Backbones that are equal are trained once, named by the first method.
+→ artifacts/baselines/<control>/scores.csv, metrics.json. Equal backbones are trained once, named by the first method.
 """
 
-import sys
-
 from data.shards import Prepared
+from models.methods import CONTROLS
 from pipelines.evaluation import supervised_runs, trials
 from pipelines.evaluation.supervised_training import Labelled
 from pipelines.machine import distributed, ranks
@@ -24,8 +23,8 @@ def main(control: str) -> None:
                 f"control@{control}", data, trials.from_scratch(control, c, data), c.control, c.seed
             )
     if ranks.first():
-        supervised_runs.save(runs, stage.artifact(control, "scores.csv"), stage.artifact(control, "metrics.json"))
+        supervised_runs.save(runs, stage.baseline(control, "scores.csv"), stage.baseline(control, "metrics.json"))
 
 
 if __name__ == "__main__":
-    ranks.to_the_end(lambda: stage.run(f"control@{sys.argv[1]}", lambda: main(sys.argv[1]), ranks.guarded()))
+    ranks.enter("control", main, __doc__, CONTROLS)

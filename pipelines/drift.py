@@ -11,7 +11,7 @@ from prefect import flow, get_run_logger
 
 from pipelines.project.stage import StageError
 from serving.host import loopback
-from serving.host.command import command
+from serving.host.command import Parser, command
 from serving.host.runtime import Runtime
 
 ALARM = 1.0  # times the largest distance that windows of held-out images had
@@ -47,6 +47,7 @@ def check(address: str) -> dict[str, float]:
 
 
 def main() -> None:
+    Parser(prog="python -m pipelines.drift", description=__doc__).parse_args()
     with command(StageError, name="drift"):
         found = check(Runtime().address("ready"))
         for who, value in found.items():

@@ -1,4 +1,4 @@
-"""Stage export@<method>: the registered version → artifacts/<method>/encoder.onnx, parity.json, golden.npz,
+"""Stage export@<method>: the registered version → artifacts/methods/<method>/encoder.onnx, parity.json, golden.npz,
 drift.npz, and its ONNX twin.
 
 One file: uint8 images in, normalisation inside, float32 embeddings out, any batch size; in fp32 or, where that costs
@@ -8,7 +8,6 @@ little, in a lower precision.
 import hashlib
 import json
 import logging
-import sys
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -22,18 +21,21 @@ from numpy.typing import NDArray
 
 from data.shards import Prepared
 from models import saved
-from models.encoders.encoder import Encoder
+from models.encoders.encoder import Encoder, Spec
+from models.methods import METHODS
 from pipelines.evaluation.features import images
 from pipelines.project import config, stage
 from pipelines.project.config import Config
 from pipelines.project.stage import StageError
 from pipelines.registry import mlflow_store, receipts, runs
-from pipelines.release import drift_reference, golden_images, precision_check, quantize
+from pipelines.release import golden_images, precision_check, quantize
 from pipelines.release.precision_check import Cost
 from pipelines.release.quantize import Lower
+from serving.worker import drift
 
 OPSET = 18
 BATCHES = (1, 2, 7)
+SKETCHED = 2000  # images of train, by which a server notices that its images have changed
 TOLERANCE = 1e-4  # of an embedding's largest entry
 
 
@@ -56,11 +58,15 @@ def main(name: str) -> None:
                          f"largest entry; allowed: {TOLERANCE:.0e}")  # fmt: skip
     parity |= {"precision": precision, "drop": 0.0}
     if precision != "fp32":
-        cost = lower(name, precision, path, prepared, c)
+        quantize.lower(path, precision, images(prepared, "train", quantize.CALIBRATION), path)
+    train = quantize.embed(path, images(prepared, "train", SKETCHED))
+    val = quantize.embed(path, images(prepared, "val"))
+    if precision != "fp32":
+        cost = cost_of(name, precision, val, prepared, c)
         parity |= {"drop": cost.drop, "min_cosine": cost.min_cosine, "cost": asdict(cost)}
     parity["bytes"] = path.stat().st_size
-    golden_images.write(encoder, path, prepared, TOLERANCE, stage.artifact(name, "golden.npz"))
-    drift_reference.write(path, prepared, stage.artifact(name, "drift.npz"))
+    golden_images.write(encoder, val, prepared, TOLERANCE, stage.artifact(name, "golden.npz"))
+    drift.sketch(train, val).save(stage.artifact(name, "drift.npz"))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     twin = f"{model}-onnx"
     registered = receipts.find(client, twin, receipts.GRAPH, digest)
@@ -78,18 +84,17 @@ def main(name: str) -> None:
           f"smallest cosine {parity['min_cosine']:.6f}, {parity['bytes'] / 1e6:.1f} MB")  # fmt: skip
 
 
-def lower(name: str, precision: Lower, path: Path, prepared: Prepared, c: Config) -> Cost:
-    """Rewrite the fp32 graph in a lower precision. Raises StageError where that costs too much."""
-    quantize.lower(path, precision, images(prepared, "train", quantize.CALIBRATION), path)
+def cost_of(name: str, precision: Lower, val: NDArray[np.float32], prepared: Prepared, c: Config) -> Cost:
+    """What a lower precision costs the embeddings of val. Raises StageError where that is too much."""
     with np.load(stage.artifact(name, "features.npz")) as kept:
         features = {split: kept[split] for split in ("train", "val")}
-    cost = precision_check.cost(quantize.embed(path, images(prepared, "val")), features, prepared, c.probe.C)
+    cost = precision_check.cost(val, features, prepared, c.probe.C)
     cost.check(precision)
     print(f"{name} in {precision}: {cost.measure} {cost.lower:.1f} % of val, in fp32 {cost.in_fp32:.1f} %")
     return cost
 
 
-def export(encoder: Encoder, spec: saved.Spec, described: dict[str, Any], path: Path) -> None:
+def export(encoder: Encoder, spec: Spec, described: dict[str, Any], path: Path) -> None:
     """Write the graph with `preprocess` and `model` in its metadata; assert that the batch is free."""
     s = spec["image_size"]
     example = torch.zeros(2, 3, s, s, dtype=torch.uint8)  # a batch of 1 would be frozen into the graph
@@ -161,4 +166,4 @@ def log_onnx(run_id: str, path: Path, size: int) -> Any:
 
 
 if __name__ == "__main__":
-    stage.run(f"export@{sys.argv[1]}", lambda: main(sys.argv[1]))
+    stage.enter("export", main, __doc__, METHODS)

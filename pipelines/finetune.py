@@ -1,27 +1,22 @@
 """Stage finetune@<method>: the encoders of every pretraining seed, trained on end to end with few and with all labels.
 
-→ artifacts/<method>/finetune.csv, finetune.json; also with pseudo-labels of all train images, by the same recipe.
+→ artifacts/methods/<method>/finetune.csv, finetune.json; also with pseudo-labels of all train images.
 """
 
-import sys
-
-import torch
-
 from data.shards import Prepared
-from models.saved import restore
+from models.methods import METHODS
 from pipelines.evaluation import supervised_runs, trials
 from pipelines.evaluation.supervised_training import Labelled
 from pipelines.machine import distributed, ranks
 from pipelines.project import config, stage
+from pipelines.saving.pretrained import Pretrained
 
 
 def main(name: str) -> None:
     c = config.load()
     supervised_runs.check("finetune", c.finetune, c)
     ranks.share(c.pretrain.processes)
-    checkpoint = torch.load(stage.artifact(name, "checkpoint.pt"), weights_only=True)
-    weights = {c.seed: checkpoint["weights"]} | checkpoint.get("repeats", {})
-    encoders = {seed: restore(checkpoint["spec"], of) for seed, of in weights.items()}
+    encoders = Pretrained.read(stage.artifact(name, "checkpoint.pt")).encoders(c.seed)
     runs: list[supervised_runs.Run] = []
     with distributed.joined() as device:
         data = Labelled(Prepared(stage.PREPARED), c.pretrain, device)
@@ -34,4 +29,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    ranks.to_the_end(lambda: stage.run(f"finetune@{sys.argv[1]}", lambda: main(sys.argv[1]), ranks.guarded()))
+    ranks.enter("finetune", main, __doc__, METHODS)

@@ -3,7 +3,6 @@
 The graph and its cache are DVC's; Prefect adds when, what beside what, and the record of it. One task run a stage.
 """
 
-import argparse
 import os
 import subprocess
 import sys
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+import pipelines.orchestration.prefect_settings  # noqa: F401 isort: skip - before Prefect, which reads them at import
 from prefect import State, flow, get_run_logger, task
 from prefect.artifacts import create_table_artifact
 from prefect.futures import PrefectFuture
@@ -28,7 +29,7 @@ from pipelines.project.stage import StageError
 from pipelines.registry import mlflow_store, receipts
 from pipelines.release import endpoint
 from pipelines.reporting import results, tables
-from serving.host.command import command
+from serving.host.command import Parser, command
 
 # Not the size of the pool: a task that waits for its upstream holds a thread.
 SLOTS = threading.Semaphore(hardware.side_by_side())
@@ -172,7 +173,7 @@ def check_images(dataset: str, nodes: list[dvc_graph.Node]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m pipelines.flow", description=__doc__)
+    parser = Parser(prog="python -m pipelines.flow", description=__doc__)
     parser.add_argument("folder", nargs="?", type=Path, help="a folder of images; without it, what params.yaml names")
     parser.add_argument(
         "--recipe", metavar="NAME", help="a file of recipes/, for its data set or FOLDER (then: photos)"
@@ -198,7 +199,7 @@ def flow_of(folder: Path | None, recipe: str | None, name: str | None) -> None:
     c = config.load()
     adopt.check_download(c.download)
     adopt.check_recordable(stage.RAW / c.dataset)
-    receipts.settle(mlflow_store.connect())  # the store is made once, before several stages speak to it
+    receipts.reconcile(mlflow_store.connect())  # the store is made once, before several stages speak to it
     nodes = dvc_graph.read()
     check_images(c.dataset, nodes)
     prefect_server.start()

@@ -3,7 +3,6 @@
 Ends with 1 where a training needs more than the recipe's line `# Machine:` says.
 """
 
-import argparse
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -13,15 +12,17 @@ from pathlib import Path
 
 import torch
 
-from models import methods
+from models import start
 from models.encoders import encoder as encoders
-from models.methods import CONTROLS, METHODS, ControlParams, Method, MethodParams
+from models.method import Method, MethodParams
+from models.methods import CONTROLS, ControlParams
 from pipelines.evaluation import trials
 from pipelines.machine import footprint
 from pipelines.project import config, stage
 from pipelines.project.config import Config
 from pipelines.project.recipes import read
 from pipelines.project.stage import StageError
+from serving.host.command import Parser
 
 CLASSES = 1000  # ImageNet's, the most that a recipe's images have
 MACHINE = re.compile(r"^# Machine: (\d+) × (\d+) GB", re.MULTILINE)
@@ -42,8 +43,8 @@ class Work:
 
 def trainings(c: Config, classes: int, labelled: bool) -> Iterator[Work]:
     """All that a configuration trains: every method, and where there are labels its fine-tuning and the controls."""
-    for name in METHODS:
-        build = partial(methods.build, name, c.method(name), c.prepare.size, *COLOURS, 0)
+    for name in c.methods:
+        build = partial(start.method, name, c.method(name), c.prepare.size, *COLOURS, 0)
         yield Work(f"pretrain@{name}", name, name, build, c.method(name), c.pretrain.processes)
     if not labelled:
         return
@@ -60,7 +61,7 @@ def trainings(c: Config, classes: int, labelled: bool) -> Iterator[Work]:
 def over(control: str, name: str, c: Config, params: ControlParams, classes: int) -> Method:
     """A control over the encoder of this method."""
     encoder = encoders.build(c.method(name).encoder, c.prepare.size, *COLOURS)
-    return methods.control(control, encoder, params, c.prepare.size, classes, 0)
+    return start.control(control, encoder, params, c.prepare.size, classes, 0)
 
 
 def table(recipe: str) -> tuple[list[str], bool]:
@@ -97,7 +98,7 @@ def main(recipes: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m pipelines.memory", description=__doc__)
+    parser = Parser(prog="python -m pipelines.memory", description=__doc__)
     parser.add_argument("recipes", nargs="*", metavar="RECIPE", help="such as imagenet-vit-base; none: all")
     wanted: list[str] = parser.parse_args().recipes
     stage.run("memory", lambda: main(wanted))

@@ -4,18 +4,17 @@ Says first what is impossible, so that nothing is told after an hour that could 
 measured by a few steps of each method.
 """
 
-import argparse
 import time
 from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 import torch
-from torch import nn
 
 from data.shards import Prepared
 from models.evaluation import probe
-from models.methods import CONTROLS, METHODS, ControlParams, Method, MethodParams
+from models.method import Method, MethodParams
+from models.methods import CONTROLS, ControlParams
 from pipelines import memory
 from pipelines.engine import initial_weights
 from pipelines.engine.loop import Training
@@ -27,6 +26,7 @@ from pipelines.machine import flops, footprint, gpus, hardware
 from pipelines.project import config, stage
 from pipelines.project.config import Config
 from pipelines.project.stage import StageError
+from serving.host.command import Parser
 
 STEPS = 2  # that are timed, after one that is not
 SECONDS = 2.0  # after which no further step is timed
@@ -40,17 +40,17 @@ def main(wanted: Sequence[str]) -> None:
     prepared = Prepared(stage.PREPARED)
     given = config.load()
     c = given.fitted(images := len(prepared.rows("train")))
-    for name in METHODS:
+    for name in c.methods:
         config.check_batch(name, c.method(name), images, c.pretrain.processes)
         for said in config.cut(name, given, c, images):
             print(said)
     check_labels(c, prepared)
-    every = [f"{kind}@{name}" for kind in KINDS for name in (CONTROLS if kind == "control" else METHODS)]
+    every = [f"{kind}@{name}" for kind in KINDS for name in (CONTROLS if kind == "control" else c.methods)]
     if unknown := sorted(set(wanted) - set(every)):
         raise StageError(f"{unknown[0]} is no stage that trains; allowed: {', '.join(every)}")
     torch.set_num_threads(hardware.threads())
     with gpus.device() as device:
-        for name in METHODS:
+        for name in c.methods:
             flops.check_size(name, partial(c.build, name, prepared.manifest), device)
             if c.method(name).encoder.init:  # are the weights there, and do they fit?
                 initial_weights.apply(c.build(name, prepared.manifest), c.method(name), name)
@@ -87,7 +87,7 @@ def durations(c: Config, data: Labelled, wanted: Sequence[str]) -> dict[str, flo
     trained = {
         name: trials.from_scratch(name, c, data) for name in CONTROLS if f"control@{name}" in wanted and labelled
     }
-    for name in METHODS:
+    for name in c.methods:
         params, method = c.method(name), c.build(name, data.prepared.manifest)
         encoder, draws = method.encoder, {"finetune": c.finetune, "control": c.control}
         if f"pretrain@{name}" in wanted:
@@ -105,7 +105,6 @@ def durations(c: Config, data: Labelled, wanted: Sequence[str]) -> dict[str, flo
 
 def per_image(method: Method, params: MethodParams | ControlParams, c: Config, data: Labelled) -> float:
     """Seconds of a step of this training, an image: the fastest of a few, not compiled."""
-    assert isinstance(method, nn.Module)
     most = min(params.batch_size, AT_ONCE[0], len(data.train), round(AT_ONCE[1] / flops.flops(method, data.size)))
     n = max(2, most // params.accumulate * params.accumulate)
     setting = hardware.choose(data.how, method, params, data.size, 1, data.device)
@@ -145,7 +144,7 @@ def spoken(seconds: float) -> str:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m pipelines.plan", description=__doc__)
+    parser = Parser(prog="python -m pipelines.plan", description=__doc__)
     parser.add_argument("stages", nargs="*", metavar="STAGE", help="such as pretrain@simclr; none: all")
     stages: list[str] = parser.parse_args().stages
     stage.run("plan", lambda: main(stages))

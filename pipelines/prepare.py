@@ -28,4 +28,4 @@ def main() -> None:
 if __name__ == "__main__":
     from pipelines.project import stage
 
-    stage.run("prepare", main)
+    stage.enter("prepare", main, __doc__)

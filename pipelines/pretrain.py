@@ -1,23 +1,21 @@
-"""Stage pretrain@<method>: data/prepared → artifacts/<method>/checkpoint.pt, history.jsonl.
+"""Stage pretrain@<method>: data/prepared → artifacts/methods/<method>/checkpoint.pt, history.jsonl.
 
 On many GPUs of a machine: `pretrain.processes`; of many machines: `torchrun … -m pipelines.pretrain simclr` on each.
 The batch is the same, in as many parts.
 """
 
 import shutil
-import sys
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from data.batches import Batches
 from data.shards import Prepared
-from pipelines.engine import checkpoints, initial_weights
-from pipelines.engine.atomic_files import write_atomically
-from pipelines.engine.checkpoints import Checkpoints
+from models.methods import METHODS
+from pipelines.engine import initial_weights
 from pipelines.engine.loop import Stop, Training, train
 from pipelines.engine.monitor import Watch
 from pipelines.machine import distributed, footprint, hardware, ranks
@@ -27,8 +25,9 @@ from pipelines.project import config, stage
 from pipelines.project.config import Config
 from pipelines.project.stage import StageError
 from pipelines.registry.live_curves import LiveRun
-
-DECODER = ("decoder", "mask_token")  # how the names of MAE's begin
+from pipelines.saving import checkpoints
+from pipelines.saving.checkpoints import Checkpoints
+from pipelines.saving.pretrained import Pretrained
 
 
 def main(name: str) -> None:
@@ -49,7 +48,7 @@ class Trained:
     """What a training leaves; of other ranks than the first, tensors and files are not there."""
 
     weights: dict[str, Tensor]
-    decoder: dict[str, Tensor]  # MAE's, of which reconstructions are made
+    decoder: dict[str, Tensor]  # what the method keeps for pictures
     saves: Checkpoints | None
     live: LiveRun | None
 
@@ -74,14 +73,9 @@ def pretrain(name: str, c: Config, prepared: Prepared) -> None:
         "encoder": asdict(params.encoder),
         "init_digest": started_from,
     }
-    content = {
-        "weights": first.weights,
-        "spec": spec,
-        "run_id": first.live.id,
-        "repeats": {seed: other.weights for seed, other in trained.items()},
-        "decoder": first.decoder,
-    }
-    write_atomically(stage.artifact(name, "checkpoint.pt"), content)
+    repeats = {seed: other.weights for seed, other in trained.items()}
+    left = Pretrained(first.weights, spec, first.live.id, repeats, first.decoder)
+    left.write(stage.artifact(name, "checkpoint.pt"))
     shutil.copyfile(first.saves.history, stage.artifact(name, "history.jsonl"))
     for each in (first, *trained.values()):
         assert each.saves
@@ -105,7 +99,6 @@ def once(
     processes = ranks.size(c.pretrain.processes)
     footprint.check(name, build, params, m.preprocess.size, c.pretrain, processes, device)
     method = build()
-    assert isinstance(method, nn.Module)
     which = f"{name}: seed {seed}, to {c.seed + c.seeds - 1}" if c.seeds > 1 else None
     for said in (which, batches.advice(), initial_weights.apply(method, params, name)):
         if said:
@@ -137,7 +130,7 @@ def once(
         raise
     if live:
         live.close()
-    return Trained(weights, {k: v for k, v in every.items() if k.startswith(DECODER)}, saves, live)
+    return Trained(weights, {k: v for k, v in every.items() if k.startswith(method.KEPT)}, saves, live)
 
 
 def identity(
@@ -156,4 +149,4 @@ def identity(
 
 
 if __name__ == "__main__":
-    ranks.to_the_end(lambda: stage.run(f"pretrain@{sys.argv[1]}", lambda: main(sys.argv[1]), ranks.guarded()))
+    ranks.enter("pretrain", main, __doc__, METHODS)

@@ -1,4 +1,4 @@
-"""Stage probe@<method>: frozen features → artifacts/<method>/: features.npz, scores.csv, metrics.json, diagnosis.json.
+"""Stage probe@<method>: frozen features → features.npz, scores.csv, metrics.json, diagnosis.json.
 
 Always beside a random encoder of the same architecture and raw pixels: same images, same draws, same probe.
 The protocol: docs/evaluation.md.
@@ -24,9 +24,8 @@ from data.shards import Prepared
 from models.diagnose import diagnose
 from models.evaluation import logistic, probe
 from models.evaluation.probe import Array, Labels
-from models.saved import restore
+from models.methods import METHODS
 from models.views import augmentation, blur, colour, resample
-from pipelines.engine import monitor
 from pipelines.evaluation import features, probe_protocol, scores
 from pipelines.evaluation.features import Metrics
 from pipelines.evaluation.pixel_scores import kept
@@ -35,6 +34,7 @@ from pipelines.evaluation.scores import ALL, Score
 from pipelines.project import config, stage
 from pipelines.project.config import Config
 from pipelines.project.history import read_history
+from pipelines.saving.pretrained import Pretrained
 
 
 def main(name: str) -> None:
@@ -73,7 +73,7 @@ def main(name: str) -> None:
 
 def deciding(c: Config, prepared: Prepared) -> dict[str, Any]:
     """All that decides the figures of the pixels."""
-    code = [probe, logistic, augmentation, blur, colour, resample, shards, features, probe_protocol, scores, monitor,
+    code = [probe, logistic, augmentation, blur, colour, resample, shards, features, probe_protocol, scores,
             sys.modules[__name__]]  # fmt: skip
     digests = [hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest() for module in code]
     return {"data": prepared.manifest.digest, "probe": asdict(c.probe), "seed": c.seed, "code": digests,
@@ -92,10 +92,9 @@ def label_counts(y: dict[str, Labels], wanted: Sequence[int]) -> list[int]:
 
 def readers(name: str, c: Config, prepared: Prepared) -> Iterator[tuple[str, int, nn.Module | None]]:
     """(who, pretraining seed, encoder) of the trained encoders, as many random ones, and the pixels: None."""
-    checkpoint = torch.load(stage.artifact(name, "checkpoint.pt"), weights_only=True)
-    trained = {c.seed: checkpoint["weights"]} | checkpoint.get("repeats", {})
-    for seed, weights in trained.items():
-        yield name, seed, restore(checkpoint["spec"], weights)
+    trained = Pretrained.read(stage.artifact(name, "checkpoint.pt")).encoders(c.seed)
+    for seed, encoder in trained.items():
+        yield name, seed, encoder
     for seed in trained:
         yield f"random-{name}", seed, c.build(name, prepared.manifest, seed).encoder
     yield "pixels", c.seed, None
@@ -131,4 +130,4 @@ def save_features(name: str, of_splits: dict[str, Array], y: dict[str, Labels], 
 
 
 if __name__ == "__main__":
-    stage.run(f"probe@{sys.argv[1]}", lambda: main(sys.argv[1]))
+    stage.enter("probe", main, __doc__, METHODS)

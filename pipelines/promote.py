@@ -9,7 +9,6 @@ import sys
 from typing import Any
 
 from data.shards import Prepared
-from models.methods import METHODS
 from pipelines.evaluation import champion, probe_protocol, scores
 from pipelines.evaluation.champion import READ, UNLABELLED, Candidate, Choice
 from pipelines.evaluation.scores import Score
@@ -30,23 +29,23 @@ NO_LABELS = (
 def main() -> None:
     c, prepared = config.load(), Prepared(stage.PREPARED)
     client = mlflow_store.connect()
-    receipts.check(client, METHODS)
+    receipts.check(client, c.methods)
     read: dict[str, dict[str, Any]] = {
-        m: {f: json.loads(stage.artifact(m, f"{f}.json").read_text(encoding="utf-8")) for f in FILES} for m in METHODS
+        m: {f: json.loads(stage.artifact(m, f"{f}.json").read_text(encoding="utf-8")) for f in FILES} for m in c.methods
     }
-    figures = {m: read[m]["metrics"][m] for m in METHODS}
-    labelled = all("val_linear_all" in figures[m] for m in METHODS)
+    figures = {m: read[m]["metrics"][m] for m in c.methods}
+    labelled = all("val_linear_all" in figures[m] for m in c.methods)
     judged = prepared.rows("val")
     if labelled:
         what = champion.what_is_read(c.promote.for_, str(c.promote.labels))
         images = int((prepared.labels(judged) >= 0).sum())
-        val = {m: readings(m, c) for m in METHODS}
+        val = {m: readings(m, c) for m in c.methods}
     else:
         what, images = f"{UNLABELLED} of second views", min(len(judged), probe_protocol.COMPARED)
-        val = {m: [without_labels(m, figures[m][f"val_{UNLABELLED}"])] for m in METHODS}
-    candidates = {m: Candidate(val[m], forward_flops(m, c, prepared)) for m in METHODS}
+        val = {m: [without_labels(m, figures[m][f"val_{UNLABELLED}"])] for m in c.methods}
+    candidates = {m: Candidate(val[m], forward_flops(m, c, prepared)) for m in c.methods}
     chosen = champion.choose(candidates, what, images)
-    for m in METHODS:
+    for m in c.methods:
         version, parity = read[m]["version"], read[m]["parity"]
         for model, number in (
             (version["model"], version["version"]),
@@ -57,8 +56,8 @@ def main() -> None:
                 client.set_model_version_tag(model, number, "promoted_because", chosen.reason)
     if not mlflow_store.is_temporary():  # the flow moves the aliases when the experiment is applied
         receipts.point(client, chosen.champion)
-    versions = {m: read[m]["version"]["version"] for m in METHODS}
-    write(c.dataset, chosen, versions)
+    versions = {m: read[m]["version"]["version"] for m in c.methods}
+    write(c, chosen, versions)
     print(
         f"champion of {c.dataset}: {chosen.champion}, version {versions[chosen.champion]}, "
         f"for {c.promote.for_ if labelled else 'embeddings'} ({chosen.reason})"
@@ -91,11 +90,11 @@ def forward_flops(name: str, c: Config, prepared: Prepared) -> float:
     return flops.encoder_flops(c.build(name, m).encoder, m.preprocess.size)
 
 
-def write(dataset: str, chosen: Choice, versions: dict[str, str]) -> None:
+def write(c: Config, chosen: Choice, versions: dict[str, str]) -> None:
     """artifacts/promoted.json: what is served, under which names, from which archives."""
-    served = [(f"{dataset}-encoder", chosen.champion), *((f"{dataset}-{m}", m) for m in METHODS)]
+    served = [(f"{c.dataset}-encoder", chosen.champion), *((f"{c.dataset}-{m}", m) for m in c.methods)]
     promoted = {
-        "dataset": dataset,
+        "dataset": c.dataset,
         "champion": chosen.champion,
         "reason": chosen.reason,
         "models": [
@@ -113,4 +112,4 @@ def write(dataset: str, chosen: Choice, versions: dict[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    stage.run("promote", main)
+    stage.enter("promote", main, __doc__)

@@ -1,11 +1,10 @@
-"""Stage register@<method>: encoder and figures → a run and a version in MLflow, artifacts/<method>/version.json.
+"""Stage register@<method>: encoder and figures → a run and a version in MLflow, and version.json, their receipt.
 
 Idempotent: an encoder of the same digest is registered once, and again only where what was registered is gone.
 """
 
 import hashlib
 import json
-import sys
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -15,11 +14,14 @@ import torch
 
 from data.shards import Manifest
 from models import saved
+from models.encoders.encoder import Spec, restore
+from models.methods import METHODS
 from pipelines.engine.initial_weights import lineage
 from pipelines.project import config, params, stage
 from pipelines.project.config import Config
 from pipelines.project.history import read_history, trained_seconds
 from pipelines.registry import mlflow_store, provenance, receipts, runs
+from pipelines.saving.pretrained import Pretrained
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -28,8 +30,8 @@ if TYPE_CHECKING:
 @mlflow_store.refusals()
 def main(name: str) -> None:
     c = config.load()
-    checkpoint = torch.load(stage.artifact(name, "checkpoint.pt"), weights_only=True)
-    spec, weights = checkpoint["spec"], checkpoint["weights"]
+    trained = Pretrained.read(stage.artifact(name, "checkpoint.pt"))
+    spec, weights = trained.spec, trained.weights
     metrics, finetuned, diagnosis = (
         json.loads(stage.artifact(name, f"{file}.json").read_text(encoding="utf-8"))
         for file in ("metrics", "finetune", "diagnosis")
@@ -40,10 +42,10 @@ def main(name: str) -> None:
     version = receipts.find(client, model, receipts.ENCODER, digest)
     if version:
         again = runs.find_runs(client, c.dataset, name, stage.artifact(name, "history.jsonl"))
-        for run_id in {checkpoint["run_id"], *again}:  # the same training, done again, here or elsewhere
+        for run_id in {trained.run_id, *again}:  # the same training, done again, here or elsewhere
             runs.drop_run(client, run_id, unless=version.run_id)
     else:
-        run_id = log_run(client, c, name, checkpoint["run_id"])
+        run_id = log_run(client, c, name, trained.run_id)
         for tag, value in lineage(spec).items():
             client.set_tag(run_id, tag, value)
         logged = log_encoder(run_id, spec, weights)
@@ -108,13 +110,13 @@ def log_figures(run_id: str, figures: dict[str, float], diagnosis: dict[str, str
         mlflow.set_tags({"diagnosis": diagnosis["name"]} | {f"diagnosis_{k}": v for k, v in said.items()})
 
 
-def log_encoder(run_id: str, spec: saved.Spec, weights: dict[str, torch.Tensor]) -> Any:
+def log_encoder(run_id: str, spec: Spec, weights: dict[str, torch.Tensor]) -> Any:
     """The encoder as a logged model of the run: plain tensors, their spec, and the code that reads them."""
     import mlflow  # noqa: PLC0415
 
     s = spec["image_size"]
     example = torch.zeros(2, 3, s, s, dtype=torch.uint8)
-    dim = saved.restore(spec, weights)(example).shape[1]
+    dim = restore(spec, weights)(example).shape[1]
     with tempfile.TemporaryDirectory() as scratch, mlflow.start_run(run_id=run_id):
         folder = Path(scratch, "encoder")
         saved.save(folder, spec, weights)
@@ -129,4 +131,4 @@ def log_encoder(run_id: str, spec: saved.Spec, weights: dict[str, torch.Tensor])
 
 
 if __name__ == "__main__":
-    stage.run(f"register@{sys.argv[1]}", lambda: main(sys.argv[1]))
+    stage.enter("register", main, __doc__, METHODS)

@@ -1,7 +1,8 @@
-"""Stage report: all that was found → artifacts/report.html, artifacts/plots/*.csv, and the pictures in MLflow."""
+"""Stage report: all that was found → artifacts/report.html, artifacts/plots/*.json, and the pictures in MLflow."""
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.methods import METHODS
 from pipelines.evaluation import verdict
 from pipelines.evaluation.approach import CONTROLS
 from pipelines.project import config, stage
@@ -37,7 +37,7 @@ def main() -> None:
 
 def context(r: Results, g: Gallery) -> dict[str, Any]:
     """All that the page says and shows."""
-    names, vit = r.prepared.manifest.classes, r.config.mae.encoder
+    names, size = r.prepared.manifest.classes, r.prepared.manifest.preprocess.size
     return {
         "dataset": r.config.dataset,
         "champion": r.champion,
@@ -51,16 +51,15 @@ def context(r: Results, g: Gallery) -> dict[str, Any]:
         "accuracies": tables.accuracies(r),
         "costs": tables.costs(r),
         "training": g.training,
-        "first_signals": len(METHODS) + 2,  # the losses, and the two signals that are looked at first
+        "first_signals": len(r.config.methods) + 2,  # the losses, and the two signals that are looked at first
         "neighbours": g.neighbours,
         "queries": ", ".join(names[c] for c in r.prepared.labels(g.test[g.chosen[:QUERIES]]) if c >= 0) or "no labels",
         "maps": g.maps,
         "views": g.views,
         "reconstructions": g.reconstructions,
-        "norm_pix": r.config.mae.norm_pix,
         "attention": g.attention,
-        "without_attention": [m for m in METHODS if m not in g.attention],
-        "transformer": f"{{arch: {vit.arch}, patch_size: {vit.patch_size}}}",
+        "without_attention": [m for m in r.config.methods if m not in g.attention],
+        "transformer": f"{{arch: vit_nano, patch_size: {math.gcd(size, 16)}}}",
         "share": round(100 * pictures.SHARE),
         "confusion": g.confusion,
         "confused": confused(g.confusion, names) if g.confusion is not None else [],
@@ -123,16 +122,16 @@ def write_plots(r: Results, counts: NDArray[np.int64] | None) -> None:
 def keep(r: Results, gallery: Gallery) -> None:
     """In MLflow: each method's pictures in its run, the page in the champion's, and a run a control."""
     client = mlflow_store.connect()
-    receipts.check(client, METHODS)
-    for m in METHODS:
+    receipts.check(client, r.config.methods)
+    for m in r.config.methods:
         files = {f"pictures/{name}.png": data for name, data in gallery.pictures(m).items()}
         if m == r.champion:
             files[PAGE.name] = PAGE.read_bytes()
-        runs.log_files(client, results.load(m, "version.json")["run_id"], files)
+        runs.log_files(client, results.load(stage.artifact(m, "version.json"))["run_id"], files)
     where = mlflow_store.experiment(client, r.config.dataset)
     client.set_experiment_tag(where, "mlflow.note.content", note(r))
     for control in CONTROLS:
-        for who, figures in results.load(control, "metrics.json").items():
+        for who, figures in results.load(stage.baseline(control, "metrics.json")).items():
             runs.ensure_control(client, r.config.dataset, who, figures)
 
 
@@ -145,4 +144,4 @@ def note(r: Results) -> str:
 
 
 if __name__ == "__main__":
-    stage.run("report", main)
+    stage.enter("report", main, __doc__)

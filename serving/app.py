@@ -30,11 +30,11 @@ from starlette.routing import Route
 from uvicorn.supervisors import Multiprocess
 
 from serving import ServingError
-from serving.fastapi.batching import RUNS, Served
+from serving.fastapi.batching import RUNS, Batcher
 from serving.fastapi.body import SETTINGS, TIMEOUT, read
 from serving.fastapi.connections import Connection, waiting
 from serving.host import lock, promoted
-from serving.host.command import command
+from serving.host.command import Parser, command
 from serving.host.promoted import Model
 from serving.host.runtime import Runtime
 from serving.rollout.loading import load
@@ -60,7 +60,7 @@ def create(models: Sequence[Model], runtime: Runtime, threads: int = 1) -> FastA
     encoders, faults = load(models, threads, stack)
     for fault in faults:
         print(fault, file=sys.stderr, flush=True)
-    served = {m.name: Served(m, encoders[m.name], QUEUE, TIMEOUT) for m in models if m.name in encoders}
+    served = {m.name: Batcher(m, encoders[m.name], QUEUE, TIMEOUT) for m in models if m.name in encoders}
     shared = Path(os.environ[FOLDER]) if FOLDER in os.environ else None
 
     @asynccontextmanager
@@ -77,7 +77,7 @@ def create(models: Sequence[Model], runtime: Runtime, threads: int = 1) -> FastA
     async def refuse(asked: Asked, error: StarletteHTTPException) -> JSONResponse:
         return JSONResponse({"error": str(error.detail)}, error.status_code, headers=error.headers)
 
-    def find(name: str, version: str | None) -> Served:
+    def find(name: str, version: str | None) -> Batcher:
         found = served.get(name)
         if found is None or version not in (None, found.model.version):
             raise HTTPException(404, f"Model not found: {name}{f', version {version}' if version else ''}.")
@@ -166,7 +166,7 @@ def application() -> FastAPI:
 
 def main() -> None:
     """Serve what is promoted until Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="python -m serving.app", description=__doc__)
+    parser = Parser(prog="python -m serving.app", description=__doc__)
     parser.add_argument("--port", type=port, default=8080, help="0: any that is free")
     parser.add_argument("--workers", type=int, default=1, help="processes, each with every model")
     parser.add_argument("--promoted", type=Path, default=Path("artifacts/promoted.json"), metavar="FILE")

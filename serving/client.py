@@ -1,6 +1,5 @@
 """Ask a running server for embeddings, from Python or from the command line."""
 
-import argparse
 import io
 import json
 import sys
@@ -21,7 +20,7 @@ from urllib3.util import Retry
 
 from serving import ServingError
 from serving.host import loopback, promoted
-from serving.host.command import command
+from serving.host.command import Parser, command
 from serving.host.files import Unreadable, escaped, read
 from serving.host.runtime import Runtime
 from serving.worker.payload import BYTES, MAX_IMAGES, NPY
@@ -216,7 +215,7 @@ def _embeddings(response: requests.Response, name: str, n: int) -> list[Vector |
 
 def main() -> None:
     """One JSON line an image; status 1 when an image, 2 when the server was of no use."""
-    parser = argparse.ArgumentParser(prog="python -m serving.client", description=__doc__)
+    parser = Parser(prog="python -m serving.client", description=__doc__)
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="files to embed")
     parser.add_argument("--model", metavar="NAME", help="a name on the server; the champion's without it")
     parser.add_argument("--token", action="store_true", help="print the inference token, for curl, and end")

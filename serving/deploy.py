@@ -1,6 +1,5 @@
 """Make a running server serve what is promoted, or what it served before; harmless when done twice."""
 
-import argparse
 import fcntl
 import sys
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 from serving import ServingError
 from serving.client import Client
 from serving.host import promoted
-from serving.host.command import command
+from serving.host.command import Parser, command
 from serving.host.promoted import Model
 from serving.host.runtime import Runtime
 from serving.rollout import served_file
@@ -194,7 +193,7 @@ def status(runtime: Runtime, path: Path) -> str:
 
 def main() -> None:
     """One word at most; status 1 and one sentence when the server goes on as before."""
-    parser = argparse.ArgumentParser(prog="python -m serving.deploy", description=__doc__)
+    parser = Parser(prog="python -m serving.deploy", description=__doc__)
     word = parser.add_mutually_exclusive_group()
     word.add_argument("--rollback", action="store_true", help="serve what was served before the last change")
     word.add_argument("--status", action="store_true", help="say what is served, and end")

@@ -4,7 +4,6 @@ Straight through ONNX Runtime, or by the running server with --endpoint. Parts t
 so that the same command goes on after a stop. The column `error` says why an image has no embedding.
 """
 
-import argparse
 import hashlib
 import os
 import shutil
@@ -23,7 +22,7 @@ from serving.bulk.folder import SUFFIXES, Entry, entries
 from serving.bulk.table import Found, join, key_at, scratch, write
 from serving.client import Client, ImageError
 from serving.host import promoted
-from serving.host.command import command
+from serving.host.command import Parser, command
 from serving.host.files import Unreadable, escaped, read
 from serving.host.promoted import Model
 from serving.host.runtime import Runtime
@@ -115,7 +114,7 @@ def make(folder: Path, out: Path, model: Model, embed: Embed) -> str:
 
 def main() -> None:
     """Status 1 when something is wrong; unusable images are in the table."""
-    parser = argparse.ArgumentParser(prog="python -m serving.embed", description=__doc__)
+    parser = Parser(prog="python -m serving.embed", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the table, ….parquet")
     parser.add_argument("--model", metavar="NAME", help="a name of artifacts/promoted.json; the champion's without it")

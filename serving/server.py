@@ -1,13 +1,12 @@
 """`make serve`: TorchServe with what is promoted, watched over, until Ctrl-C."""
 
-import argparse
 import os
 import sys
 from pathlib import Path
 
 from serving.deploy import deploy
 from serving.host import lock, promoted
-from serving.host.command import command
+from serving.host.command import Parser, command
 from serving.host.runtime import Runtime
 from serving.rollout import served_file
 from serving.torchserve.process import Server
@@ -16,7 +15,7 @@ from serving.watchdog import Watchdog
 
 def main() -> None:
     """`make serve`: start, deploy what is promoted, say how to ask, run until Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="python -m serving.server", description=main.__doc__)
+    parser = Parser(prog="python -m serving.server", description=main.__doc__)
     parser.add_argument("--stop", action="store_true", help="end the server that runs, and this command")
     stopping = parser.parse_args().stop
     path = Path("artifacts/promoted.json")

@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import requests
-import torch
 from numpy.typing import NDArray
 
 from benchmarks.endpoint.throughput import second
@@ -27,6 +26,7 @@ from data.decoding.decode import Preprocess
 from models import saved
 from pipelines.project import stage
 from pipelines.registry.mlflow_store import connect
+from pipelines.saving.pretrained import Pretrained
 from serving import ServingError
 from serving.client import Client
 from serving.deploy import deploy
@@ -117,11 +117,11 @@ def main() -> None:
     connect()  # tells MLflow where the store is, here and in what starts
     listed = promoted.read(stage.PROMOTED)
     champion = next(model.method for model in listed.models if model.name == listed.encoder)
-    checkpoint = torch.load(stage.artifact(champion, "checkpoint.pt"), weights_only=True)
-    preprocess = Preprocess.from_json(checkpoint["spec"]["preprocess"])
+    trained = Pretrained.read(stage.artifact(champion, "checkpoint.pt"))
+    preprocess = Preprocess.from_json(trained.spec["preprocess"])
     files = photographs(given.folder, given.images)
     pixels = np.stack([preprocess(file.read_bytes()) for file in files])
-    ours = saved.Predictor(saved.restore(checkpoint["spec"], checkpoint["weights"])).predict(pixels)
+    ours = saved.Predictor(trained.encoder()).predict(pixels)
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         network = session(stage.artifact(champion, "encoder.onnx").parent)

@@ -29,7 +29,8 @@ CLOCK = ("second", "wait", "memory")  # parts of the names of figures that are o
 PROGRAM = """
 import torch
 from models import methods, optim
-from pipelines import pretrain, stage
+from pipelines import pretrain
+from pipelines.project import stage
 
 built = {}
 def remembered(name, make):
@@ -38,7 +39,7 @@ def remembered(name, make):
         return built[name]
     return wrapped
 
-methods.build = remembered("method", methods.build)
+start.method = remembered("method", start.method)
 optim.build = remembered("optimizer", optim.build)
 name = sys.argv[1]
 stage.run(f"pretrain@{name}", lambda: pretrain.main(name))
@@ -92,7 +93,7 @@ def drill(folder: Path, name: str, kills: int, draw: random.Random) -> dict[str,
     hit, trainings, done = Counter[str](), 0, 0
     same = dict.fromkeys(PARTS, True)
     while done < kills:
-        shutil.rmtree(folder / "artifacts" / name)
+        shutil.rmtree(folder / "artifacts" / "methods" / name)
         trainings += 1
         while True:
             before = position(scratch)
@@ -140,7 +141,7 @@ def position(scratch: Path) -> tuple[int, int]:
 
 def outcome(folder: Path, name: str) -> dict[str, Any]:
     """What a training has left, by part."""
-    place = folder / "artifacts" / name
+    place = folder / "artifacts" / "methods" / name
     final = torch.load(place / "final.pt", weights_only=True)
     rows = [json.loads(line) for line in (place / "history.jsonl").read_text().splitlines()]
     return {

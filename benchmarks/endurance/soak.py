@@ -26,7 +26,8 @@ EVERY = 2.0  # s
 WARM_UP = 0.2
 FLAT = 0.01
 PROGRAM = """
-from pipelines import pretrain, stage
+from pipelines import pretrain
+from pipelines.project import stage
 stage.run(f"pretrain@{sys.argv[1]}", lambda: pretrain.main(sys.argv[1]))
 """
 

@@ -27,9 +27,9 @@ from benchmarks.speed import loop, masking, smoke, steps, timing
 from data.decoding.decode import Preprocess
 from data.prepare import prepare
 from data.shards import Prepared
-from models import methods
+from models import start
+from models.encoders.encoder import restore
 from models.evaluation import probe
-from models.saved import restore
 from pipelines.evaluation.features import images
 from pipelines.evaluation.probe_protocol import accuracy
 from pipelines.machine import gpus
@@ -143,7 +143,7 @@ class Bench:
         found = loop.figures(folder, method)
         c, m = config.load(folder / "params.yaml"), Prepared(prepared).manifest
         size = m.preprocess.size
-        built = methods.build(method, c.method(method), size, m.mean, m.std, 0)
+        built = start.method(method, c.method(method), size, m.mean, m.std, 0)
         found["GFLOP an image"] = flops(built, size) / 1e9
         found["MFU, %"] = 100 * found["GFLOP an image"] * found["images/s"] / self.known("peak")["bf16, GFLOP/s"]
         return found
@@ -158,7 +158,7 @@ class Bench:
 
 def judge(folder: Path, method: str, prepared: Prepared) -> Figures:
     """Top-1 in percent on test, all labels: linear probe and kNN, as the probe stage does them."""
-    checkpoint = torch.load(folder / "artifacts" / method / "checkpoint.pt", weights_only=True)
+    checkpoint = torch.load(folder / "artifacts" / "methods" / method / "checkpoint.pt", weights_only=True)
     p = config.load(folder / "params.yaml").probe
     with gpus.device() as device:
         encoder = restore(checkpoint["spec"], checkpoint["weights"])

@@ -23,16 +23,19 @@ from data.shards import INDEX, Manifest, ShardWriter, write_table
 from pipelines.project.stage import TRY_AGAIN
 
 ROOT = Path(__file__).resolve().parents[2]
+NO_SOURCES = ("__pycache__", "raw", "prepared", ".prepared*", "run")
 # As on a machine without MLflow; what the process took at the most is written when it ends.
 PROGRAM = """
 import sys; sys.modules["mlflow"] = None
 import json, torch
 from benchmarks.speed.timing import most_memory
-from pipelines import feed, pretrain, stage
+from pipelines import pretrain
+from pipelines.engine import prefetch
+from pipelines.project import stage
 
 name = sys.argv[1]
 torch.set_num_threads(int(sys.argv[2]) or torch.get_num_threads())
-feed.RESIDENT *= int(sys.argv[3])
+prefetch.RESIDENT *= int(sys.argv[3])
 try:
     stage.run(f"pretrain@{name}", lambda: pretrain.main(name))
 finally:
@@ -45,9 +48,7 @@ def project(folder: Path, recipe: str, changes: dict[str, Any], prepared: Path) 
     """Make, or bring up to date, the folder: a recipe with other values under dotted keys, on prepared images."""
     for package in ("data", "models", "pipelines", "serving", "benchmarks"):
         shutil.rmtree(folder / package, ignore_errors=True)
-        (folder / package).mkdir(parents=True)
-        for path in (ROOT / package).glob("*.py"):
-            shutil.copyfile(path, folder / package / path.name)
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns(*NO_SOURCES))
     shutil.copyfile(ROOT / "dvc.yaml", folder / "dvc.yaml")
     params = yaml.safe_load((ROOT / "recipes" / f"{recipe}.yaml").read_text())
     for key, value in changes.items():
@@ -92,7 +93,7 @@ def train(folder: Path, method: str, seconds: float | None = None, threads: int 
     threads: of the CPU, 0 for torch's own choice; resident: images may lie on the GPU as a whole. Exits with what the
     training said when it fails.
     """
-    if (folder / "artifacts" / method / "checkpoint.pt").exists():
+    if (folder / "artifacts" / "methods" / method / "checkpoint.pt").exists():
         return True
     log = folder / f"{method}.log"
     with log.open("ab") as file:
@@ -120,7 +121,7 @@ def train(folder: Path, method: str, seconds: float | None = None, threads: int 
 
 def history(folder: Path, method: str) -> list[dict[str, float]]:
     """Rows of a training that has ended, or so far."""
-    paths = (folder / "artifacts" / method, folder / ".scratch" / "pretrain" / method)
+    paths = (folder / "artifacts" / "methods" / method, folder / ".scratch" / "pretrain" / method)
     path = next((p for p in paths if (p / "history.jsonl").exists()), None)
     return [json.loads(line) for line in (path / "history.jsonl").read_text().splitlines()] if path else []
 

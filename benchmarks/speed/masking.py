@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.speed import timing
-from models import methods
-from models.methods import Method
+from models import start
+from models.method import Method
 from models.methods.mae import MAE, MAEParams, patchify, reconstruction
 from pipelines.engine.loop import Training
 from pipelines.engine.prefetch import Inputs, generator
@@ -68,7 +68,7 @@ def encoder_flops(mae: MAE, visible: int) -> int:
 def measure(params: MAEParams, size: int, device: torch.device, rounds: int, compiled: bool) -> dict[str, Any]:
     """FLOPs and seconds of a step, of MAE and of the variant, and their ratios."""
     torch._dynamo.reset()  # sizes before this one count towards a limit
-    sparse = methods.build("mae", params, size, (0.5,) * 3, (0.25,) * 3, 0)
+    sparse = start.method("mae", params, size, (0.5,) * 3, (0.25,) * 3, 0)
     assert isinstance(sparse, MAE)
     dense: Method = MaskTokensInEncoder.of(sparse)
     patches = sparse.encoder.grid**2
@@ -95,13 +95,20 @@ def measure(params: MAEParams, size: int, device: torch.device, rounds: int, com
     }
 
 
+def mae(recipe: str) -> MAEParams:
+    """Its section of a recipe."""
+    params = config.load(Path("recipes", f"{recipe}.yaml")).method("mae")
+    assert isinstance(params, MAEParams)
+    return params
+
+
 def run(device: torch.device, rounds: int, large: bool = True, compiled: bool = False) -> list[dict[str, Any]]:
     """Small size, and ViT-B/16 and ViT-L/16 at 224 px with the paper's decoder, few images a step on a CPU."""
-    found = [measure(config.load(Path("recipes/cifar10-small.yaml")).mae, 32, device, rounds, compiled)]
+    found = [measure(mae("cifar10-small"), 32, device, rounds, compiled)]
     for word, images in (("base", 8), ("large", 4)):
         if large:
             batch = images if device.type == "cpu" else 16 * images
-            paper = replace(config.load(Path(f"recipes/imagenet-vit-{word}.yaml")).mae, batch_size=batch)
+            paper = replace(mae(f"imagenet-vit-{word}"), batch_size=batch)
             print(f"{paper.encoder.arch}, {batch} images a step", file=sys.stderr, flush=True)
             found.append(measure(paper, 224, device, rounds, compiled))
     return found

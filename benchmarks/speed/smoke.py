@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from benchmarks.speed import loop
-from models import methods
+from models import start
 from models.baselines.supervised import SupervisedParams
 from models.encoders import encoder as encoders
 from models.encoders.vit import ViTParams
 from models.evaluation import probe
+from models.method import Control
 from models.optim import OptimParams
 from models.views.augmentation import ViewParams
 from pipelines.engine.loop import Training
@@ -84,8 +84,8 @@ def labels(m: Machine) -> str:
     params = SupervisedParams(n, OptimParams("sgd", 0.1, 1e-4), ViewParams(area=(0.5, 1.0)), recompute=True)
     vit = ViTParams("vit_nano" if m.tiny else "vit_small", 8 if m.tiny else 16)
 
-    def build() -> methods.Control:
-        return methods.control("supervised", encoders.build(vit, size, *COLOURS), params, size, 10, 0)
+    def build() -> Control:
+        return start.control("supervised", encoders.build(vit, size, *COLOURS), params, size, 10, 0)
 
     with torch.device("meta"):
         shadow = build()
@@ -96,7 +96,6 @@ def labels(m: Machine) -> str:
     images = torch.randint(0, 256, (n, 3, size, size), dtype=torch.uint8, device=m.device)
     draws = [d.to(m.device) for d in method.draw(n, size, size, generator(0, 0))]
     draws[-1] = torch.arange(n, device=m.device) % 10
-    assert isinstance(method, nn.Module)
     for _ in range(2):
         loss = trained.step(Inputs(images, draws), 0.5)[1].item()
     took = torch.cuda.max_memory_allocated(m.device) if m.device.type == "cuda" else 0

@@ -13,11 +13,10 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from torch import nn
 
 from benchmarks.speed import timing
-from models import methods
-from models.methods import MethodParams
+from models import start
+from models.method import Method, MethodParams
 from pipelines.engine.loop import Training
 from pipelines.engine.prefetch import Inputs, generator
 from pipelines.machine import gpus, hardware
@@ -52,13 +51,13 @@ def cases() -> list[Case]:
     for path in (Path("params.yaml"), Path("recipes/cifar10-small.yaml"), Path("recipes/photos.yaml")):
         c = config.load(path)
         word = "digits" if path.stem == "params" else path.stem
-        found += [Case(f"{word} {name}", name, c.method(name), c.prepare.size) for name in methods.METHODS]
+        found += [Case(f"{word} {name}", name, c.method(name), c.prepare.size) for name in c.methods]
     published = config.load(Path("recipes/cifar10.yaml"))
-    found.append(Case("cifar10 mae", "mae", replace(published.mae, batch_size=128), 32))
-    return [Case("cifar10 simclr", "simclr", replace(published.simclr, batch_size=128), 32), *found]
+    found.append(Case("cifar10 mae", "mae", replace(published.method("mae"), batch_size=128), 32))
+    return [Case("cifar10 simclr", "simclr", replace(published.method("simclr"), batch_size=128), 32), *found]
 
 
-def variants(method: methods.Method, size: int, device: torch.device) -> list[Variant]:
+def variants(method: Method, size: int, device: torch.device) -> list[Variant]:
     """Plain torch, then each thing in turn; bf16 is tried wherever the hardware multiplies it natively."""
     found = [Variant("plain torch")]
     layout = hardware.layout(method.encoder)
@@ -76,7 +75,7 @@ def measure(case: Case, device: torch.device, rounds: int, compiled: bool, peaks
     torch._dynamo.reset()
     torch._dynamo.config.recompile_limit = 64  # two compiled variants share the code that is compiled
     p = case.params
-    probe = methods.build(case.method, p, case.size, (0.5,) * 3, (0.25,) * 3, 0)
+    probe = start.method(case.method, p, case.size, (0.5,) * 3, (0.25,) * 3, 0)
     per_image = flops(probe, case.size)
     images = torch.randint(0, 256, (p.batch_size, 3, case.size, case.size), dtype=torch.uint8)
     draws = probe.draw(p.batch_size, case.size, case.size, generator(0, 0))
@@ -104,10 +103,9 @@ def measure(case: Case, device: torch.device, rounds: int, compiled: bool, peaks
 def stepper(case: Case, v: Variant, inputs: Inputs, device: torch.device) -> Callable[[], object]:
     """A call is a step of a training of its own."""
     how = PretrainParams(precision=v.precision, compile=v.compiled)  # type: ignore[arg-type]
-    method = methods.build(case.method, case.params, case.size, (0.5,) * 3, (0.25,) * 3, 0)
+    method = start.method(case.method, case.params, case.size, (0.5,) * 3, (0.25,) * 3, 0)
     setting = replace(hardware.choose(how, method, case.params, case.size, 1000, device), layout=v.layout)
     training = Training(method, case.params, how, setting, device)
-    assert isinstance(method, nn.Module)
     method.train()
 
     def step() -> object:

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.studies.attention FOLDER artifacts/dino …`: does attention cover the garment better than a box?
+"""`python -m benchmarks.studies.attention FOLDER artifacts/methods/dino …`: does attention cover the garment?
 
 FOLDER holds the photographs that `garments.json` names. The mask of 60 % of the class token's attention is laid over
 the garment as drawn by hand, and so is a box in the middle, of the same area. Controls: random encoders of the same
@@ -20,11 +20,10 @@ from benchmarks.report import markdown
 from benchmarks.studies import garments
 from benchmarks.studies.garments import Photograph
 from data.decoding.decode import Preprocess
-from models import saved
 from models.encoders import encoder as encoders
+from models.encoders.encoder import Spec, restore
 from models.encoders.vit import ViT, ViTParams
 from models.evaluation.attention import attention, mass_mask
-from models.saved import Spec
 
 SHARE = 0.6  # of the attention's mass, the paper's
 RANDOM = 3  # encoders
@@ -105,10 +104,10 @@ def judge(encoder: ViT, preprocess: Preprocess, photos: Photographs) -> dict[str
 
 
 def load(folder: Path) -> tuple[Spec, ViT]:
-    """The encoder of artifacts/<method>. Raises SystemExit where it is no vision transformer."""
+    """The encoder of artifacts/methods/<method>. Raises SystemExit where it is no vision transformer."""
     checkpoint = torch.load(folder / "checkpoint.pt", weights_only=True)
     spec: Spec = checkpoint["spec"]
-    encoder = saved.restore(spec, checkpoint["weights"])
+    encoder = restore(spec, checkpoint["weights"])
     if not isinstance(encoder, ViT):
         raise SystemExit(f"{folder} holds a {spec['encoder']['arch']}; allowed: a vision transformer")
     return spec, encoder
@@ -169,7 +168,7 @@ def picture(photos: Sequence[Photograph], artifact: Path, side: int = 112) -> Im
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.attention", description=__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("artifacts", type=Path, nargs="+", help="artifacts/<method> of vision transformers")
+    parser.add_argument("artifacts", type=Path, nargs="+", help="artifacts/methods/<method> of vision transformers")
     parser.add_argument("--picture", type=Path, help="a PNG: one test photograph a class, and where the first looks")
     given = parser.parse_args()
     torch.set_num_threads(1)

@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 
 from benchmarks.report import markdown
 from benchmarks.workspace import BARE, ENVIRONMENT, ROOT, configure, workspace
-from models.diagnose import Name, Row, diagnose
-from models.methods import MethodParams
+from models.diagnose import diagnose
+from models.diagnosis import Name, Row
+from models.method import MethodParams
 from pipelines.project import config
 
 RECORDS = ROOT / "tests/models/histories"
@@ -130,7 +131,7 @@ def train(folder: Path, case: str, seed: int, share: float) -> None:
     subprocess.run([sys.executable, "-m", "pipelines.prepare"], cwd=folder, env=ENVIRONMENT, check=True)
     configure(folder, {"seed": seed})  # of the training; the split is that of seed 0
     done = subprocess.run([sys.executable, "-c", PROGRAM, name], cwd=folder, env=ENVIRONMENT, check=False)
-    finished, unfinished = folder / "artifacts" / name, folder / ".scratch/pretrain" / name
+    finished, unfinished = folder / "artifacts" / "methods" / name, folder / ".scratch/pretrain" / name
     record(case, seed, epochs, (unfinished if done.returncode else finished) / "history.jsonl")
 
 

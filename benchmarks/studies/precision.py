@@ -1,7 +1,7 @@
 """`python -m benchmarks.studies.precision`: what fp16 and int8 bring in ONNX Runtime on this CPU, and what they cost.
 
 Speed is of random weights, on one thread; the precisions of an encoder take turns in one process. Cost is of trained
-encoders: artifacts/<method>/checkpoint.pt and data/prepared of project folders, which are only read.
+encoders: artifacts/methods/<method>/checkpoint.pt and data/prepared of project folders, which are only read.
 """
 
 import argparse
@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 from benchmarks.report import markdown
 from benchmarks.speed import timing
 from data.shards import Prepared
-from models import saved
 from models.encoders import encoder as encoders
-from models.encoders.encoder import EncoderParams
+from models.encoders.encoder import EncoderParams, restore
 from models.encoders.resnet import ResNetParams
 from models.encoders.vit import ViTParams
 from models.evaluation import probe
@@ -82,7 +81,7 @@ def cost(project: Path, checkpoint: Path, folder: Path) -> Iterator[Row]:
     """A row a precision: what the probe reads on val, as `export` judges it."""
     prepared = Prepared(project / "data" / "prepared")
     kept = torch.load(checkpoint, weights_only=True)
-    encoder, spec = saved.restore(kept["spec"], kept["weights"]), kept["spec"]
+    encoder, spec = restore(kept["spec"], kept["weights"]), kept["spec"]
     features = {split: probe.extract(encoder, images(prepared, split), CPU) for split in ("train", "val")}
     path = folder / "fp32.onnx"
     export.export(encoder, spec, {}, path)
@@ -122,7 +121,7 @@ def main() -> None:
     print(f"{timing.machine(CPU)}, ONNX Runtime {onnxruntime.__version__}, one thread", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         for project in given.projects:
-            for checkpoint in sorted(project.glob("artifacts/*/checkpoint.pt")):
+            for checkpoint in sorted(project.glob("artifacts/methods/*/checkpoint.pt")):
                 print(f"\n{markdown(list(cost(project, checkpoint, Path(scratch))))}", flush=True)
         for name in [] if given.projects else given.only:
             print(f"\n{markdown(list(speed(name, Path(scratch))))}", flush=True)

@@ -14,10 +14,9 @@ from scipy.stats import rankdata, spearmanr
 
 from benchmarks.report import markdown
 from data.shards import Prepared
-from models.encoders.encoder import Encoder
+from models.encoders.encoder import Encoder, restore
 from models.evaluation import probe
 from models.methods import METHODS
-from models.saved import restore
 from pipelines.evaluation import probe_protocol, scores
 from pipelines.evaluation.features import encoder_features, images, unlabelled
 from pipelines.project import config

@@ -13,9 +13,10 @@ from torch import Generator, Tensor, nn
 
 from models.baselines.supervised import check_training, cross_entropy, head, unlabelled
 from models.encoders.encoder import Encoder
+from models.method import Control
 from models.optim import OptimParams
 from models.precision import at_least_fp32, full_precision
-from models.views.augmentation import ViewParams, augment, draw
+from models.views.augmentation import ViewParams, draw
 
 GREY = 0.5  # what cutout leaves
 
@@ -45,19 +46,18 @@ class FixMatchParams:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed: 0 to 1")
 
 
-class FixMatch(nn.Module):
+class FixMatch(Control):
     """The first of every 1 + μ parts of a batch holds the labelled images, the others the unlabelled."""
 
+    params: FixMatchParams
+
     def __init__(self, encoder: Encoder, params: FixMatchParams, image_size: int, classes: int):
-        super().__init__()
-        self.params = params
-        self.size = image_size
-        self.augment = augment
+        super().__init__(params, image_size)
         self.student = nn.Sequential(encoder, head(encoder.dim, classes))
         self.average = copy.deepcopy(self.student).requires_grad_(False)
 
     @property
-    def encoder(self) -> Encoder:
+    def encoder(self) -> Encoder:  # type: ignore[override]
         """The averaged one, which predicts."""
         return self.average[0]  # type: ignore[return-value]
 
@@ -80,9 +80,6 @@ class FixMatch(nn.Module):
         of_weak, of_strong = logits[: len(weak)], logits[len(weak) :]
         labelled = cross_entropy(of_weak, y)  # ℓ_s, eq. 3
         return labelled + self.params.weight * consistency(of_weak[-len(strong) :], of_strong, self.params.threshold)
-
-    def before_step(self, progress: float) -> None:
-        pass
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:

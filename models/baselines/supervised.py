@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from models.encoders.encoder import Encoder
+from models.method import Control
 from models.optim import OptimParams
 from models.precision import at_least_fp32, full_precision
-from models.views.augmentation import ViewParams, augment, draw
+from models.views.augmentation import ViewParams, draw
 
 UNLABELLED = -1
 
@@ -43,12 +44,11 @@ def check_training(batch_size: int, accumulate: int, label_smoothing: float) -> 
         raise ValueError(f"label_smoothing is {label_smoothing}; allowed: 0 to below 1")
 
 
-class Supervised(nn.Module):
+class Supervised(Control):
+    params: SupervisedParams
+
     def __init__(self, encoder: Encoder, params: SupervisedParams, image_size: int, classes: int):
-        super().__init__()
-        self.params = params
-        self.size = image_size
-        self.augment = augment
+        super().__init__(params, image_size)
         self.encoder = encoder
         self.head = head(encoder.dim, classes)
 
@@ -63,12 +63,6 @@ class Supervised(nn.Module):
     def loss(self, views: list[Tensor], progress: float) -> Tensor:
         x, y = views
         return cross_entropy(self.head(self.encoder(x)), y, self.params.label_smoothing)
-
-    def before_step(self, progress: float) -> None:
-        pass
-
-    def after_step(self, progress: float) -> None:
-        pass
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, 3, S, S) → logits (B, classes), for predictions: in eval mode."""

@@ -1,16 +1,19 @@
 """Which encoder, and its way to and from a file of plain tensors."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
 
 from torch import Tensor
 
 from models import CheckpointError
 from models.encoders.normalize import PUBLISHED
-from models.encoders.resnet import ResNet, ResNetParams
+from models.encoders.resnet import DEPTHS, ResNet, ResNetParams
 from models.encoders.vit import ViT, ViTParams
 
 EncoderParams = ResNetParams | ViTParams
 Encoder = ResNet | ViT
+Spec = dict[str, Any]  # encoder: its params; image_size: px; and what else the pipeline knows of it
 
 
 def build(params: EncoderParams, image_size: int, mean: Sequence[float], std: Sequence[float]) -> Encoder:
@@ -19,6 +22,16 @@ def build(params: EncoderParams, image_size: int, mean: Sequence[float], std: Se
     if isinstance(params, ResNetParams):
         return ResNet(params, mean, std)
     return ViT(params, image_size, mean, std)
+
+
+def restore(spec: Spec, weights: Mapping[str, Tensor]) -> Encoder:
+    """The encoder that `spec` describes, with these weights, in eval mode. Raises CheckpointError."""
+    given = spec["encoder"]
+    kind = ResNetParams if given["arch"] in DEPTHS else ViTParams
+    params: EncoderParams = kind(**{f.name: given[f.name] for f in fields(kind) if f.name in given})
+    encoder = build(params, spec["image_size"], (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    load(encoder, weights)
+    return encoder.eval()
 
 
 def load(encoder: Encoder, weights: Mapping[str, Tensor]) -> None:

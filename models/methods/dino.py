@@ -5,31 +5,36 @@ Caron, Touvron, Misra, Jégou, Mairal, Bojanowski, Joulin, 2021, arXiv:2104.1429
 
 import copy
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from models import parallel
-from models.encoders.encoder import Encoder, EncoderParams
+from models.diagnosis import Diagnosis, Row, percent, undertrained
+from models.encoders.encoder import Encoder
 from models.encoders.resnet import ResNetParams
 from models.encoders.vit import ViT
-from models.optim import OptimParams, cosine
+from models.method import NO_BLOCKS, MethodParams, Pretraining, allow
+from models.optim import cosine
 from models.precision import at_least_fp32, full_precision
-from models.views.augmentation import ViewParams, augment, check_area, draw
+from models.views.augmentation import ViewParams, check_area, draw
+
+COLOUR: Any = {"jitter": 0.8, "strengths": (0.4, 0.4, 0.2, 0.1), "grey": 0.2, "blur_kernel": "pillow"}  # as BYOL
+UNIFORM, ONE = 0.95, 0.2  # uniform collapse: teacher's entropy over ln K; complete: its mean's over the most it can be
+FEW = 0.5, 1.2  # dimensional collapse: the same below, and the gain, nats
+GAIN, BEHIND, RISING = 0.5, 1.2, 0.05  # nats: dimensional collapse, but undertrained where KL is above, or
+# the gain has risen by so much since the middle of the run
 
 
 @dataclass(frozen=True)
-class DINOParams:
-    encoder: EncoderParams
-    epochs: int
-    batch_size: int
-    optim: OptimParams
-    accumulate: int = 1  # parts in which a batch is computed
-    recompute: bool = False  # transformer blocks again in the backward pass: less memory, one more forward pass
+class DINOParams(MethodParams):
+    """Its crops, head, temperatures and momenta, by the paper's names."""
+
     global_area: tuple[float, float] = (0.4, 1.0)
     local_area: tuple[float, float] = (0.05, 0.4)
     local_crops: int = 8
@@ -53,69 +58,116 @@ class DINOParams:
     center_momentum: float = 0.9  # m
 
     def __post_init__(self) -> None:
-        for name in ("momentum", "center_momentum"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed: 0 to 1")
-        for name in ("student_temperature", "teacher_temperature", "warmup_teacher_temperature"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed: above 0")
-        check_area("global_area", self.global_area)
-        check_area("local_area", self.local_area)
-        for name, least in (("local_crops", 0), ("local_size", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed: {least} or more")
-        if not 0 <= self.drop_path < 1 or (self.drop_path and isinstance(self.encoder, ResNetParams)):
-            raise ValueError(f"drop_path is {self.drop_path}; allowed: 0 to below 1 for a vision transformer, else 0")
-        if self.accumulate > 1 and (self.head_batch_norm or isinstance(self.encoder, ResNetParams)):
-            raise ValueError(f"accumulate is {self.accumulate}; allowed: 1, since batch norm sees the whole batch")
-        if self.recompute and isinstance(self.encoder, ResNetParams):
-            raise ValueError("recompute is true; allowed: false for a ResNet, which has no transformer blocks")
+        resnet = isinstance(self.encoder, ResNetParams)
+        for key in ("momentum", "center_momentum"):
+            allow(0 <= getattr(self, key) <= 1, key, getattr(self, key), "0 to 1")
+        for key in ("student_temperature", "teacher_temperature", "warmup_teacher_temperature"):
+            allow(getattr(self, key) > 0, key, getattr(self, key), "above 0")
+        allow(self.local_crops >= 0, "local_crops", self.local_crops, "0 or more")
+        for key in ("global_area", "local_area"):
+            check_area(key, getattr(self, key))
+        depth = 0 <= self.drop_path < 1 and not (self.drop_path and resnet)
+        allow(depth, "drop_path", self.drop_path, "0 to below 1 for a vision transformer, else 0")
+        allow(self.accumulate == 1 or self.divisible, "accumulate", self.accumulate, "1, for batch norm")
+        allow(not (self.recompute and resnet), "recompute", "true", NO_BLOCKS)
         _ = self.views  # a law that is impossible is named now
 
     @property
+    def divisible(self) -> bool:
+        return not (self.head_batch_norm or isinstance(self.encoder, ResNetParams))
+
+    def crops(self, size: int) -> list[tuple[str, int, int]]:
+        return [("prepare.size", size, 2), ("dino.local_size", self.local_size, self.local_crops)]
+
+    @property
     def views(self) -> list[ViewParams]:
-        first = ViewParams(
-            area=self.global_area,
-            flip=self.flip,
-            rotation=self.rotation,
-            jitter=0.8,
-            strengths=(0.4, 0.4, 0.2, 0.1),
-            grey=0.2,
-            blur=self.blur[0],
-            blur_kernel="pillow",
-        )
+        first = ViewParams(area=self.global_area, flip=self.flip, rotation=self.rotation, blur=self.blur[0], **COLOUR)
         second = replace(first, blur=self.blur[1], solarize=self.solarize)
         local = replace(first, area=self.local_area, blur=self.blur[2])
         return [first, second, *[local] * self.local_crops]
 
+    def faults(self, looks: Sequence[Row], now: Row) -> Iterator[Diagnosis]:
+        each, mean, gain, kl = (now[key] for key in ("teacher_entropy", "mean_teacher_entropy", "gain", "kl"))
+        steadier = f"raise dino.momentum (now {self.momentum}; 0.9 to 0.999)"
+        sharpness = f"dino.teacher_temperature (now {self.teacher_temperature})"
+        if each > UNIFORM:
+            because = f"the teacher spreads its output evenly: its entropy is {percent(each)} of ln {self.head_dim}"
+            change = f"lower {sharpness}, well below dino.student_temperature ({self.student_temperature})"
+            yield Diagnosis("uniform collapse", because, change)
+        if mean < ONE:
+            share = f"the entropy of its mean is {percent(mean)} of what it can be"
+            because = f"the teacher has the same output for nearly every image: {share}"
+            lower = f"lower dino.center_momentum (now {self.center_momentum}; 0.9)"
+            change = lower if self.center_momentum > 0.9 else f"raise {sharpness}"
+            yield Diagnosis("complete collapse", because, change)
+        elif mean < FEW[0] and gain < FEW[1]:
+            used = math.exp(gain + now["held_out_loss"])  # of the entropy of the mean teacher
+            because = f"the teacher uses {used:.1f} of its {self.head_dim} outputs (its gain is {gain:.2f} nats)"
+            yield Diagnosis("dimensional collapse", because, steadier)
+        if gain < GAIN:
+            kinds = f"{math.exp(max(0.0, gain)):.1f} kinds of image"
+            because = f"the teacher's output tells {kinds} apart (its gain is {gain:.2f} nats)"
+            behind, rising = kl > BEHIND, self.momentum >= 0.5 and gain > looks[len(looks) // 2]["gain"] + RISING
+            if behind:
+                because = f"the student does not follow the teacher: their KL is {kl:.1f} nats"
+            slow = undertrained("dino", self.epochs, self.optim.lr, because)
+            yield slow if behind or rising else Diagnosis("dimensional collapse", because, steadier)
 
-class DINO(nn.Module):
+
+class Head(nn.Module):
+    """Projection head h (appendix C): 3-layer MLP with GELU, L2 bottleneck, weight-normalised last layer."""
+
+    def __init__(self, dim: int, params: DINOParams):
+        super().__init__()
+        self.mlp = nn.Sequential()
+        for width in (dim, hidden := params.head_hidden):
+            self.mlp.append(nn.Linear(width, hidden, bias=not params.head_batch_norm))
+            if params.head_batch_norm:
+                self.mlp.append(nn.BatchNorm1d(hidden))
+            self.mlp.append(nn.GELU())
+        self.mlp.append(nn.Linear(hidden, params.head_bottleneck))
+        self.direction = nn.Parameter(torch.empty(params.head_dim, params.head_bottleneck))  # v
+        self.length = nn.Parameter(torch.ones(params.head_dim, 1), requires_grad=not params.norm_last_layer)  # g
+        for m in self.mlp:
+            if isinstance(m, nn.Linear):
+                nn.init.trunc_normal_(m.weight, std=0.02)
+                if m.bias is not None:
+                    nn.init.zeros_(m.bias)
+        nn.init.kaiming_uniform_(self.direction, a=math.sqrt(5))  # as nn.Linear: the official code leaves it so
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, D) → (B, K)."""
+        z = self.mlp(features)
+        with full_precision(z):  # divided by τ_t, 0.04, bf16's rounding would be 0.05 nats
+            return F.linear(F.normalize(at_least_fp32(z), dim=1), self.length * F.normalize(self.direction, dim=1))
+
+
+class DINO(Pretraining):
+    """A student learns what its teacher, an average of its own past, says of other crops of the same image."""
+
+    PARAMS = DINOParams
+    TITLE, COLOURS, MARKER = "DINO", ("#0a7355", "#4fc7a0"), "^"
+    WHOLE = (Head,)
+    params: DINOParams
     center: Tensor
 
     def __init__(self, encoder: Encoder, params: DINOParams, image_size: int):
-        super().__init__()
-        self.params = params
-        self.size = image_size
-        self.augment = augment
+        super().__init__(encoder, params, image_size)
         self.student = nn.ModuleDict({"encoder": encoder, "head": Head(encoder.dim, params)})  # g_θs
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)  # g_θt
         self.register_buffer("center", torch.zeros(params.head_dim))  # C
         self.teacher_means: list[Tensor] = []  # of the parts of this step, for the next centre
 
     @property
-    def encoder(self) -> Encoder:
+    def encoder(self) -> Encoder:  # type: ignore[override]
         """The teacher's: it is the better one throughout training (section 5.2)."""
         return cast(Encoder, self.teacher["encoder"])
 
     def draw(self, n: int, height: int, width: int, generator: Generator) -> list[Tensor]:
         """Every view of n images, then with stochastic depth what the student keeps of each."""
-        laws = [draw(n, height, width, law, generator) for law in self.params.views]
-        return laws + [self.draw_keep(n, generator) for _ in laws if self.params.drop_path]
-
-    def draw_keep(self, n: int, generator: Generator) -> Tensor:
-        encoder = self.encoder
-        assert isinstance(encoder, ViT)
-        return encoder.draw_keep(n, self.params.drop_path, generator)
+        p, encoder = self.params, cast(ViT, self.encoder)
+        laws = [draw(n, height, width, law, generator) for law in p.views]
+        return laws + [encoder.draw_keep(n, p.drop_path, generator) for _ in laws if p.drop_path]
 
     def views(self, images: Tensor, draws: list[Tensor]) -> list[Tensor]:
         """uint8 (B, 3, H, W) → two global views (B, 3, S, S), then the local ones (B, 3, s, s); then what is kept."""
@@ -125,9 +177,10 @@ class DINO(nn.Module):
         return views + draws[len(laws) :]
 
     def loss(self, views: list[Tensor], progress: float) -> Tensor:
+        """Of the global views (B, 3, S, S), the local ones (B, 3, s, s), and with stochastic depth what is kept."""
         student, teacher = self.outputs(views)
         self.teacher_means.append(teacher.flatten(0, 1).mean(dim=0))
-        return self.distil(student, teacher, progress)
+        return distillation(student, teacher, self.center, *self.temperatures(progress))
 
     def outputs(self, views: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Of the student (V, B, K), and of the teacher, which sees the global views only (2, B, K)."""
@@ -137,17 +190,14 @@ class DINO(nn.Module):
         student = self.student["head"](torch.cat([self.student["encoder"](*x) for x in inputs]))
         with torch.no_grad():
             teacher = self.teacher["head"](self.teacher["encoder"](torch.cat(views[:2])))
-        n = views[0].shape[0]
-        return student.view(crops, n, -1), teacher.view(2, n, -1)
-
-    def distil(self, student: Tensor, teacher: Tensor, progress: float) -> Tensor:
-        return distillation(student, teacher, self.center, self.params.student_temperature, self.temperature(progress))
+        return student.view(crops, len(views[0]), -1), teacher.view(2, len(views[0]), -1)
 
     def signals(self, views: list[Tensor], progress: float) -> dict[str, Tensor]:
         """How it does on B held-out images, without labels and without stochastic depth; gain and KL in nats."""
         student, teacher = self.outputs(views[: 2 + self.params.local_crops])
-        loss = self.distil(student, teacher, progress)
-        p_t = F.softmax((teacher - self.center) / self.temperature(progress), dim=2).flatten(0, 1)  # (2B, K)
+        tau_s, tau_t = self.temperatures(progress)
+        loss = distillation(student, teacher, self.center, tau_s, tau_t)
+        p_t = F.softmax((teacher - self.center) / tau_t, dim=2).flatten(0, 1)  # (2B, K)
         each, together = (torch.special.entr(p).sum(dim=-1).mean() for p in (p_t, p_t.mean(dim=0)))
         ln_k = math.log(p_t.shape[1])
         return {
@@ -162,58 +212,22 @@ class DINO(nn.Module):
     def before_step(self, progress: float) -> None:
         """The last layer waits for an epoch: no gradient, no weight decay."""
         if progress < self.params.freeze_last_layer:
-            for p in cast(Head, self.student["head"]).last_layer():
-                p.grad = None
+            head = cast(Head, self.student["head"])
+            head.direction.grad = head.length.grad = None
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
         """C ← m C + (1 − m) mean of the batch's teacher outputs (eq. 4); θt ← λ θt + (1 − λ) θs."""
-        batch_mean = parallel.mean(torch.stack(self.teacher_means).mean(dim=0))
-        self.center.lerp_(batch_mean, 1 - self.params.center_momentum)
+        self.center.lerp_(parallel.mean(torch.stack(self.teacher_means).mean(dim=0)), 1 - self.params.center_momentum)
         self.teacher_means.clear()
         momentum = cosine(self.params.momentum, 1.0, progress)
         torch._foreach_lerp_(list(self.teacher.parameters()), list(self.student.parameters()), 1 - momentum)
 
-    def temperature(self, progress: float) -> float:
-        """τ_t: linear warm-up, then constant."""
-        p = self.params
+    def temperatures(self, progress: float) -> tuple[float, float]:
+        """τ_s, and τ_t: linear warm-up, then constant."""
+        p, start = self.params, self.params.warmup_teacher_temperature
         done = min(1.0, progress / p.warmup_teacher) if p.warmup_teacher else 1.0
-        return p.warmup_teacher_temperature + done * (p.teacher_temperature - p.warmup_teacher_temperature)
-
-
-class Head(nn.Module):
-    """Projection head h (appendix C): 3-layer MLP with GELU, L2 bottleneck, weight-normalised last layer.
-
-    The last layer is computed in fp32 at least: divided by τ_t, 0.04, bf16's rounding would be 0.05 nats.
-    """
-
-    def __init__(self, dim: int, params: DINOParams):
-        super().__init__()
-        self.mlp = nn.Sequential()
-        hidden = params.head_hidden
-        for a, b in ((dim, hidden), (hidden, hidden)):
-            self.mlp.append(nn.Linear(a, b, bias=not params.head_batch_norm))
-            if params.head_batch_norm:
-                self.mlp.append(nn.BatchNorm1d(b))
-            self.mlp.append(nn.GELU())
-        self.mlp.append(nn.Linear(hidden, params.head_bottleneck))
-        self.direction = nn.Parameter(torch.empty(params.head_dim, params.head_bottleneck))  # v
-        self.length = nn.Parameter(torch.ones(params.head_dim, 1), requires_grad=not params.norm_last_layer)  # g
-        for m in self.mlp:
-            if isinstance(m, nn.Linear):
-                nn.init.trunc_normal_(m.weight, std=0.02)
-                if m.bias is not None:
-                    nn.init.zeros_(m.bias)
-        nn.init.kaiming_uniform_(self.direction, a=math.sqrt(5))  # as nn.Linear: the official code leaves it so
-
-    def last_layer(self) -> list[nn.Parameter]:
-        return [self.direction, self.length]
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, D) → (B, K)."""
-        z = self.mlp(features)
-        with full_precision(z):
-            return F.linear(F.normalize(at_least_fp32(z), dim=1), self.length * F.normalize(self.direction, dim=1))
+        return p.student_temperature, start + done * (p.teacher_temperature - start)
 
 
 def by_size(views: list[tuple[Tensor, ...]]) -> list[list[Tensor]]:
@@ -222,16 +236,14 @@ def by_size(views: list[tuple[Tensor, ...]]) -> list[list[Tensor]]:
     return [[torch.cat(column) for column in zip(*group, strict=True)] for _, group in grouped]
 
 
-def distillation(
-    student: Tensor, teacher: Tensor, center: Tensor, student_temperature: float, teacher_temperature: float
-) -> Tensor:
+def distillation(student: Tensor, teacher: Tensor, center: Tensor, tau_s: float, tau_t: float) -> Tensor:
     """Cross-entropy H(P_t(x), P_s(x')), mean over pairs of a global view x and another view x' (eq. 3).
 
     student: (V, B, K); teacher: (2, B, K), of the first two views; center: (K,).
     """
     with full_precision(student):
-        p_t = F.softmax((teacher - center) / teacher_temperature, dim=2)  # centring and sharpening
-        log_p_s = F.log_softmax(student / student_temperature, dim=2)
+        p_t = F.softmax((teacher - center) / tau_t, dim=2)  # centring and sharpening
+        log_p_s = F.log_softmax(student / tau_s, dim=2)
         # Image by image, (B, 2, V): over B and K at once a GPU would have one product of two thin matrices.
         pairs = -torch.einsum("gbk,vbk->bgv", p_t, log_p_s).mean(dim=0)  # (2, V)
     same = torch.eye(*pairs.shape, dtype=torch.bool, device=pairs.device)

@@ -3,25 +3,27 @@
 He, Chen, Xie, Li, Dollár, Girshick, 2022, arXiv:2111.06377.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor, nn
 
+from models.diagnosis import Diagnosis, Row, percent, undertrained
 from models.encoders.encoder import Encoder
 from models.encoders.vit import Block, ViT, ViTParams, sincos_positions
-from models.optim import OptimParams
-from models.views.augmentation import ViewParams, augment, draw
+from models.method import Masking, MethodParams, allow
+from models.views.augmentation import ViewParams, draw
+
+MASKED = 0.25  # trivial task: the masked share
+MEAN_IMAGE, POINTED = 0.9, 0.97  # loss over the mean image's: undertrained, collapse where cosines are above
 
 
 @dataclass(frozen=True)
-class MAEParams:
+class MAEParams(MethodParams):
+    """Its augmentations, mask and decoder, by the paper's names."""
+
     encoder: ViTParams
-    epochs: int
-    batch_size: int
-    optim: OptimParams
-    accumulate: int = 1  # parts in which a batch is computed
-    recompute: bool = False  # transformer blocks again in the backward pass: less memory, one more forward pass
     area: tuple[float, float] = (0.2, 1.0)
     flip: float = 0.5
     mask_ratio: float = 0.75
@@ -31,28 +33,41 @@ class MAEParams:
     decoder_heads: int = 16
 
     def __post_init__(self) -> None:
-        if not 0 < self.mask_ratio < 1:
-            raise ValueError(f"mask_ratio is {self.mask_ratio}; allowed: between 0 and 1")
-        if self.decoder_heads < 1 or self.decoder_dim % 4 or self.decoder_dim % self.decoder_heads:
-            raise ValueError(
-                f"decoder_dim is {self.decoder_dim}; "
-                f"allowed: a multiple of 4 and of decoder_heads, {self.decoder_heads}"
-            )
+        allow(0 < self.mask_ratio < 1, "mask_ratio", self.mask_ratio, "between 0 and 1")
+        heads = self.decoder_heads
+        allow(heads > 0 and not (self.decoder_dim % 4 or self.decoder_dim % heads), "decoder_dim", self.decoder_dim,
+              f"a multiple of 4 and of decoder_heads, {heads}")  # fmt: skip
         _ = self.views  # a law that is impossible is named now
 
     @property
     def views(self) -> ViewParams:
         return ViewParams(area=self.area, flip=self.flip)
 
+    def faults(self, looks: Sequence[Row], now: Row) -> Iterator[Diagnosis]:
+        if self.mask_ratio < MASKED:
+            because = f"only {percent(self.mask_ratio)} of an image is masked, which what lies beside it gives away"
+            yield Diagnosis("trivial task", because, f"raise mae.mask_ratio (now {self.mask_ratio}; 0.75)")
+        if (relative := now["relative_loss"]) > MEAN_IMAGE:
+            because = f"the mean image is as good a reconstruction: the loss is {percent(relative)} of its"
+            if now["feature_cosine"] > POINTED:
+                yield Diagnosis("complete collapse", because, f"lower mae.optim.lr (now {self.optim.lr})")
+            else:
+                yield undertrained("mae", self.epochs, self.optim.lr, because)
 
-class MAE(nn.Module):
+
+class MAE(Masking):
+    """A transformer sees a quarter of the patches, and a small one predicts the others' pixels."""
+
+    PARAMS = MAEParams
+    TITLE, COLOURS, MARKER = "MAE", ("#b04a00", "#f5a35c"), "s"
+    KEPT = ("decoder", "mask_token")
+
+    params: MAEParams
+
     def __init__(self, encoder: Encoder, params: MAEParams, image_size: int):
-        super().__init__()
+        super().__init__(encoder, params, image_size)
         if not isinstance(encoder, ViT):
             raise ValueError("MAE masks patches: its encoder is a vision transformer")
-        self.params = params
-        self.size = image_size
-        self.augment = augment
         self.encoder = encoder
         dim, patch = params.decoder_dim, encoder.patch_size
         self.decoder_embed = nn.Linear(encoder.dim, dim)
@@ -75,6 +90,7 @@ class MAE(nn.Module):
         return [self.augment(images, draws[0], self.size, self.params.views), draws[1]]
 
     def loss(self, views: list[Tensor], progress: float) -> Tensor:
+        """Of one view (B, 3, S, S) and its noise (B, N): the error on the masked patches."""
         return reconstruction(*self.reconstruct(*views), self.params.norm_pix)
 
     def reconstruct(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -92,12 +108,6 @@ class MAE(nn.Module):
         target = per_patch(target) if self.params.norm_pix else target
         loss, base = (reconstruction(x, target, masked, False) for x in (prediction, target.mean(0).expand_as(target)))
         return {"held_out_loss": loss, "relative_loss": loss / base}  # 1: as good as the mean image
-
-    def before_step(self, progress: float) -> None:
-        pass
-
-    def after_step(self, progress: float) -> None:
-        pass
 
     def split(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Noise (B, N) → indices of the visible patches (B, n), and the order (B, N) that puts them first."""

@@ -4,6 +4,7 @@ Chen, Kornblith, Norouzi, Hinton, 2020, arXiv:2002.05709.
 """
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -12,23 +13,24 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from models import parallel
-from models.encoders.encoder import Encoder, EncoderParams
+from models import parallel, signals
+from models.diagnosis import Diagnosis, Row, percent, undertrained
+from models.encoders.encoder import Encoder
 from models.encoders.resnet import ResNetParams
-from models.evaluation import signals
-from models.optim import OptimParams
+from models.method import NO_BLOCKS, MethodParams, Pretraining, allow
 from models.precision import at_least_fp32, full_precision
-from models.views.augmentation import ViewParams, augment, draw
+from models.views.augmentation import ViewParams, draw
+
+SAME = 0.98, 0.01  # trivial task: top-1 above, the embedding's alignment below
+POINT = -0.5  # complete collapse: uniformity of the embedding
+EVEN = 0.98  # loss over ln(2N − 1): uniform collapse where τ allows no less or views lie together, else undertrained
 
 
 @dataclass(frozen=True)
-class SimCLRParams:
-    encoder: EncoderParams
-    epochs: int
-    batch_size: int  # N, over all processes
-    optim: OptimParams
+class SimCLRParams(MethodParams):
+    """Its augmentations, projection head and temperature, by the paper's names. batch_size is N."""
+
     accumulate: Literal[1] = 1  # NT-Xent contrasts the whole batch: it cannot be computed in parts
-    recompute: bool = False  # transformer blocks again in the backward pass: less memory, one more forward pass
     area: tuple[float, float] = (0.08, 1.0)
     flip: float = 0.5
     rotation: float = 0.0  # degrees; none in the paper
@@ -41,11 +43,17 @@ class SimCLRParams:
     head_dim: int = 128  # of z
 
     def __post_init__(self) -> None:
-        if self.temperature <= 0:
-            raise ValueError(f"temperature is {self.temperature}; allowed: above 0")
-        if self.recompute and isinstance(self.encoder, ResNetParams):
-            raise ValueError("recompute is true; allowed: false for a ResNet, which has no transformer blocks")
+        allow(self.batch_size > 1, "batch_size", self.batch_size, "2 or more: one image has no negatives")
+        allow(self.temperature > 0, "temperature", self.temperature, "above 0")
+        allow(not (self.recompute and isinstance(self.encoder, ResNetParams)), "recompute", "true", NO_BLOCKS)
         _ = self.views  # a law that is impossible is named now
+
+    @property
+    def divisible(self) -> bool:
+        return False
+
+    def crops(self, size: int) -> list[tuple[str, int, int]]:
+        return [("prepare.size", size, 2)]
 
     @property
     def views(self) -> ViewParams:
@@ -60,13 +68,37 @@ class SimCLRParams:
             blur=self.blur,
         )
 
+    def faults(self, looks: Sequence[Row], now: Row) -> Iterator[Diagnosis]:
+        top_1, apart, spread = now["top_1"], now["embedding_alignment"], now["embedding_uniformity"]
+        loss, relative = now["held_out_loss"], now["relative_loss"]
+        if top_1 > SAME[0] and apart < SAME[1]:
+            because = f"the two views of an image are the same: {percent(top_1)} are told from all others"
+            change = f"lower simclr.area (now {list(self.area)}), raise simclr.strength (now {self.strength})"
+            yield Diagnosis("trivial task", because, f"augment more: {change}")
+        if spread > POINT:
+            could = 8 / self.head_dim - 4
+            because = f"all embeddings lie in one place: their uniformity is {spread:.2f}, which could be {could:.2f}"
+            yield Diagnosis("complete collapse", because, f"lower simclr.optim.lr (now {self.optim.lr})")
+        if relative > EVEN:
+            because = f"every view seems as likely as the right one: the loss is {percent(relative)} of a guess's"
+            least = 1 - relative / loss / self.temperature  # of a guess's ln(2N − 1), at this τ
+            if least > EVEN or apart < 1:
+                change = f"lower simclr.temperature (now {self.temperature}; 0.1 to 0.5)"
+                yield Diagnosis("uniform collapse", because, change)
+            else:
+                yield undertrained("simclr", self.epochs, self.optim.lr, because)
 
-class SimCLR(nn.Module):
+
+class SimCLR(Pretraining):
+    """Two views of each image, whose projections z are to find each other among those of the whole batch."""
+
+    PARAMS = SimCLRParams
+    TITLE, COLOURS, MARKER = "SimCLR", ("#0b5cad", "#6cb4f5"), "o"
+
+    params: SimCLRParams
+
     def __init__(self, encoder: Encoder, params: SimCLRParams, image_size: int):
-        super().__init__()
-        self.params = params
-        self.size = image_size
-        self.augment = augment
+        super().__init__(encoder, params, image_size)
         self.encoder = encoder  # f
         hidden = params.head_hidden or encoder.dim
         self.head = projection(encoder.dim, hidden, params.head_dim, params.head_layers)  # g
@@ -80,6 +112,7 @@ class SimCLR(nn.Module):
         return [self.augment(images, d, self.size, self.params.views) for d in draws]
 
     def loss(self, views: list[Tensor], progress: float) -> Tensor:
+        """NT-Xent of the projections of two views, each (B, 3, S, S)."""
         z = self.head(self.encoder(torch.cat(views)))  # (2N, d); one pass, so batch norm sees both views
         return nt_xent(z[: len(z) // 2], z[len(z) // 2 :], self.params.temperature)
 
@@ -97,12 +130,6 @@ class SimCLR(nn.Module):
             "embedding_uniformity": signals.uniformity(z1),
             "embedding_rank": signals.effective_rank(z1),
         }
-
-    def before_step(self, progress: float) -> None:
-        pass
-
-    def after_step(self, progress: float) -> None:
-        pass
 
 
 def projection(dim: int, hidden: int, out: int, layers: int) -> nn.Sequential:

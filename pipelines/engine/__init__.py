@@ -1,1 +1,1 @@
-"""The training loop, and all that feeds it, watches it and saves it."""
+"""The training loop, and what feeds it, measures it and watches it."""

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models import CheckpointError
 from models.encoders import encoder as encoders
 from models.encoders import public
 from models.encoders.encoder import Encoder, EncoderParams, listed
 from models.encoders.normalize import PUBLISHED
-from models.methods import Method, MethodParams
+from models.method import Method, MethodParams
 from pipelines.project.stage import StageError
 from pipelines.registry import mlflow_store
 
@@ -40,7 +40,6 @@ def apply(method: Method, params: MethodParams, name: str) -> str | None:
     chosen = params.encoder
     if chosen.init is None:
         return None
-    assert isinstance(method, nn.Module)
     try:
         found = public.read(locate(chosen.init))
         tensors = dict(found.tensors)

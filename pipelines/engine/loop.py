@@ -9,24 +9,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from data.batches import Batches
 from data.progress import Progress
 from models import optim, parallel
-from models.diagnose import EARLY, HOPELESS, diagnose
+from models.diagnose import EARLY, diagnose
+from models.diagnosis import HOPELESS
 from models.encoders.vit import recompute
-from models.methods import ControlParams, Method, MethodParams
-from pipelines.engine.checkpoints import Checkpoints
+from models.method import Method, MethodParams
+from models.methods import ControlParams
 from pipelines.engine.monitor import Watch
 from pipelines.engine.prefetch import Inputs, pretraining
-from pipelines.engine.saver import Saver
 from pipelines.engine.step_metrics import Meter
 from pipelines.machine import distributed, hardware, ranks
 from pipelines.machine.hardware import Setting
 from pipelines.project.config import PretrainParams
 from pipelines.project.history import Row
 from pipelines.project.stage import TRY_AGAIN, StageError
+from pipelines.saving.checkpoints import Checkpoints
+from pipelines.saving.saver import Saver
 
 NAMES = {"grad_norm": "gradient's norm", "held_out_loss": "loss of held-out images"}
 
@@ -47,7 +49,6 @@ def train(
     exits with TRY_AGAIN.
     """
     method, params, how, steps = training.method, training.params, training.how, watch.steps
-    assert isinstance(method, nn.Module)
     assert isinstance(params, MethodParams)
     feed = pretraining(batches, method, training.device)
     loaded = saves.load() if saves else None
@@ -99,7 +100,7 @@ def train(
             due = time.monotonic() - saved > 60 * how.checkpoint_minutes
             wanted = keep if step + 1 == steps else distributed.agreed(due or stop.asked)
             if wanted:
-                meter.settle()
+                meter.flush()
                 saver.wait()  # for the one before, so that two states are never in memory
                 saver.save({"step": step + 1} | distributed.state(method, training.optimizer))
                 saved = time.monotonic()
@@ -109,7 +110,7 @@ def train(
                     distributed.agreed(False)  # nobody leaves before: `launch` would soon end rank 0 as well
                     print(f"pretrain@{name}: stopped at step {step + 1}; run the same command to go on", file=shown)
                     sys.exit(TRY_AGAIN)
-        meter.settle()
+        meter.flush()
         saver.wait()
 
 
@@ -124,12 +125,11 @@ class Training:
         setting: Setting,
         device: torch.device,
     ):
-        assert isinstance(method, nn.Module)
         self.method, self.params, self.how, self.device = method, params, how, device
         self.setting = setting
         if params.recompute:
             recompute(method)
-        hardware.settle(setting, method, device)
+        hardware.place(setting, method, device)
         self.loss_of = distributed.spread(method, how.sharded, setting.bf16)
         self.optimizer = optim.build(params.optim, method, spare_tokens=isinstance(params, ControlParams))
         self.trainable = [p for p in method.parameters() if p.requires_grad]

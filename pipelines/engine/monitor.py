@@ -9,14 +9,13 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from data.shards import Prepared
-from models import optim
-from models.evaluation import signals
-from models.methods import Pretraining
+from models import optim, signals
+from models.method import Pretraining
 from models.views import augmentation
-from models.views.augmentation import ViewParams
+from models.views.augmentation import LAW
 from pipelines.machine import distributed
 from pipelines.machine.hardware import Setting
 
@@ -24,8 +23,6 @@ IMAGES = 256  # at most
 LEAST = 16  # images: of fewer, the figures of healthy trainings look ill (docs/diagnosis.md)
 LOOKS = 25  # a run, where `pretrain.watch` says nothing
 SEED = 0  # of the images and views, the same for every run
-# One law for every method and data set; no flip, since a mirrored digit is another sign.
-LAW = ViewParams(area=(0.5, 1.0), flip=0.0, jitter=0.8, strengths=(0.4, 0.4, 0.4, 0.1))
 
 
 class Watch:
@@ -66,7 +63,6 @@ class Watch:
     def look(self, progress: float) -> dict[str, Tensor]:
         """Figures of one number each, by name; every rank must call it."""
         seen = {} if self.blind else self.see(progress)
-        assert isinstance(self.method, nn.Module)
         norm = optim.norm([p for p in self.method.parameters() if p.requires_grad])
         return seen | {"weight_norm": norm, "memory": torch.tensor(memory(self.device), device=self.device)}
 
@@ -83,7 +79,6 @@ class Watch:
 @contextmanager
 def evaluated(method: Pretraining) -> Iterator[None]:
     """In eval mode, so that no statistic is taken."""
-    assert isinstance(method, nn.Module)
     method.eval()
     try:
         yield

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from data.batches import Batches
 from models import parallel
-from models.methods import Method
+from models.method import Method
 
 AHEAD = 3  # batches
 RESIDENT = 0.25  # of a GPU's free memory that a data set may take

@@ -34,11 +34,11 @@ class Meter:
 
     def row(self, known: Row, figures: dict[str, Tensor]) -> None:
         """Queue a row (figures: of one number each); those before it are written."""
-        self.settle()
+        self.flush()
         self.pending.append(Pending(known, figures, len(self.waits) * self.batch_size, self.waits, self.ended))
         self.waits = []
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Write what is pending."""
         while self.pending:
             self.write(self.pending.popleft().row())

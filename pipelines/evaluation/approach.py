@@ -8,8 +8,8 @@ from statistics import mean
 from pipelines.evaluation.scores import ALL, Score
 
 CONTROLS = ("supervised", "pseudolabel", "fixmatch")
-READ = {"linear": "with a linear probe", "knn": "by nearest neighbours", "finetune": "fine-tuned"}
-SCRATCH = {"supervised": "supervised training", "pseudolabel": "pseudo-labelling", "fixmatch": "FixMatch"}
+BY = {"linear": "with a linear probe", "knn": "by nearest neighbours", "finetune": "fine-tuned"}
+FROM_SCRATCH = {"supervised": "supervised training", "pseudolabel": "pseudo-labelling", "fixmatch": "FixMatch"}
 
 
 @dataclass(frozen=True, order=True)
@@ -26,12 +26,12 @@ class Approach:
     def __str__(self) -> str:
         first, _, rest = self.who.partition("-")
         if self.who == "pixels":
-            return f"raw pixels {READ[self.how]}"
+            return f"raw pixels {BY[self.how]}"
         if first == "random":
-            return f"a random encoder {READ[self.how]}"
-        if first in SCRATCH:
-            return f"{SCRATCH[first]} of {rest}'s backbone from scratch"
-        return f"{first} {READ[self.how]}" + (" with pseudo-labels" if rest else "")
+            return f"a random encoder {BY[self.how]}"
+        if first in FROM_SCRATCH:
+            return f"{FROM_SCRATCH[first]} of {rest}'s backbone from scratch"
+        return f"{first} {BY[self.how]}" + (" with pseudo-labels" if rest else "")
 
 
 Cells = dict[str, dict[Approach, list[Score]]]

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from data.shards import Prepared
 from models.evaluation import probe
 from models.evaluation.probe import Array
-from models.views.augmentation import view
-from pipelines.engine.monitor import LAW
+from models.views.augmentation import LAW, view
 from pipelines.evaluation import probe_protocol
 from pipelines.evaluation.probe_protocol import SPLITS
 from pipelines.machine import gpus

@@ -5,8 +5,8 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from pipelines.engine.atomic_files import replace
 from pipelines.project import stage
+from pipelines.saving.atomic_files import replace
 
 Content = dict[str, Any]
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from models.diagnose import HOPELESS
+from models.diagnosis import HOPELESS
 from pipelines.evaluation.difference import of_shares
 
 

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from data.shards import Prepared
-from models import methods, parallel
+from models import parallel, start
 from models.baselines.supervised import predict
 from models.encoders.encoder import Encoder
-from models.methods import Control, ControlParams
+from models.method import Control
+from models.methods import ControlParams
 from pipelines.engine.loop import Training
 from pipelines.engine.prefetch import Feed, Inputs, generator
 from pipelines.machine import flops, hardware
@@ -75,7 +76,7 @@ class Labelled:
 
     def control(self, name: str, encoder: Encoder, params: ControlParams, seed: int) -> Control:
         """A control over this encoder, with a head of as many classes as there are."""
-        return methods.control(name, encoder, params, self.size, len(self.prepared.classes), seed)
+        return start.control(name, encoder, params, self.size, len(self.prepared.classes), seed)
 
     def images_a_step(self, name: str, encoder: Encoder, params: ControlParams) -> int:
         """That go through the backbone."""
@@ -91,7 +92,6 @@ class Labelled:
         started = time.monotonic()
         params, steps = trial.params, trial.steps
         control = self.control(trial.control, copy.deepcopy(trial.encoder), params, seed)
-        assert isinstance(control, nn.Module)
         images = self.images_a_step(trial.control, trial.encoder, params)
         setting = hardware.choose(self.how, control, params, self.size, steps, self.device)
         training = Training(control, params, self.how, setting, self.device)

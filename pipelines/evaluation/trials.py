@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from models.encoders.encoder import Encoder
-from models.methods import METHODS, ControlParams
+from models.methods import ControlParams
 from pipelines.evaluation.supervised_training import Labelled, Trial
 from pipelines.machine import flops
 from pipelines.project.config import Config
@@ -36,7 +36,7 @@ def from_scratch(control: str, c: Config, data: Labelled) -> list[Trial]:
 def backbones(c: Config) -> Iterator[str]:
     """The methods whose encoder no earlier method has; where they start from does not tell them apart."""
     found = []
-    for m in METHODS:
+    for m in c.methods:
         if (encoder := replace(c.method(m).encoder, init=None)) not in found:
             found.append(encoder)
             yield m

@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_map_only
 
 from models import parallel
 from models.encoders.vit import Block
-from models.methods import Method
+from models.method import Method
 from pipelines.machine import gpus
 from pipelines.machine.ranks import LAUNCHED, first, started
 
@@ -77,7 +77,6 @@ def spread(method: Method, sharded: bool, bf16: bool) -> Loss:
     bf16: the products are, so that transformer blocks are gathered in it, half as many bytes; what is added up between
     the blocks, and the gradients' sum over the ranks, stay fp32.
     """
-    assert isinstance(method, nn.Module)
     if parallel.world() == 1:
         return lambda views, progress, _: method.loss(views, progress)
     if sharded:

@@ -3,13 +3,12 @@
 import copy
 import os
 from collections.abc import Callable
-from typing import cast
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.methods import Method
+from models.method import Method
 from pipelines.project.stage import StageError
 
 COUNTED = 4  # images
@@ -18,13 +17,12 @@ LARGEST_FILE = 2**31  # bytes; protobuf writes no larger message
 
 def flops(method: Method, size: int, backward: bool = True) -> float:
     """FLOPs an image of a step: every view forward and, where a gradient flows, backward."""
-    assert isinstance(method, nn.Module)
     shadow = copy.deepcopy(method).to("meta").train()
     images = torch.empty(COUNTED, 3, size, size, dtype=torch.uint8, device="meta")
     draws = [d.to("meta") for d in shadow.draw(COUNTED, size, size, torch.Generator())]
-    views = cast(Method, shadow).views(images, draws)
+    views = shadow.views(images, draws)
     with FlopCounterMode(display=False) as counter:
-        loss = cast(Method, shadow).loss(views, 0.5)
+        loss = shadow.loss(views, 0.5)
         if backward:
             loss.backward()  # type: ignore[no-untyped-call]
     return float(counter.get_total_flops() / COUNTED)
@@ -52,7 +50,6 @@ def check_size(name: str, build: Callable[[], Method], device: torch.device) -> 
     """
     with torch.device("meta"):
         method = build()
-    assert isinstance(method, nn.Module)
     check_file(name, method.encoder)
     check_room(name, method, device)
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
@@ -19,9 +19,8 @@ from models.baselines.fixmatch import FixMatchParams
 from models.baselines.pseudolabel import PseudoLabelParams
 from models.encoders.resnet import ResNetParams
 from models.encoders.vit import recompute
-from models.methods import ControlParams, Method, MethodParams
-from models.methods.dino import DINOParams
-from models.methods.simclr import SimCLRParams
+from models.method import Method, MethodParams
+from models.methods import ControlParams
 from pipelines.machine import hardware
 from pipelines.project.config import PretrainParams
 from pipelines.project.stage import StageError
@@ -66,7 +65,6 @@ def needed(
 
     method: of the meta device; it cannot be used afterwards. shards: processes that share the weights (FSDP2).
     """
-    assert isinstance(method, nn.Module)
     if params.recompute:
         recompute(method)
     images = torch.empty(n, 3, size, size, dtype=torch.uint8, device="meta")
@@ -126,9 +124,9 @@ def check(
 def remedy(name: str, params: MethodParams | ControlParams, processes: int, sharded: bool = True) -> str:
     """The keys that make a step smaller, as a sentence."""
     ways = [f"raise pretrain.processes (now {processes}, one per GPU)"]
-    whole = isinstance(params, SimCLRParams | PseudoLabelParams | FixMatchParams)
     resnet = isinstance(getattr(params, "encoder", None), ResNetParams)
-    if not (whole or (isinstance(params, DINOParams) and (params.head_batch_norm or resnet))):
+    whole = isinstance(params, PseudoLabelParams | FixMatchParams)
+    if params.divisible if isinstance(params, MethodParams) else not whole:
         ways.append(f"raise {name}.accumulate (now {params.accumulate})")
     if not (params.recompute or resnet):
         ways.append(f"set {name}.recompute to true (for transformers)")

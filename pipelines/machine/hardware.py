@@ -8,22 +8,22 @@ import sysconfig
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models import parallel
 from models.encoders.encoder import Encoder
 from models.encoders.resnet import ResNet
 from models.encoders.vit import Block
-from models.methods import METHODS, ControlParams, Method, MethodParams
-from models.methods.dino import DINOParams, Head
+from models.method import Method, MethodParams, Pretraining
+from models.methods import ControlParams
 from pipelines.machine.flops import flops
 from pipelines.project.config import PretrainParams
 
 # FLOPs of a run above which compiling is made up for by its speed: on a CPU 20 to 60 s buy 15 % at most.
 PAYS = {"cpu": 1e14, "cuda": 6e16}
+AT_ONCE = 3  # stages, at most
 WIDE = 192  # dimensions of a ViT, from where on a CPU bf16 pays
 
 
@@ -76,9 +76,8 @@ def compilable() -> bool:
     return not missing
 
 
-def settle(setting: Setting, method: Method, device: torch.device) -> None:
+def place(setting: Setting, method: Method, device: torch.device) -> None:
     """Move the method to the device and make it as the setting says."""
-    assert isinstance(method, nn.Module)
     method.to(device=device, dtype=setting.weights, memory_format=setting.layout)  # type: ignore[call-overload]
     parallel.synchronise(method)
     allow_tf32(setting)
@@ -102,8 +101,9 @@ def compile_parts(method: Method, views: bool) -> None:
     """
     if views:
         method.augment = torch.compile(method.augment, dynamic=False)
-    for module in cast(nn.Module, method).modules():
-        if isinstance(module, ResNet | Block | Head):
+    whole = (ResNet, Block, *(method.WHOLE if isinstance(method, Pretraining) else ()))
+    for module in method.modules():
+        if isinstance(module, whole):
             module.compile(dynamic=False)
 
 
@@ -117,7 +117,7 @@ def keep_freed_memory() -> None:
 
 def smallest_view(params: MethodParams | ControlParams, size: int) -> int:
     """Side of the smallest view, px."""
-    return min(size, params.local_size) if isinstance(params, DINOParams) and params.local_crops else size
+    return min(params.sides(size).values()) if isinstance(params, MethodParams) else size
 
 
 def precision(wanted: str, device: torch.device, encoder: Encoder, smallest: int) -> torch.dtype:
@@ -153,8 +153,8 @@ def layout(encoder: Encoder) -> torch.memory_format:
 
 
 def side_by_side() -> int:
-    """Stages that a flow runs at once."""
-    return min(len(METHODS), 1 + cores())
+    """Stages that a flow runs at once: more wait for each other's cores."""
+    return min(AT_ONCE, 1 + cores())
 
 
 def threads() -> int:

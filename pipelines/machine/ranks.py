@@ -8,15 +8,22 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from pipelines.machine import gpus, hardware
+from pipelines.project import stage
 from pipelines.project.stage import TRY_AGAIN, StageError
 
 GRACE, STOPPING = 30.0, 120.0  # s that the other ranks have when one has failed, or has stopped with a checkpoint
 RANK = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun tells a rank
 LAUNCHED = "ENCODER_FOUNDRY_LAUNCHED"  # set by `launch`, which holds the locks for its ranks
+
+
+def enter(name: str, work: Callable[[str], None], doc: str | None, items: Collection[str]) -> None:
+    """`stage.enter` for a training, which may be one process of several."""
+    (item,) = stage.asked(name, doc, items)
+    to_the_end(lambda: stage.run(f"{name}@{item}", lambda: work(item), guarded()))
 
 
 def share(processes: int) -> None:

@@ -2,7 +2,11 @@
 
 import logging
 import os
+import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
 
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
@@ -10,7 +14,7 @@ from dvc.repo import Repo
 from pipelines.orchestration.dvc_process import mend
 from pipelines.project.stage import StageError
 
-TARGET = "report"
+TARGET, SETTINGS = "report", "settings"
 
 
 @dataclass(frozen=True)
@@ -25,12 +29,18 @@ class Node:
 
 
 def read() -> list[Node]:
-    """The target stage and all that it stands on, every stage after its upstream. Raises StageError."""
+    """The target stage and all that it stands on, every stage after its upstream. Raises StageError.
+
+    Brings artifacts/settings.yaml up to date first: only by that file DVC sees which numbers have changed.
+    """
     os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # a stage is `python -m …`
     logging.getLogger("dvc").setLevel(logging.ERROR)  # it warns of locks of a flow that was stopped, and removes them
     try:
         mend()
         with Repo() as repo:
+            with redirect_stdout(StringIO()):
+                repo.reproduce([SETTINGS], single_item=True)
             graph = repo.index.graph
             by_address = {s.addressing: s for s in graph}
             ancestors: dict[str, set[str]] = {}

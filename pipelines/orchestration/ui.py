@@ -52,4 +52,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    stage.run("ui", main)
+    stage.enter("orchestration.ui", main, __doc__)

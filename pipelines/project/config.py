@@ -1,17 +1,16 @@
 """params.yaml → frozen, typed, cross-checked."""
 
 import re
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from data.shards import Manifest
-from models import methods
+from models import start
 from models.encoders.vit import ViTParams
-from models.methods import CONTROLS, METHODS, MethodParams, Pretraining
-from models.methods.dino import DINOParams
-from models.methods.mae import MAEParams
-from models.methods.simclr import SimCLRParams
+from models.method import MethodParams, Pretraining
+from models.methods import CONTROLS, METHODS
 from pipelines.project.params import read
 from pipelines.project.parse import ConfigError, convert
 from pipelines.project.stage import StageError
@@ -72,17 +71,17 @@ class PromoteParams:
 
 
 @dataclass(frozen=True)
-class Config:
+class Sections:
+    """What params.yaml holds beside the sections of the methods."""
+
     dataset: str
     download: tuple[Literal["digits", "digits-writers", "cifar10", "stl10", "imagenette"], ...]  # data/sources.py
     seed: int
     seeds: int  # trainings of each method and control, from `seed` on; the first is registered
+    methods: tuple[str, ...]  # that are pretrained, each by its own section; in this order they are shown
     labelled_trainings: bool  # fine-tuning and the controls; without them only frozen features are read
     prepare: PrepareParams
     pretrain: PretrainParams
-    simclr: SimCLRParams
-    mae: MAEParams
-    dino: DINOParams
     probe: ProbeParams
     finetune: FinetuneParams
     control: LabelDraws
@@ -92,25 +91,36 @@ class Config:
     export: ExportParams
     promote: PromoteParams
 
+
+@dataclass(frozen=True)
+class Config(Sections):
+    trainings: Mapping[str, MethodParams]  # of every method that has a section, whether it is pretrained or not
+
     def method(self, name: str) -> MethodParams:
-        methods: dict[str, MethodParams] = {"simclr": self.simclr, "mae": self.mae, "dino": self.dino}
-        return methods[name]
+        """The section of a method. Raises ConfigError where there is none."""
+        if name not in self.trainings:
+            raise ConfigError(f"params.yaml has no section {name}; it has {', '.join(self.trainings)}")
+        return self.trainings[name]
+
+    def having(self, name: str, params: MethodParams) -> "Config":
+        """The same with other params of a method."""
+        return replace(self, trainings={**self.trainings, name: params})
 
     def build(self, name: str, m: Manifest, seed: int | None = None) -> Pretraining:
         """A method as its training on these images begins; seed: without it, the first training's."""
         size = m.preprocess.size
-        return methods.build(name, self.method(name), size, m.mean, m.std, self.seed if seed is None else seed)
+        return start.method(name, self.method(name), size, m.mean, m.std, self.seed if seed is None else seed)
 
     def fitted(self, images: int) -> "Config":
         """The same for so many train images: a batch that is larger is cut to half of them, two steps an epoch."""
-        sections = {}
-        for name in METHODS:
+        fitted = self
+        for name in self.methods:
             params = self.method(name)
             parts = self.pretrain.processes * params.accumulate
             most = images // 2 // parts * parts
             if params.batch_size > images and most >= 2:
-                sections[name] = replace(params, batch_size=most)
-        return replace(self, **sections)  # type: ignore[arg-type]
+                fitted = fitted.having(name, replace(params, batch_size=most))
+        return fitted
 
     def of_control(self, name: str) -> ControlParams:
         controls: dict[str, ControlParams] = {
@@ -133,11 +143,21 @@ def load(path: Path = PARAMS) -> Config:
     """Read and check everything. Raises ConfigError with one sentence."""
     given = read(path)
     try:
-        config: Config = convert(given, Config, "")
+        config = converted(given)
         cross_check(config)
     except ConfigError as e:
         raise ConfigError(f"{path}: {e}") from None
     return config
+
+
+def converted(given: Mapping[Any, Any]) -> Config:
+    known = [field.name for field in fields(Sections)]
+    for key in given:
+        if key not in (*known, *METHODS):
+            raise ConfigError(f"{str(key)[:100]} is not a known key; allowed: {', '.join([*known, *METHODS])}")
+    trainings = {name: convert(given[name], METHODS[name].PARAMS, name) for name in METHODS if name in given}
+    rest: Sections = convert({key: value for key, value in given.items() if key in known}, Sections, "")
+    return Config(**vars(rest), trainings=trainings)
 
 
 def cross_check(config: Config) -> None:
@@ -171,8 +191,13 @@ def cross_check(config: Config) -> None:
             f"{', '.join(map(str, read[use]))}, all: what encoders are read with for {use}")  # fmt: skip
     require(config.labelled_trainings or use == "embeddings", "promote.for", use,
             "embeddings where labelled_trainings is false: nothing is fine-tuned")  # fmt: skip
-    require(config.simclr.batch_size > 1, "simclr.batch_size", 1, "2 or more: one image has no negatives")
-    for name in METHODS:
+    names = list(config.methods)
+    require(bool(names) and len(set(names)) == len(names) and set(names) <= set(METHODS), "methods", names,
+            f"one or more of {', '.join(METHODS)}, each once")  # fmt: skip
+    for name in names:
+        if name not in config.trainings:
+            raise ConfigError(f"{name} is missing: methods names it, so it needs a section of its numbers")
+    for name in config.trainings:
         check_patches(name, config.method(name), p.size)
         check_init(name, config.method(name).encoder.init)
 
@@ -187,10 +212,7 @@ def check_patches(name: str, params: MethodParams, size: int) -> None:
     encoder = params.encoder
     if not isinstance(encoder, ViTParams):
         return
-    sizes = {"prepare.size": size}
-    if isinstance(params, DINOParams) and params.local_crops:
-        sizes["dino.local_size"] = params.local_size
-    for key, side in sizes.items():
+    for key, side in params.sides(size).items():
         divisors = [str(d) for d in range(1, side + 1) if side % d == 0]
         allowed = f"a divisor of {key} {side}: {', '.join(divisors)}"
         require(side % encoder.patch_size == 0, f"{name}.encoder.patch_size", encoder.patch_size, allowed)

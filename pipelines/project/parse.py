@@ -16,6 +16,7 @@ MOST = {
     **{"decoder_dim": 2**13, "decoder_depth": 128, "decoder_heads": 1024},
     **{"shots": 10**6, "labels": 10**6, "draws": 1000, "neighbours": 10**6},
 }
+LARGE = 2**20  # of a key without a limit of its own
 FROM_ZERO = {"seed", "local_crops"}
 LARGEST, SMALLEST = 1e30, 1e-30  # the sizes of all other numbers but 0: a float of 32 bits holds them
 TIMES = {"budget": 1000.0, "all_labels": 1000.0}  # as many steps
@@ -57,7 +58,7 @@ NAMES = {int: "a whole number", str: "a text", bool: "true or false"}
 def whole(number: int, key: str) -> int:
     """The number. Raises ConfigError when it is outside of what can be computed."""
     word = key.rpartition(".")[2].partition("[")[0]
-    least, most = int(word not in FROM_ZERO), MOST[word]
+    least, most = int(word not in FROM_ZERO), MOST.get(word, LARGE)
     if not least <= number <= most:
         raise ConfigError(f"{key} is {shown(number)}; allowed: a whole number from {least} to {most}")
     return number

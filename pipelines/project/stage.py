@@ -5,18 +5,19 @@ import fcntl
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from data import DataError
 from models import CheckpointError
 from pipelines.project.parse import ConfigError
-from serving.host.command import command
+from serving.host.command import Parser, command
 
 RAW = Path("data/raw")
 PREPARED = Path("data/prepared")
 SCRATCH = Path(".scratch")  # checkpoints of unfinished runs, locks; git-ignored, outside DVC's outs
+SETTINGS = Path("artifacts/settings.yaml")
 PROMOTED = Path("artifacts/promoted.json")
 PAGE = Path("artifacts/report.html")
 FLOW = "ENCODER_FOUNDRY_FLOW"  # the pid of the flow that started this process, or the one above it
@@ -29,7 +30,33 @@ class StageError(Exception):
 
 def artifact(method: str, name: str) -> Path:
     """Where a stage of a method puts or finds a file."""
-    return Path("artifacts", method, name)
+    return Path("artifacts/methods", method, name)
+
+
+def baseline(control: str, name: str) -> Path:
+    """The same of a control."""
+    return Path("artifacts/baselines", control, name)
+
+
+def enter(name: str, work: Callable[..., None], doc: str | None, items: Collection[str] = ()) -> None:
+    """The command `python -m pipelines.<name> [ITEM]`. items: what ITEM may be; none: the command takes nothing."""
+    item = asked(name, doc, items)
+    run("@".join([name, *item]), lambda: work(*item))
+
+
+def asked(name: str, doc: str | None, items: Collection[str]) -> list[str]:
+    """The command's argument, if it takes one. Ends the process with one sentence where it is missing or wrong."""
+    parser, allowed = Parser(prog=f"python -m pipelines.{name}", description=doc), ", ".join(items)
+    if not items:
+        parser.parse_args()
+        return []
+    parser.add_argument("item", nargs="?", metavar="NAME", help=f"one of {allowed}")
+    given = parser.parse_args().item
+    if given is None:
+        parser.error(f"the name is missing; allowed: {allowed}")
+    if given not in items:
+        parser.error(f"{given} is not known; allowed: {allowed}")
+    return [given]
 
 
 def run(name: str, work: Callable[[], None], alone: bool = True) -> None:

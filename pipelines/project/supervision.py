@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from models.baselines.fixmatch import FixMatchParams
 from models.baselines.pseudolabel import PseudoLabelParams
 from models.baselines.supervised import SupervisedParams
+from models.method import MethodParams
 from models.methods import ControlParams as Control
-from models.methods import MethodParams
 
 
 @dataclass(frozen=True, kw_only=True)

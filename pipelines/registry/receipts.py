@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from models import saved
-from models.methods import METHODS
-from pipelines.project import stage
+from models.encoders.encoder import Spec
+from pipelines.project import config, stage
 from pipelines.project.stage import StageError
 from pipelines.registry import mlflow_store
 
@@ -44,7 +43,7 @@ ENCODER = Kind("version.json", "model", "version", "encoder_digest", "data/encod
 GRAPH = Kind("parity.json", "onnx_model", "onnx_version", "onnx_digest", "model.onnx")
 
 
-def encoder_digest(spec: saved.Spec, weights: dict[str, torch.Tensor]) -> str:
+def encoder_digest(spec: Spec, weights: dict[str, torch.Tensor]) -> str:
     """SHA-256 over the spec and every tensor's name and bytes."""
     digest = hashlib.sha256(json.dumps(spec, sort_keys=True).encode())
     for key in sorted(weights):
@@ -96,7 +95,7 @@ def register(client: "MlflowClient", model: str, logged: Any, tags: Mapping[str,
     )
 
 
-def void(client: "MlflowClient", methods: Collection[str] = METHODS) -> list[Path]:
+def void(client: "MlflowClient", methods: Collection[str]) -> list[Path]:
     """Remove the receipts of these methods that the store does not confirm; which they were.
 
     DVC then makes them again: a receipt that is missing is a stage that has to run, and nothing is trained for it.
@@ -121,10 +120,11 @@ def check(client: "MlflowClient", methods: Collection[str]) -> None:
 
 
 @mlflow_store.refusals()
-def settle(client: "MlflowClient") -> None:
+def reconcile(client: "MlflowClient") -> None:
     """Remove the receipts that the store does not confirm, and what was promoted by them; put the aliases right."""
-    removed = void(client)
-    incomplete = not all(stage.artifact(m, kind.receipt).exists() for m in METHODS for kind in (ENCODER, GRAPH))
+    methods = config.load().methods
+    removed = void(client, methods)
+    incomplete = not all(stage.artifact(m, kind.receipt).exists() for m in methods for kind in (ENCODER, GRAPH))
     if stage.PROMOTED.exists() and incomplete:
         stage.PROMOTED.unlink()
         removed.append(stage.PROMOTED)
@@ -142,7 +142,7 @@ def settle(client: "MlflowClient") -> None:
 def point(client: "MlflowClient", champion: str) -> list[str]:
     """Give every method's alias, and the champion's, to what the receipts name, on both models; those that moved."""
     moved = []
-    for name in METHODS:
+    for name in config.load().methods:
         for kind in (ENCODER, GRAPH):
             receipt = read(stage.artifact(name, kind.receipt))
             model, number = receipt[kind.model], receipt[kind.version]

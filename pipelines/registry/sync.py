@@ -1,22 +1,20 @@
 """Trainings that MLflow does not know come into it, once: `python -m pipelines.registry.sync`.
 
 Receipts of another store are removed, so that `dvc repro` registers what they named here.
-Finished ones from artifacts/<method>/, unfinished ones from .scratch/pretrain/, wherever they were trained.
+Finished ones from artifacts/methods/<method>/, unfinished ones from .scratch/pretrain/, wherever they were trained.
 `register` goes on in the same run, and what it has registered is left alone.
 """
 
-import argparse
 import pickle
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import torch
+from typing import TYPE_CHECKING
 
 from models.methods import METHODS
 from pipelines.project import config, stage
 from pipelines.project.history import read_history
 from pipelines.project.stage import StageError
 from pipelines.registry import mlflow_store, receipts, runs
+from pipelines.saving.pretrained import Pretrained
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -43,23 +41,22 @@ def main() -> None:
             except BlockingIOError:
                 print(f"{name}, unfinished: it is training now, and is left alone")
             found += 1
-    receipts.settle(client)
+    receipts.reconcile(client)
     if not found:
         print(
-            "nothing to sync: neither artifacts/<method>/checkpoint.pt with its history.jsonl is here, "
+            "nothing to sync: neither artifacts/methods/<method>/checkpoint.pt with its history.jsonl is here, "
             f"nor {stage.SCRATCH}/pretrain/<method>/history.jsonl"
         )
 
 
 def finished(client: "MlflowClient", name: str) -> str:
-    """What was done with the training in artifacts/<name>/."""
-    checkpoint = read(stage.artifact(name, "checkpoint.pt"))
-    spec = checkpoint["spec"]
-    digest = receipts.encoder_digest(spec, checkpoint["weights"])
+    """What was done with the training in artifacts/methods/<name>/."""
+    trained = read(stage.artifact(name, "checkpoint.pt"))
+    spec, digest = trained.spec, receipts.encoder_digest(trained.spec, trained.weights)
     if version := receipts.find(client, f"{spec['dataset']}-encoder", receipts.ENCODER, digest):
         return f"registered already, version {version.version}, run {version.run_id}"
     history = stage.artifact(name, "history.jsonl")
-    run = runs.ensure_run(client, spec["dataset"], name, checkpoint["run_id"], history)
+    run = runs.ensure_run(client, spec["dataset"], name, trained.run_id, history)
     said = replay(client, run, history)
     if client.get_run(run).info.status != "FINISHED":
         client.set_terminated(run)
@@ -77,16 +74,14 @@ def replay(client: "MlflowClient", run: str, history: Path) -> str:
     return f"{runs.replay(client, run, history):,} rows added to run {run}"
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> Pretrained:
     """A checkpoint, or one sentence when it did not arrive whole."""
     try:
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        return {key: checkpoint[key] for key in ("spec", "weights", "run_id")}
-    except (OSError, EOFError, RuntimeError, KeyError, pickle.UnpicklingError) as error:
+        return Pretrained.read(path)
+    except (OSError, EOFError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise StageError(f"{path} cannot be read ({reason}); copy it again") from None
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(prog="python -m pipelines.registry.sync", description=__doc__).parse_args()
-    stage.run("sync", main)
+    stage.enter("registry.sync", main, __doc__)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import numpy as np
-import torch
 
 from data.decoding.decode import Preprocess
 from data.shards import Prepared
@@ -15,6 +14,7 @@ from models import saved
 from pipelines.project import stage
 from pipelines.project.stage import StageError
 from pipelines.release.precision_check import COSINE
+from pipelines.saving.pretrained import Pretrained
 from serving import ServingError
 from serving.client import Client
 from serving.deploy import deploy
@@ -65,11 +65,10 @@ def check(runtime: Runtime) -> tuple[str, float]:
     answer = ""
     listed = promoted.read(stage.PROMOTED)
     for model in listed.models:
-        checkpoint = torch.load(stage.artifact(model.method, "checkpoint.pt"), weights_only=True)
-        encoder = saved.restore(checkpoint["spec"], checkpoint["weights"])
-        preprocess = Preprocess.from_json(checkpoint["spec"]["preprocess"])
+        trained = Pretrained.read(stage.artifact(model.method, "checkpoint.pt"))
+        preprocess = Preprocess.from_json(trained.spec["preprocess"])
         pixels = np.stack([preprocess(path.read_bytes()) for path in paths])
-        ours = saved.Predictor(encoder).predict(pixels)
+        ours = saved.Predictor(trained.encoder()).predict(pixels)
         theirs = np.stack([np.asarray(v) for v in client.embed_many(model.name, paths)])
         cosine = (ours * theirs).sum(1) / (np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1))
         precision = json.loads(stage.artifact(model.method, "parity.json").read_text(encoding="utf-8"))["precision"]

@@ -17,9 +17,7 @@ from pipelines.project.history import Row
 from pipelines.reporting.results import Cells, Results
 
 COLOURS = {  # light and dark, each with a contrast of 4.5 or more on its page
-    "simclr": ("#0b5cad", "#6cb4f5"),
-    "mae": ("#b04a00", "#f5a35c"),
-    "dino": ("#0a7355", "#4fc7a0"),
+    **{name: method.COLOURS for name, method in METHODS.items()},
     "supervised": ("#7a3e9d", "#cf9bea"),
     "pseudolabel": ("#a3265c", "#f08cb4"),
     "fixmatch": ("#6b5b00", "#d6c04a"),
@@ -39,10 +37,10 @@ CLASSES = {  # of the map: the same hues, then four more
     )
 }
 MARKERS = {
-    **{"simclr": "o", "mae": "s", "dino": "^"},
+    **{name: method.MARKER for name, method in METHODS.items()},
     **{"supervised": "D", "pseudolabel": "v", "fixmatch": "P", "random": "x", "pixels": "+"},
 }
-SCRATCH = {"supervised": "supervised", "pseudolabel": "pseudo-labels only", "fixmatch": "FixMatch"}
+BASELINES = {"supervised": "supervised", "pseudolabel": "pseudo-labels only", "fixmatch": "FixMatch"}
 INK, RULE = COLOURS["ink"][0], COLOURS["rule"][0]
 STYLE: Any = {  # matplotlib names every key in a type
     "font.size": 12,
@@ -95,10 +93,10 @@ def label_efficiency(r: Results) -> dict[str, Figure]:
     cells = r.cells()
     frozen = {a: a.who.replace("random-", "random ") for a in cells if a.how == "linear"}
     figures = {"frozen": curves(r, cells, frozen)}
-    for m in METHODS:
+    for m in r.config.methods:
         names = {Approach(m, "linear"): "linear probe", Approach(m, "finetune"): "fine-tuned"}
         names |= {Approach(f"{m}-pseudolabel", "finetune"): "+ pseudo-labels"}
-        names |= {Approach(f"{c}-{r.backbone(m)}", "finetune"): word for c, word in SCRATCH.items()}
+        names |= {Approach(f"{c}-{r.backbone(m)}", "finetune"): word for c, word in BASELINES.items()}
         if any(a in cells and a.how == "finetune" for a in names):
             figures[m] = curves(r, cells, names)
     return figures

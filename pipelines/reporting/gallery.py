@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.encoders.vit import ViT
-from models.methods import METHODS, Method
-from models.methods.mae import MAE
+from models.method import Masking, Method
 from pipelines.engine.prefetch import generator
 from pipelines.project import stage
 from pipelines.reporting import charts, pictures
 from pipelines.reporting.results import Results
+from pipelines.saving.pretrained import Pretrained
 
 SHOWN = 8  # images of the test split, the same for all methods
 QUERIES = 6  # of them, whose neighbours are looked for
@@ -38,18 +38,18 @@ class Gallery:
         self.neighbours: dict[str, pictures.Image] = {}
         self.views: dict[str, pictures.Image] = {}
         self.attention: dict[str, pictures.Image] = {}
-        self.reconstructions: dict[str, pictures.Image] = {}
+        self.reconstructions: dict[str, dict[str, pictures.Image]] = {}
         self.confusion: NDArray[np.int64] | None = None
-        for m in METHODS:
-            checkpoint = torch.load(stage.artifact(m, "checkpoint.pt"), weights_only=True)
-            method = pictures.restored(m, r.config.method(m), checkpoint, size)
+        for m in r.config.methods:
+            trained = Pretrained.read(stage.artifact(m, "checkpoint.pt"))
+            method = pictures.restored(m, r.config.method(m), trained, size)
             with np.load(stage.artifact(m, "features.npz")) as features:
                 self.add_features(m, features)
             self.views[m] = self.drawn(method)
             if isinstance(method.encoder, ViT):
                 self.attention[m] = pictures.mosaic(pictures.attended(method.encoder, self.images[:4]))
-            if isinstance(method, MAE) and checkpoint.get("decoder"):
-                self.reconstructions = self.filled_in(method)
+            if isinstance(method, Masking) and trained.decoder:
+                self.reconstructions[m] = self.filled_in(method)
 
     def queries(self) -> NDArray[np.int64]:
         """Places in the test split: an image of each class in turn, or evenly spaced without labels."""
@@ -81,7 +81,7 @@ class Gallery:
     def drawn(self, method: Method) -> pictures.Image:
         return pictures.mosaic(pictures.seen(method, self.images[:4], generator(self.r.config.seed, 0)), lead=True)
 
-    def filled_in(self, method: MAE) -> dict[str, pictures.Image]:
+    def filled_in(self, method: Masking) -> dict[str, pictures.Image]:
         strips = {"original": list(self.images / 255)}
         found = pictures.reconstructions(method, self.images, generator(self.r.config.seed, 0))
         for ratio, (masked, filled) in found.items():
@@ -92,8 +92,7 @@ class Gallery:
         """Name → PNG, of what belongs to one method."""
         images = {"neighbours": self.neighbours[method], "views": self.views[method]}
         images |= {"attention": self.attention[method]} if method in self.attention else {}
-        if method == "mae":
-            images |= self.reconstructions
+        images |= self.reconstructions.get(method, {})
         charts = {"map": self.maps.get(method), "loss": self.training[f"loss of {method}"]}
         charts |= {"label efficiency": self.curves.get(method), "frozen features": self.curves.get("frozen")}
         return {name: png(i) for name, i in images.items()} | {name: chart_png(f) for name, f in charts.items() if f}

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models import methods
+from models import start
 from models.encoders import encoder as encoders
 from models.encoders.vit import ViT
 from models.evaluation import attention
-from models.methods import Method
-from models.methods.mae import MAE
+from models.method import Masking, Method, MethodParams, Pretraining
+from pipelines.saving.pretrained import Pretrained
 
 RATIOS = (0.5, 0.75, 0.9)
 SHARE = 0.6  # of the attention's mass that a mask holds
@@ -49,7 +49,7 @@ def resized(tile: Tensor, side: int) -> Tensor:
 
 
 @torch.inference_mode()
-def reconstructions(method: MAE, images: Tensor, generator: torch.Generator) -> dict[float, list[list[Tensor]]]:
+def reconstructions(method: Masking, images: Tensor, generator: torch.Generator) -> dict[float, list[list[Tensor]]]:
     """uint8 (B, 3, S, S) → mask ratio → the masked images and their reconstructions.
 
     Predictions of normalised patches are given the mean and the standard deviation of the patch that they stand for,
@@ -76,7 +76,7 @@ def hidden(images: Tensor, shown: Tensor) -> Tensor:
     return images * mask + 0.5 * (1 - mask)
 
 
-def pixels(method: MAE, patches: Tensor) -> Tensor:
+def pixels(method: Masking, patches: Tensor) -> Tensor:
     """Normalised patches (B, N, P²·3) → images (B, 3, S, S) in [0, 1]."""
     normalize, p, g = method.encoder.normalize, method.encoder.patch_size, method.encoder.grid
     x = patches.reshape(-1, g, g, p, p, 3).permute(0, 5, 1, 3, 2, 4).reshape(-1, 3, g * p, g * p)
@@ -116,20 +116,19 @@ def neighbours(queries: NDArray[np.float32], bank: NDArray[np.float32], k: int) 
 
 @torch.inference_mode()
 def seen(method: Method, images: Tensor, generator: torch.Generator) -> list[list[Tensor | None]]:
-    """uint8 (B, 3, S, S) → a row an image: it, then the views that the method makes of it; MAE's as it masks them."""
+    """uint8 (B, 3, S, S) → a row an image: it, then the views that the method makes of it, masked where it masks."""
     drawn = method.views(images, method.draw(len(images), images.shape[-2], images.shape[-1], generator))
     views = [v for v in drawn if v.ndim == 4]
-    if isinstance(method, MAE):
+    if isinstance(method, Masking):
         visible, _ = method.split(drawn[1])
         shown = torch.zeros_like(drawn[1]).scatter_(1, visible, 1.0)
         views.append(hidden(views[0], shown))
     return [[image, *others] for image, *others in zip(images / 255, *views, strict=True)]
 
 
-def restored(name: str, params: methods.MethodParams, checkpoint: dict[str, dict[str, Tensor]], size: int) -> Method:
+def restored(name: str, params: MethodParams, trained: Pretrained, size: int) -> Pretraining:
     """The method with its trained encoder, and decoder where the checkpoint has one; in eval mode."""
-    method = methods.build(name, params, size, (0.0,) * 3, (1.0,) * 3, 0)
-    encoders.load(method.encoder, checkpoint["weights"])
-    assert isinstance(method, torch.nn.Module)
-    method.load_state_dict(checkpoint.get("decoder", {}), strict=False)
+    method = start.method(name, params, size, (0.0,) * 3, (1.0,) * 3, 0)
+    encoders.load(method.encoder, trained.weights)
+    method.load_state_dict(trained.decoder, strict=False)
     return method.eval()

@@ -3,11 +3,11 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from data.shards import Prepared
-from models.methods import METHODS
 from pipelines.evaluation import approach, probe_protocol, scores, second_views, verdict
 from pipelines.evaluation.approach import CONTROLS, Approach, Shares
 from pipelines.evaluation.champion import FEW, UNLABELLED
@@ -18,7 +18,8 @@ from pipelines.project import config, stage
 from pipelines.project.config import Config
 from pipelines.project.history import Row, read_history
 
-READ = {"linear": "linear probe", "knn": "kNN", "finetune": "fine-tuned"}
+READ_FROM = {"metrics.json": "scores.csv", "finetune.json": "finetune.csv"}  # figures, and their single readings
+READERS = {"linear": "linear probe", "knn": "kNN", "finetune": "fine-tuned"}
 Figures = dict[str, float]
 Cells = dict[Approach, dict[str, "Point"]]  # approach → labels a class, or all → its accuracy
 
@@ -67,8 +68,8 @@ class Results:
 
     def backbone(self, method: str) -> str:
         """The first method with the same encoder: by whose name what is trained from scratch goes."""
-        encoders = {m: replace(self.config.method(m).encoder, init=None) for m in METHODS}
-        return next(m for m in METHODS if encoders[m] == encoders[method])
+        encoders = {m: replace(self.config.method(m).encoder, init=None) for m in self.config.methods}
+        return next(m for m in self.config.methods if encoders[m] == encoders[method])
 
     def cells(self) -> Cells:
         """Approaches in the order of the table: the methods, what is trained from scratch, random encoders, pixels."""
@@ -78,7 +79,7 @@ class Results:
                 values = [s.accuracy for s in runs]
                 sd = stdev(values) if len(values) > 1 else 0.0
                 found.setdefault(way, {})[labels] = Point(mean(values), sd, len(values))
-        return dict(sorted(found.items(), key=lambda item: place(item[0])))
+        return dict(sorted(found.items(), key=lambda item: place(item[0], self.config.methods)))
 
     def verdict(self) -> list[str]:
         """Three sentences or more."""
@@ -130,38 +131,36 @@ class Results:
         return steps * batch * flops.views(self.config.build(method, m), 2, m.preprocess.size) / 2
 
 
-def place(way: Approach) -> tuple[int, ...]:
+def place(way: Approach, methods: Sequence[str]) -> tuple[int, ...]:
     """What an approach is sorted by."""
-    order = [*METHODS, *(f"{m}-pseudolabel" for m in METHODS), *(f"{c}-{m}" for c in CONTROLS for m in METHODS)]
-    order += [*(f"random-{m}" for m in METHODS), "pixels"]
-    return (order.index(way.who), list(READ).index(way.how))
+    order = [*methods, *(f"{m}-pseudolabel" for m in methods), *(f"{c}-{m}" for c in CONTROLS for m in methods)]
+    order += [*(f"random-{m}" for m in methods), "pixels"]
+    return (order.index(way.who), list(READERS).index(way.how))
 
 
 def read() -> Results:
     """From the files of the stages; what is optional, and what there is only with labels, may be absent."""
     figures: dict[str, Figures] = {}
     measured: list[Score] = []
-    folders = dict.fromkeys(METHODS, ("metrics", "finetune")) | dict.fromkeys(CONTROLS, ("metrics",))
-    for folder, names in folders.items():
-        for name in names:
-            for who, found in load(folder, f"{name}.json").items():
-                figures[who] = figures.get(who, {}) | found
-            table = stage.artifact(folder, "scores.csv" if name == "metrics" else f"{name}.csv")
-            measured += scores.read(table) if table.exists() else []
-    prepared = Prepared(stage.PREPARED)
+    c, prepared = config.load(), Prepared(stage.PREPARED)
+    files = [(stage.artifact(m, js), stage.artifact(m, csv)) for m in c.methods for js, csv in READ_FROM.items()]
+    files += [(stage.baseline(name, "metrics.json"), stage.baseline(name, "scores.csv")) for name in CONTROLS]
+    for summary, table in files:
+        for who, found in load(summary).items():
+            figures[who] = figures.get(who, {}) | found
+        measured += scores.read(table) if table.exists() else []
     return Results(
-        config=config.load().fitted(len(prepared.rows("train"))),
+        config=c.fitted(len(prepared.rows("train"))),
         prepared=prepared,
         figures=figures,
         scores=sorted(set(measured), key=measured.index),  # raw pixels stand in the file of every method
-        diagnoses={m: d for m in METHODS if (d := load(m, "diagnosis.json"))},
-        histories={m: read_history(stage.artifact(m, "history.jsonl")) for m in METHODS},
+        diagnoses={m: d for m in c.methods if (d := load(stage.artifact(m, "diagnosis.json")))},
+        histories={m: read_history(stage.artifact(m, "history.jsonl")) for m in c.methods},
         promoted=json.loads(stage.PROMOTED.read_text(encoding="utf-8")),
     )
 
 
-def load(folder: str, name: str) -> dict[str, Any]:
-    """A JSON file of a method or a control, empty where there is none."""
-    path = stage.artifact(folder, name)
+def load(path: Path) -> dict[str, Any]:
+    """A JSON file, empty where there is none."""
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return found

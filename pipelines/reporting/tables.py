@@ -1,10 +1,9 @@
 """Methods and controls side by side, one line each: accuracy, and what it cost."""
 
-from models.methods import METHODS
 from pipelines.evaluation.approach import Approach
 from pipelines.evaluation.champion import UNLABELLED
 from pipelines.project.history import trained_seconds
-from pipelines.reporting.results import READ, Results
+from pipelines.reporting.results import READERS, Results
 
 Table = list[dict[str, str]]
 
@@ -22,7 +21,7 @@ def accuracies(r: Results) -> Table:
 
 def reading(approach: Approach) -> str:
     scratch = approach.how == "finetune" and not approach.pretrained
-    return "from scratch" if scratch else READ[approach.how]
+    return "from scratch" if scratch else READERS[approach.how]
 
 
 def column(labels: str) -> str:
@@ -32,9 +31,9 @@ def column(labels: str) -> str:
 def costs(r: Results) -> Table:
     """Of one training each: the pretrainings, then what is trained with labels; images: through the backbone."""
     return [
-        *(pretraining(r, m) for m in METHODS),
+        *(pretraining(r, m) for m in r.config.methods),
         *(
-            priced(f"{who}, fine-tuned" if who in METHODS else who, f["seconds"], f["images"])
+            priced(f"{who}, fine-tuned" if who in r.config.methods else who, f["seconds"], f["images"])
             for who, f in r.figures.items()
             if "seconds" in f
         ),

@@ -22,7 +22,7 @@ class Job:
     answer: asyncio.Future[Answer]
 
 
-class Served:
+class Batcher:
     """A model, its queue of at most so many requests, and the threads on which its network runs.
 
     seconds: the longest that a request waits.

@@ -1,8 +1,9 @@
 """The frame of every command: a settled process at its start, and one sentence when it fails.
 
-`with command(StageError, name="prepare"): …`. Imports nothing that is slow.
+`with command(StageError, name="prepare"): …`. `Parser` reads its arguments. Imports nothing that is slow.
 """
 
+import argparse
 import errno
 import os
 import re
@@ -14,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from serving import ServingError
 from serving.host.process import settle
@@ -30,6 +32,13 @@ SAYS_FULL = re.compile(
 )
 SAYS_READ_ONLY = re.compile(r"readonly database|read-only file system", re.IGNORECASE)
 SAYS_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory|unable to allocate", re.IGNORECASE)
+
+
+class Parser(argparse.ArgumentParser):
+    """Arguments of a command, with `--help`. A wrong argument ends it with one sentence and status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}. For help: {self.prog} --help\n")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`core.py` under TorchServe: a batch of requests in, an answer for each of them out. Packed beside it."""
+"""`encoder.py` under TorchServe: a batch of requests in, an answer for each of them out. Packed beside it."""
 
 import logging
 import os

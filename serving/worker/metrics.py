@@ -1,7 +1,7 @@
 """What a worker counts, for Prometheus: labels are model and version, and no figure tells an image.
 
 Processes that start with PROMETHEUS_MULTIPROC_DIR set count into that folder, unless its disk is full. Packed beside
-`core.py`.
+`encoder.py`.
 """
 
 import os

@@ -1,6 +1,6 @@
 """What goes over the wire: base64 in JSON, tensors, vectors; and why a request or an image is of no use.
 
-Packed beside `core.py`.
+Packed beside `encoder.py`.
 """
 
 import base64

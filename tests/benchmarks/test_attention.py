@@ -16,7 +16,7 @@ from models.encoders import encoder as encoders
 from models.encoders.resnet import ResNetParams
 from models.encoders.vit import Block, ViT, ViTParams
 
-PHOTOS = json.loads(Path("benchmarks/garments.json").read_text())["photos"]
+PHOTOS = json.loads(Path("benchmarks/studies/garments.json").read_text())["photos"]
 LAW = Preprocess(64)
 
 

@@ -10,7 +10,7 @@ import torch
 from benchmarks import report
 from benchmarks.speed import gpu, smoke, steps
 from benchmarks.speed.masking import MaskTokensInEncoder, encoder_flops
-from models import methods
+from models import start
 from models.encoders.vit import ViTParams
 from models.methods.mae import MAE, MAEParams
 from models.optim import OptimParams
@@ -26,7 +26,7 @@ def mae(arch: str, patch: int, size: int) -> MAE:
         decoder_dim=32, decoder_depth=1, decoder_heads=2,
     )  # fmt: skip
     with torch.device("meta" if size == 224 else "cpu"):  # the large ones are only counted
-        built = methods.build("mae", params, size, (0.5,) * 3, (0.25,) * 3, 0)
+        built = start.method("mae", params, size, (0.5,) * 3, (0.25,) * 3, 0)
     assert isinstance(built, MAE)
     return built
 
@@ -99,7 +99,7 @@ def test_a_variant_in_fp32_is_not_measured_in_tf32(monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", torch.backends.cudnn.allow_tf32)
     case = next(case for case in steps.cases() if case.name == "digits simclr")
-    draws = methods.build("simclr", case.params, 16, (0.5,) * 3, (0.25,) * 3, 0).draw(4, 16, 16, generator(0, 0))
+    draws = start.method("simclr", case.params, 16, (0.5,) * 3, (0.25,) * 3, 0).draw(4, 16, 16, generator(0, 0))
     inputs = Inputs(torch.zeros(4, 3, 16, 16, dtype=torch.uint8), draws)
     cpu, seen = torch.device("cpu"), []
     variants = [steps.stepper(case, steps.Variant(p, p), inputs, cpu) for p in ("fp32", "bf16")]

@@ -1,5 +1,8 @@
-"""Folders of small images."""
+"""Folders of small images, and a server of files."""
 
+import http.server
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +12,7 @@ from PIL import Image
 from data.decoding.decode import Preprocess
 from data.prepare import prepare
 from data.shards import Prepared
+from tests.data.mirror import Server
 
 
 def write_image(path: Path, seed: int, size: tuple[int, int] = (8, 8)) -> None:
@@ -37,3 +41,37 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
         workers=1,
     )
     return Prepared(root / "out")
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """It is the mirror from which public sets are downloaded."""
+    state = Server()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked = self.headers["Range"] if state.ranges else None
+            state.asked.append(self.headers["Range"])
+            data = state.files.get(self.path.lstrip("/"))
+            start = int(asked.removeprefix("bytes=").rstrip("-")) if asked else 0
+            if data is None or start >= len(data):
+                self.send_error(404 if data is None else 416)
+                return
+            self.send_response(206 if asked else 200)
+            self.send_header("Content-Length", str(len(data) - start))
+            self.send_header("Content-Encoding", "x-gzip")  # as some servers say of an archive
+            self.end_headers()
+            body = data[start:][: state.cuts.pop(0) if state.cuts else None]
+            state.sent += len(body)
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as httpd:
+        threading.Thread(target=httpd.serve_forever, args=(0.01,), daemon=True).start()
+        state.url = f"http://127.0.0.1:{httpd.server_port}"
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.setenv("ENCODER_FOUNDRY_MIRROR", f"{state.url}/")
+        yield state
+        httpd.shutdown()

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from data.splits import apportion, draw, settle
+from data.splits import apportion, assign, draw
 
 SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
 
@@ -70,20 +70,20 @@ def test_the_seed_decides_and_nothing_else() -> None:
 
 
 def test_what_the_folders_say_comes_first() -> None:
-    assert settle([None, "train"], 0.1, 0.2)[:2] == (["train", "train"], {"val": 0.1, "test": 0.2})
-    assert settle(["train", "test", None], 0.1, 0.2)[:2] == (["train", "test", "train"], {"val": 0.1})
-    assert settle(["train", "val"], 0.1, 0.2)[:2] == (["train", "test"], {"val": 0.1})
-    assert settle(["train", "val", "test"], 0.1, 0.2)[:2] == (["train", "val", "test"], {})
+    assert assign([None, "train"], 0.1, 0.2)[:2] == (["train", "train"], {"val": 0.1, "test": 0.2})
+    assert assign(["train", "test", None], 0.1, 0.2)[:2] == (["train", "test", "train"], {"val": 0.1})
+    assert assign(["train", "val"], 0.1, 0.2)[:2] == (["train", "test"], {"val": 0.1})
+    assert assign(["train", "val", "test"], 0.1, 0.2)[:2] == (["train", "val", "test"], {})
 
 
 def test_nothing_is_drawn_from_what_folders_leave_out() -> None:
-    assert settle(["train", "extra"], 0.1, 0.2)[:2] == (["train", "extra"], {"val": 0.1, "test": 0.2})
-    assert settle(["train", "test", "extra"], 0.1, 0.2)[:2] == (["train", "test", "extra"], {"val": 0.1})
+    assert assign(["train", "extra"], 0.1, 0.2)[:2] == (["train", "extra"], {"val": 0.1, "test": 0.2})
+    assert assign(["train", "test", "extra"], 0.1, 0.2)[:2] == (["train", "test", "extra"], {"val": 0.1})
 
 
 def test_the_choice_is_said() -> None:
-    assert settle([None], 0.1, 0.2)[2] == "val (10 %) and test (20 %) are drawn from all"
-    assert settle(["train", "extra"], 0.07, 0.0)[2] == "val (7 %) is drawn from train, no test"
-    assert settle(["train", "val"], 0.1, 0.2)[2] == "the val folder is the test, and val (10 %) is drawn from train"
-    assert settle(["train", "test"], 0.0, 0.2)[2] == "no val"
-    assert settle(["train", "val", "test"], 0.1, 0.2)[2] == "nothing is drawn"
+    assert assign([None], 0.1, 0.2)[2] == "val (10 %) and test (20 %) are drawn from all"
+    assert assign(["train", "extra"], 0.07, 0.0)[2] == "val (7 %) is drawn from train, no test"
+    assert assign(["train", "val"], 0.1, 0.2)[2] == "the val folder is the test, and val (10 %) is drawn from train"
+    assert assign(["train", "test"], 0.0, 0.2)[2] == "no val"
+    assert assign(["train", "val", "test"], 0.1, 0.2)[2] == "nothing is drawn"

@@ -1,11 +1,13 @@
-"""PNG and TIFF files of more than 8 bits, byte by byte: Pillow writes few of their kinds."""
+"""Images of more than 8 bits whose shades are known, and their files byte by byte: Pillow writes few of their kinds."""
 
 import struct
 import zlib
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+SIDE = 16
 COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}  # channels → PNG's colour type
 
 
@@ -62,3 +64,17 @@ def tiff(
         entries += struct.pack(f"{order}HHI", tag, 3 if form == short else 4, len(numbers)) + body.ljust(4, b"\0")
     head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", start)
     return head + b"".join(parts) + struct.pack(f"{order}H", len(tags)) + entries + bytes(4) + more
+
+
+def shades(n: int = 12, channels: int | None = None) -> list[NDArray[np.float64]]:
+    """Images from 0 to 1, each with all 256 shades in an order of its own."""
+    rng = np.random.default_rng(0)
+    shape = (SIDE, SIDE) if channels is None else (SIDE, SIDE, channels)
+    steps = np.linspace(0, 1, SIDE * SIDE)
+    return [np.stack([rng.permutation(steps) for _ in range(channels or 1)], axis=-1).reshape(shape) for _ in range(n)]
+
+
+def spread(low: float, high: float, dtype: str, **kind: Any) -> list[NDArray[Any]]:
+    whole = np.dtype(dtype).kind != "f"
+    values = [low + (high - low) * image for image in shades(**kind)]
+    return [(np.rint(image) if whole else image).astype(dtype) for image in values]

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from models.encoders.encoder import Encoder, build
 from models.encoders.resnet import ResNetParams
 from models.encoders.vit import ViTParams
-from models.methods import Method
+from models.method import Method
 from models.optim import OptimParams
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from benchmarks.studies.diagnose import CASES, params, recorded
-from models.diagnose import EARLY, HOPELESS, LEAST, Row, diagnose
+from models.diagnose import EARLY, LEAST, diagnose
+from models.diagnosis import HOPELESS, Row
 
 RECORDS = recorded()
 BROKEN = [run for run in RECORDS if CASES[run[0]].name != "healthy"]

@@ -9,9 +9,10 @@ import torch
 from safetensors.torch import save_file
 
 from models import CheckpointError
+from models.encoders.encoder import Spec
 from models.encoders.resnet import ResNetParams
 from models.encoders.vit import ViTParams
-from models.saved import Spec, _load_pyfunc, load, save
+from models.saved import _load_pyfunc, load, save
 from tests.models.conftest import RESNET, VIT, noise_images, small
 
 ENCODERS = pytest.mark.parametrize("params", [RESNET, VIT], ids=["resnet", "vit"])

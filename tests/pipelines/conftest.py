@@ -11,7 +11,7 @@ from sklearn.datasets import load_digits
 from data.decoding.decode import Preprocess
 from data.prepare import prepare
 from pipelines.registry import mlflow_store
-from tests.pipelines.small_project import METHODS, Project, make
+from tests.pipelines.small_project import METHODS, ROOT, Project, make
 
 SHORT = {
     "pretrain.log_every": 1,
@@ -78,6 +78,7 @@ def undisturbed(prepared_project: Project, tmp_path_factory: pytest.TempPathFact
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A new store, and the settings of MLflow given back afterwards."""
     monkeypatch.chdir(tmp_path)
+    shutil.copyfile(ROOT / "params.yaml", "params.yaml")
     for name, value in mlflow_store.QUIET.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
@@ -89,3 +90,9 @@ def project(prepared_project: Project, tmp_path: Path) -> Project:
     """A copy to do anything with."""
     shutil.copytree(prepared_project.root, tmp_path / "project", ignore=shutil.ignore_patterns(".scratch"))
     return Project(tmp_path / "project")
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test works in an empty folder."""
+    monkeypatch.chdir(tmp_path)

@@ -76,7 +76,8 @@ class Project:
         path.write_text(yaml.safe_dump(params, sort_keys=False))
 
     def artifact(self, method: str, name: str) -> Path:
-        return self.root / "artifacts" / method / name
+        """Of a method or of a baseline."""
+        return self.root / "artifacts" / ("methods" if method in METHODS else "baselines") / method / name
 
 
 def environment() -> dict[str, str]:

@@ -32,7 +32,7 @@ def test_a_training_with_hardly_any_images_in_val_is_not_judged(
     monkeypatch.setattr(monitor, "LEAST", 10**6)
     here.set({"mae.epochs": 6})
     rows, _ = trained("mae", Watch)
-    found = diagnose("mae", config.load().mae, rows)
+    found = diagnose("mae", config.load().method("mae"), rows)
     assert (found.name, "prepare.val" in found.change) == ("not judged", True)
 
 

@@ -7,6 +7,7 @@ import re
 import signal
 import sqlite3
 import subprocess
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 
 from pipelines.project import stage
 from tests.pipelines.conftest import write_digits
-from tests.pipelines.small_project import METHODS, Project, make
+from tests.pipelines.small_project import METHODS, Project, environment, make
 
 READ = (
     "import json; from pipelines.orchestration import dvc_graph; "
@@ -47,7 +48,16 @@ def test_the_nodes_are_those_of_dvc_dag_each_after_what_it_waits_for(fresh: Proj
     order = [address for address, *_ in nodes]
     assert all(order.index(up) < order.index(address) for up, address in edges)
     assert {name for _, name, *_ in nodes} == {address.rsplit(":", 1)[-1] for address in order}
-    assert not any(unchanged for *_, unchanged in nodes)
+    assert [name for _, name, _, unchanged in nodes if unchanged] == ["settings"]  # brought up to date by reading
+
+
+def test_the_interpreter_of_the_flow_runs_the_stages_whatever_is_first_on_the_path(fresh: Project) -> None:
+    (fresh.root / "artifacts/settings.yaml").unlink()
+    bare = environment() | {"PATH": "/usr/bin:/bin"}
+    command = [sys.executable, "-c", READ]
+    done = subprocess.run(command, cwd=fresh.root, env=bare, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (fresh.root / "artifacts/settings.yaml").is_file()
 
 
 def test_a_record_of_locks_that_a_killed_dvc_left_half_written_stops_nothing(fresh: Project) -> None:
@@ -62,6 +72,7 @@ def test_a_record_of_locks_that_a_killed_dvc_left_half_written_stops_nothing(fre
 def test_a_dvc_that_is_asked_to_end_ends_its_stage_first_and_then_in_order(project: Project) -> None:
     """Before, half a dvc.lock could be left."""
     project.set({"pretrain.checkpoint_minutes": 0.0, "simclr.epochs": 10_000})
+    assert project.dvc("repro", "--single-item", "settings").returncode == 0
     dvc = project.start("-m", "pipelines.orchestration.dvc_process", "repro", "--single-item", "pretrain@simclr")
     assert dvc.stdout
     assert dvc.stderr

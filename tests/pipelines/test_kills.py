@@ -12,16 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.engine.checkpoints import Checkpoints
-from tests.pipelines.engine.test_checkpoints import IDENTITY, assert_loads, elsewhere, folder, saved  # noqa: F401 - a fixture
+from pipelines.saving.checkpoints import Checkpoints
+from tests.pipelines.engine.checkpoints import IDENTITY, assert_loads, folder, saved
 from tests.pipelines.small_project import ROOT, environment
 
+pytestmark = pytest.mark.usefixtures("elsewhere")
 FULL = r"its disk is full \([\d,.]+ MB free\); make room there, then run the same command again"
 CHANGES = "/^(mkdir|open|creat|write|pwrite|fsync|fdatasync|rename|unlink|rmdir|ftruncate)"
 VICTIM = """
 import ctypes, os, signal, sys
 from pipelines.project.stage import StageError
-from tests.pipelines import test_checkpoints as t
+from tests.pipelines.engine import checkpoints as t
 
 ctypes.CDLL(None).prctl(0x59616D61, -1)  # PR_SET_PTRACER, anyone
 for line in sys.stdin:

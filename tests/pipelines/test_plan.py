@@ -22,7 +22,7 @@ def test_a_batch_that_is_larger_than_the_images_is_cut_to_half_of_them(project: 
     project.set({"simclr.batch_size": 999, "mae.batch_size": 999, "mae.accumulate": 10, "dino.batch_size": 57})
     c = config.load(project.root / "params.yaml")
     fitted = c.fitted(56)
-    assert (fitted.simclr.batch_size, fitted.mae.batch_size, fitted.dino.batch_size) == (28, 20, 28)
+    assert [fitted.method(m).batch_size for m in METHODS] == [28, 20, 28]
     assert c.fitted(1000) == c
     assert config.cut("mae", c, fitted, 56) == [
         "mae.batch_size is 999, the train split has 56 images: a batch of 20 is taken"

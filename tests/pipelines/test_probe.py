@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from data.shards import Prepared
-from models import methods
+from models import start
 from pipelines import probe
-from pipelines.evaluation import probe_protocol, scores
+from pipelines.evaluation import features, probe_protocol, scores
 from pipelines.project import config
 from tests.pipelines.small_project import Project
 
@@ -22,12 +22,14 @@ SEEDS = (0, 1)
 
 def probed(project: Project) -> dict[str, dict[str, float]]:
     """The stage on a SimCLR of two seeds, none of which was trained."""
-    folder = project.root / "artifacts" / "simclr"
+    folder = project.root / "artifacts" / "methods" / "simclr"
     folder.mkdir(parents=True)
     with contextlib.chdir(project.root):
         c, m = config.load(), Prepared(project.root / "data" / "prepared").manifest
-        weights = {s: methods.build("simclr", c.simclr, 16, m.mean, m.std, 7 + s).encoder.state_dict() for s in SEEDS}
-        spec: dict[str, Any] = {"encoder": vars(c.simclr.encoder), "image_size": 16}
+        weights = {
+            s: start.method("simclr", c.method("simclr"), 16, m.mean, m.std, 7 + s).encoder.state_dict() for s in SEEDS
+        }
+        spec: dict[str, Any] = {"encoder": vars(c.method("simclr").encoder), "image_size": 16}
         torch.save({"weights": weights[0], "spec": spec, "repeats": {1: weights[1]}}, folder / "checkpoint.pt")
         (folder / "history.jsonl").write_text(json.dumps({"step": 1, "loss": 4.0}) + "\n")
         probe.main("simclr")
@@ -108,7 +110,7 @@ def test_a_gpu_is_held_for_the_features_and_not_for_the_probe(
 
 def test_pixels_are_read_once_for_all_methods(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     first = probed(project)
-    monkeypatch.setattr(probe, "pixel_features", lambda batches: pytest.fail("they are known"))
+    monkeypatch.setattr(features, "pixel_features", lambda batches: pytest.fail("they are known"))
     shutil.rmtree(project.root / "artifacts")
     assert probed(project)["pixels"] == first["pixels"]
     shutil.rmtree(project.root / "artifacts")

@@ -9,7 +9,7 @@ import torch
 from scipy.special import hyp0f1
 from torch import Generator, Tensor
 
-from models.evaluation import signals
+from models import signals
 
 
 @pytest.fixture

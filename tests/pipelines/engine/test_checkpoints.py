@@ -1,71 +1,21 @@
-"""Checkpoints: whole at any moment, in step with their history, and never another run's."""
+"""Checkpoints are whole at any moment and in step with their history."""
 
-import json
 import os
 import random
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from pipelines.engine.atomic_files import write_atomically
-from pipelines.engine.checkpoints import Checkpoints, code
 from pipelines.project.stage import StageError
-from tests.pipelines.small_project import Project
+from pipelines.saving.atomic_files import write_atomically
+from pipelines.saving.checkpoints import Checkpoints
+from tests.pipelines.engine.checkpoints import IDENTITY, assert_loads, folder, saved, state
 
-IDENTITY: dict[str, Any] = {
-    "params": {"mae": {"optim": {"lr": 0.003, "clip": None}, "area": [0.6, 1.0], "epochs": 9}, "seed": 0},
-    "data": "a" * 64,
-    "code": {"models/methods/mae.py": "b" * 64, "models/encoders/vit.py": "c" * 64},
-    "torch": "2.13.0",
-}
+pytestmark = pytest.mark.usefixtures("elsewhere")
 FILES = ("state.pt", "history.jsonl", "manifest.json")
-
-
-def state(step: int) -> dict[str, Any]:
-    generator = torch.Generator().manual_seed(step)
-    weights = {"w": torch.rand(3000, generator=generator)}
-    return {"step": step, "method": weights, "generator": generator.get_state()}
-
-
-def rows(last: int) -> str:
-    return "".join(json.dumps({"step": step, "loss": 0.5}) + "\n" for step in range(1, last + 1))
-
-
-def saved(*steps: int, identity: dict[str, Any] = IDENTITY, last: bool = True) -> Checkpoints:
-    """In the working directory, as a run leaves it: a row a step, a checkpoint at each of these (but the last)."""
-    checkpoints = Checkpoints("mae", identity)
-    done = (checkpoints.load() or {"step": 0})["step"]
-    for step in range(done + 1, steps[-1] + 1):
-        checkpoints.append({"step": step, "loss": 0.5})
-        if step in (steps if last else steps[:-1]):
-            checkpoints.save(state(step))
-    return checkpoints
-
-
-def assert_loads(step: int, identity: dict[str, Any] = IDENTITY) -> None:
-    """Anew, as another process does."""
-    checkpoints = Checkpoints("mae", identity)
-    loaded, expected = checkpoints.load(), state(step)
-    assert loaded is not None
-    assert loaded["step"] == step
-    assert loaded.keys() == expected.keys()
-    assert torch.equal(loaded["method"]["w"], expected["method"]["w"])
-    assert torch.equal(loaded["generator"], expected["generator"])
-    assert checkpoints.history.read_text() == rows(step)
-    assert not list(checkpoints.folder.glob(".*"))
-
-
-def folder(checkpoints: Checkpoints, step: int) -> Path:
-    return checkpoints.folder / f"step-{step:08d}"
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
 
 
 def test_a_file_that_breaks_off_leaves_the_old_one_whole(tmp_path: Path) -> None:
@@ -181,70 +131,6 @@ def test_when_none_is_left_training_starts_from_the_beginning_and_says_so(capfd:
     assert {path.name for path in checkpoints.folder.iterdir()} == {"aside"}
 
 
-@pytest.mark.parametrize(
-    ("changed", "says"),
-    [
-        ({"params": {"mae": {"optim": {"lr": 0.001, "clip": None}, "area": [0.6, 1.0], "epochs": 9}, "seed": 0}},
-         "params (mae.optim.lr 0.003, now 0.001)"),
-        ({"params": {"mae": {"optim": {"lr": 0.003, "clip": 3.0}, "area": [0.5, 1.0], "epochs": 8}, "seed": 1}},
-         "params (mae.optim.clip None, now 3.0; mae.area [0.6, 1.0], now [0.5, 1.0]; mae.epochs 9, now 8; and 1 more)"),
-        ({"data": "d" * 64}, "data (aaaaaaaaaaaa, now dddddddddddd)"),
-        ({"code": {"models/methods/mae.py": "e" * 64, "models/encoders/vit.py": "c" * 64}},
-         "code (models/methods/mae.py bbbbbbbbbbbb, now eeeeeeeeeeee)"),
-        ({"code": {"models/methods/mae.py": "b" * 64}}, "code (models/encoders/vit.py cccccccccccc, now absent)"),
-        ({"torch": "2.14.0"}, "torch (2.13.0, now 2.14.0)"),
-        ({"init": "f" * 64}, "init (absent, now ffffffffffff)"),
-        ({"data": "d" * 64, "torch": "2.14.0"},
-         "data (aaaaaaaaaaaa, now dddddddddddd) and other torch (2.13.0, now 2.14.0)"),
-    ],
-)  # fmt: skip
-def test_one_of_another_run_is_set_aside_and_the_sentence_names_what_differs(
-    changed: dict[str, Any], says: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    saved(3, 6)
-    other = Checkpoints("mae", IDENTITY | changed)
-    assert other.load() is None
-    place = other.folder / "aside"
-    assert capfd.readouterr().err.splitlines() == [
-        f"pretrain@mae: the checkpoint of step 6 is of other {says}; set aside in {place / '0001-step-00000006'}",
-        f"pretrain@mae: the checkpoint of step 3 is of other {says}; set aside in {place / '0002-step-00000003'}",
-        "pretrain@mae: no checkpoint is left; training starts from the beginning",
-    ]
-    assert not other.history.exists()
-    assert other.run != Checkpoints("mae", IDENTITY).run
-
-
-def test_once_made_nothing_of_another_run_is_left_for_the_tracker_to_find() -> None:
-    saved(3, 6)
-    other = Checkpoints("mae", IDENTITY | {"torch": "2.14.0"})  # not loaded yet
-    assert {path.name for path in other.folder.iterdir()} == {"aside"}
-
-
-def test_going_back_to_earlier_params_goes_on_where_they_were() -> None:
-    other = IDENTITY | {"torch": "2.14.0"}
-    ours, _ = saved(3, 6), saved(2, 4, 7, identity=other)
-    assert_loads(6)
-    assert ours.steps() == ["step-00000003", "step-00000006"]
-    assert [path.name.partition("-")[2] for path in ours.aside()] == ["step-00000007", "step-00000004"]
-    Checkpoints("mae", other).clear()  # the other run ends meanwhile
-    assert_loads(6)
-
-
-def test_no_more_than_two_stay_aside() -> None:
-    for version in range(5):
-        saved(2, 4, identity=IDENTITY | {"torch": str(version)})
-    aside = Checkpoints("mae", IDENTITY).aside()
-    assert [path.name for path in aside] == ["0009-step-00000004", "0010-step-00000002"]
-
-
-def test_nothing_but_what_is_aside_remains_of_a_run_that_has_ended() -> None:
-    saved(3, identity=IDENTITY | {"torch": "2.14.0"})
-    checkpoints = saved(3, 6)
-    checkpoints.run.write_text("id")
-    checkpoints.clear()
-    assert [path.name for path in checkpoints.folder.iterdir()] == ["aside"]
-
-
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_state_that_is_not_finite_is_not_saved(value: float) -> None:
     checkpoints = saved(3, 6)
@@ -257,21 +143,3 @@ def test_a_state_that_is_not_finite_is_not_saved(value: float) -> None:
         checkpoints.save(broken)
     assert checkpoints.steps() == ["step-00000003", "step-00000006"]
     assert_loads(6)
-
-
-def test_the_code_is_what_dvc_trains_a_method_anew_for(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(project.root)
-    before = code("simclr")
-    changing = (
-        "models/views/augmentation.py",
-        "models/methods/simclr.py",
-        "data/batches.py",
-        "data/shards.py",
-        "pipelines/engine/loop.py",
-    )
-    for file in (*changing, "models/methods/mae.py", "models/evaluation/probe.py"):
-        with Path(file).open("a") as f:
-            f.write("# another law\n")
-    after = code("simclr")
-    assert before.keys() == after.keys()
-    assert {file for file in before if before[file] != after[file]} == set(changing)

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from data.batches import Batches
 from data.shards import Prepared
-from models import methods
+from models import start
 from pipelines.engine.loop import Stop, Training, train
 from pipelines.engine.monitor import Watch
 from pipelines.machine import hardware
@@ -39,8 +39,7 @@ def trained(name: str, kind: type[Watch], epochs: float | None = None) -> tuple[
     prepared, params, cpu = Prepared(Path("data/prepared")), c.method(name), torch.device("cpu")
     m = prepared.manifest
     batches = Batches(prepared, prepared.rows("train"), params.batch_size, c.seed)
-    method = methods.build(name, params, m.preprocess.size, m.mean, m.std, c.seed)
-    assert isinstance(method, nn.Module)
+    method = start.method(name, params, m.preprocess.size, m.mean, m.std, c.seed)
     steps = params.epochs * len(batches)
     setting = hardware.choose(c.pretrain, method, params, m.preprocess.size, steps, cpu)
     watch = kind(prepared, method, setting, cpu, epochs, len(batches), steps)

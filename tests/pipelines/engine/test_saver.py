@@ -10,11 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from pipelines.engine.checkpoints import Checkpoints
-from pipelines.engine.saver import Saver
 from pipelines.machine import distributed
 from pipelines.project.stage import StageError
-from tests.pipelines.engine.test_checkpoints import IDENTITY, assert_loads, elsewhere, state  # noqa: F401 - a fixture
+from pipelines.saving.checkpoints import Checkpoints
+from pipelines.saving.saver import Saver
+from tests.pipelines.engine.checkpoints import IDENTITY, assert_loads, state
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 class Slow(Checkpoints):

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from data.shards import Prepared
-from models import methods
+from models import start
 from models.evaluation import probe
 from models.methods import CONTROLS
+from models.methods.dino import DINOParams
 from pipelines import control, finetune
 from pipelines.engine.loop import Training
 from pipelines.evaluation import scores, supervised_runs, trials
@@ -51,7 +52,7 @@ def test_every_place_comes_equally_often(n: int, count: int) -> None:
 @pytest.mark.parametrize("name", list(CONTROLS))
 def test_a_step_is_given_known_labels_then_unlabelled_images(name: str, c: Config, data: Labelled) -> None:
     params = c.of_control(name)
-    made = data.control(name, methods.build("simclr", c.simclr, 16, GREY, GREY, seed=0).encoder, params, 0)
+    made = data.control(name, start.method("simclr", c.method("simclr"), 16, GREY, GREY, seed=0).encoder, params, 0)
     labelled = supervised_runs.draws(data, c.control, c.seed)[0][2]
     n, more = batch_of(params)
     for step in (0, 5):
@@ -78,7 +79,7 @@ def test_draws_are_the_probes_and_then_all_labels(c: Config, data: Labelled) -> 
 
 
 def test_the_same_seed_gives_the_same_predictions_and_leaves_the_encoder(c: Config, data: Labelled) -> None:
-    encoder = methods.build("simclr", c.simclr, 16, GREY, GREY, seed=0).encoder
+    encoder = start.method("simclr", c.method("simclr"), 16, GREY, GREY, seed=0).encoder
     before = {k: v.clone() for k, v in encoder.state_dict().items()}
     trial = Trial("simclr", "supervised", c.finetune, encoder, 0, steps=6)
     rows, told = data.rows["train"], list[int]()
@@ -88,7 +89,6 @@ def test_the_same_seed_gives_the_same_predictions_and_leaves_the_encoder(c: Conf
     assert first.images == 6 * c.finetune.batch_size
     assert all(torch.equal(v, encoder.state_dict()[k]) for k, v in before.items())
     made = data.control("supervised", encoder, c.finetune, 3)  # the long way round
-    assert isinstance(made, torch.nn.Module)
     how = replace(c.pretrain, compile=False)
     training = Training(made, c.finetune, how, setting(), CPU)
     made.train()
@@ -102,10 +102,13 @@ def test_the_same_seed_gives_the_same_predictions_and_leaves_the_encoder(c: Conf
 
 def test_what_learns_from_labels_decays_no_token_and_pretraining_does(c: Config, data: Labelled) -> None:
     """MAE's official code: main_finetune.py spares the class token, main_pretrain.py does not."""
-    pretraining = methods.build("mae", c.mae, 16, GREY, GREY, seed=0)
+    pretraining = start.method("mae", c.method("mae"), 16, GREY, GREY, seed=0)
     control = data.control("supervised", pretraining.encoder, c.finetune, 0)
     how = replace(c.pretrain, compile=False)
-    for method, params, expected in ((pretraining, c.mae, c.mae.optim.weight_decay), (control, c.finetune, 0.0)):
+    for method, params, expected in (
+        (pretraining, c.method("mae"), c.method("mae").optim.weight_decay),
+        (control, c.finetune, 0.0),
+    ):
         optimizer = Training(method, params, how, setting(), CPU).optimizer
         token = method.encoder.get_parameter("cls_token")
         assert [g["weight_decay"] for g in optimizer.param_groups for p in g["params"] if p is token] == [expected]
@@ -139,30 +142,34 @@ def test_with_all_labels_a_training_is_longer_but_passes_through_few_images_only
 
 
 def test_local_crops_count_by_area(c: Config) -> None:
-    crops = methods.build("dino", replace(c.dino, local_crops=3, local_size=8), 16, GREY, GREY, seed=0)
-    assert flops.views(crops, 10, 16) == 10 * (2 + 3 / 4)
+    params = c.method("dino")
+    assert isinstance(params, DINOParams)
+    three = replace(params, local_crops=3, local_size=8)
+    assert flops.views(start.method("dino", three, 16, GREY, GREY, seed=0), 10, 16) == 10 * (2 + 3 / 4)
+    for name, own in ({**c.trainings, "dino": three}).items():  # what DVC is told is what is made
+        assert own.seen(16) == flops.views(start.method(name, own, 16, GREY, GREY, seed=0), 10, 16) / 10
 
 
 def test_a_control_starts_where_pretraining_starts(c: Config, data: Labelled) -> None:
     m = data.prepared.manifest
-    start = methods.build("mae", c.mae, 16, m.mean, m.std, 2).encoder.state_dict()
+    fresh = start.method("mae", c.method("mae"), 16, m.mean, m.std, 2).encoder.state_dict()
     trial = trials.trial("supervised", "mae", 2, c, data)
-    assert all(torch.equal(v, start[k]) for k, v in trial.encoder.state_dict().items())
+    assert all(torch.equal(v, fresh[k]) for k, v in trial.encoder.state_dict().items())
 
 
 def test_equal_backbones_are_trained_once(c: Config) -> None:
     assert list(trials.backbones(c)) == ["simclr", "mae"]
-    started = replace(c.dino, encoder=replace(c.dino.encoder, init="weights/elsewhere.pth"))
-    assert list(trials.backbones(replace(c, dino=started))) == ["simclr", "mae"]
-    wider = replace(c.dino, encoder=replace(c.simclr.encoder, width=4))  # type: ignore[arg-type]
-    assert list(trials.backbones(replace(c, dino=wider))) == ["simclr", "mae", "dino"]
+    started = replace(c.method("dino"), encoder=replace(c.method("dino").encoder, init="weights/elsewhere.pth"))
+    assert list(trials.backbones(c.having("dino", started))) == ["simclr", "mae"]
+    wider = replace(c.method("dino"), encoder=replace(c.method("simclr").encoder, width=4))  # type: ignore[arg-type]
+    assert list(trials.backbones(c.having("dino", wider))) == ["simclr", "mae", "dino"]
 
 
 def checkpoint(project: Project, name: str, seeds: int) -> None:
     """Untrained, as the pretraining leaves it."""
     c = config.load(project.root / "params.yaml")
     encoders = {
-        seed: methods.build(name, c.method(name), 16, (0.5,) * 3, (0.25,) * 3, seed).encoder for seed in range(seeds)
+        seed: start.method(name, c.method(name), 16, (0.5,) * 3, (0.25,) * 3, seed).encoder for seed in range(seeds)
     }
     weights = {seed: encoder.state_dict() for seed, encoder in encoders.items()}
     spec = {"encoder": asdict(c.method(name).encoder), "image_size": 16}

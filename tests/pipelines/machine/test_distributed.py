@@ -50,7 +50,7 @@ def method_of(what: str) -> str:
     return what.partition(" ")[0]
 
 
-def settle(project: Project, what: str = "") -> Project:
+def arranged(project: Project, what: str = "") -> Project:
     """Float64, where sums in another order differ by next to nothing; 24 steps of 28 images; and what is special."""
     project.set({"pretrain.precision": "fp64"})
     for method in METHODS:
@@ -61,7 +61,7 @@ def settle(project: Project, what: str = "") -> Project:
 
 @pytest.fixture
 def exact(project: Project) -> Project:
-    return settle(project)
+    return arranged(project)
 
 
 Alone = Callable[[str], tuple[list[dict[str, float]], dict[str, torch.Tensor]]]
@@ -75,7 +75,7 @@ def alone(prepared_project: Project, tmp_path_factory: pytest.TempPathFactory) -
     def trained(what: str) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
         root = tmp_path_factory.mktemp("alone") / "project"
         shutil.copytree(prepared_project.root, root, ignore=shutil.ignore_patterns(".scratch"))
-        project = settle(Project(root), what)
+        project = arranged(Project(root), what)
         return train(project, method_of(what)), weights(project, method_of(what))
 
     return trained
@@ -92,7 +92,7 @@ def test_two_ranks_at_half_the_batch_are_one_process(exact: Project, alone: Alon
 @pytest.mark.parametrize("what", ["mae", "dino vit"])
 def test_a_batch_in_parts_is_the_whole_batch(exact: Project, alone: Alone, what: str) -> None:
     method, (history, _) = method_of(what), alone(what)
-    settle(exact, what).set({f"{method}.accumulate": 4})
+    arranged(exact, what).set({f"{method}.accumulate": 4})
     assert_same(train(exact, method), history)
     exact.set({f"{method}.accumulate": 2})
     assert_same(train(exact, method, *TORCHRUN), history)
@@ -102,7 +102,7 @@ def test_a_batch_in_parts_is_the_whole_batch(exact: Project, alone: Alone, what:
     ("changed", "said"),
     [
         ({"simclr.accumulate": 2}, "simclr.accumulate is 2; allowed: 1"),
-        ({"dino.accumulate": 2}, "dino.accumulate is 2; allowed: 1, since batch norm sees the whole batch"),
+        ({"dino.accumulate": 2}, "dino.accumulate is 2; allowed: 1, for batch norm"),
         ({"mae.accumulate": 3}, "mae.batch_size is 28; allowed: a multiple of 3, processes times accumulate"),
     ],
 )
@@ -117,7 +117,7 @@ def test_a_batch_that_cannot_be_split_is_not(exact: Project, changed: dict[str, 
 @pytest.mark.parametrize("what", ["simclr sgd", "mae", "dino vit"])
 def test_sharded_parameters_give_the_same_numbers(exact: Project, alone: Alone, what: str) -> None:
     """SimCLR by SGD, whose fused form has no rule for shards; the others by AdamW."""
-    settle(exact, what).set({"pretrain.sharded": True})
+    arranged(exact, what).set({"pretrain.sharded": True})
     assert_same(train(exact, method_of(what), *TORCHRUN), alone(what)[0])
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from models import methods
+from models import methods, start
 from models.encoders.vit import ViTParams
 from pipelines import plan, pretrain
 from pipelines.machine.flops import check_file, check_size
@@ -27,7 +27,7 @@ def test_vit_huge_is_refused_and_vit_large_is_not(name: str) -> None:
 
     def check(arch: str, patch_size: int) -> None:
         given = replace(params, encoder=ViTParams(arch, patch_size))  # type: ignore[arg-type]
-        check_size(name, partial(methods.build, name, given, 224, (0.5,) * 3, (0.25,) * 3, 0), GPU)
+        check_size(name, partial(start.method, name, given, 224, (0.5,) * 3, (0.25,) * 3, 0), GPU)
 
     check("vit_large", 16)
     with pytest.raises(StageError) as refused:

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from models import methods
-from models.methods import METHODS, MethodParams
+from models import start
+from models.method import MethodParams
+from models.methods import METHODS
 from pipelines import memory, pretrain
 from pipelines.machine import footprint
 from pipelines.machine.hardware import Setting
@@ -29,13 +30,17 @@ RESNET = config.load(ROOT / "recipes" / "imagenet-resnet50.yaml")
 
 def of(name: str, params: MethodParams, images: int, bf16: bool = True) -> float:
     with torch.device("meta"):
-        method = methods.build(name, params, 224, (0.5,) * 3, (0.25,) * 3, 0)
+        method = start.method(name, params, 224, (0.5,) * 3, (0.25,) * 3, 0)
     return (footprint.needed(method, params, 224, images, bf16) - footprint.SPARE[1]) / footprint.SPARE[0] / GIB
 
 
 @pytest.mark.parametrize(
     ("name", "params", "images", "kept"),
-    [("simclr", BASE.simclr, 512, 63), ("mae", BASE.mae, 512, 23), ("simclr", RESNET.simclr, 512, 42)],
+    [
+        ("simclr", BASE.method("simclr"), 512, 63),
+        ("mae", BASE.method("mae"), 512, 23),
+        ("simclr", RESNET.method("simclr"), 512, 42),
+    ],
 )
 def test_it_is_what_the_backward_pass_keeps_and_the_weights(
     name: str, params: MethodParams, images: int, kept: float
@@ -45,7 +50,9 @@ def test_it_is_what_the_backward_pass_keeps_and_the_weights(
 
 
 def test_recomputed_blocks_keep_a_fraction() -> None:
-    assert of("simclr", replace(BASE.simclr, recompute=True), 512) < of("simclr", BASE.simclr, 512) / 3
+    assert (
+        of("simclr", replace(BASE.method("simclr"), recompute=True), 512) < of("simclr", BASE.method("simclr"), 512) / 3
+    )
 
 
 @pytest.fixture
@@ -57,10 +64,10 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("gpu")
 def test_what_no_gpu_holds_is_refused_with_the_keys_to_change() -> None:
-    build = partial(methods.build, "dino", BASE.dino, 224, (0.5,) * 3, (0.25,) * 3, 0)
-    footprint.check("dino", build, BASE.dino, 224, BASE.pretrain, 8, GPU)
+    build = partial(start.method, "dino", BASE.method("dino"), 224, (0.5,) * 3, (0.25,) * 3, 0)
+    footprint.check("dino", build, BASE.method("dino"), 224, BASE.pretrain, 8, GPU)
     with pytest.raises(StageError) as refused:
-        footprint.check("dino", build, BASE.dino, 224, BASE.pretrain, 1, GPU)
+        footprint.check("dino", build, BASE.method("dino"), 224, BASE.pretrain, 1, GPU)
     said = str(refused.value)
     assert said.startswith("dino needs about 3")
     assert said.endswith(
@@ -71,9 +78,9 @@ def test_what_no_gpu_holds_is_refused_with_the_keys_to_change() -> None:
 
 
 def test_a_way_that_is_closed_is_not_named() -> None:
-    assert "accumulate" not in footprint.remedy("simclr", BASE.simclr, 1)
-    assert "recompute" not in footprint.remedy("simclr", RESNET.simclr, 1)
-    assert "accumulate" not in footprint.remedy("dino", RESNET.dino, 1)
+    assert "accumulate" not in footprint.remedy("simclr", BASE.method("simclr"), 1)
+    assert "recompute" not in footprint.remedy("simclr", RESNET.method("simclr"), 1)
+    assert "accumulate" not in footprint.remedy("dino", RESNET.method("dino"), 1)
 
 
 @contextmanager
@@ -93,12 +100,12 @@ def test_out_of_memory_is_a_sentence() -> None:
         "GPU), raise mae.accumulate (now 1), set mae.recompute to true (for transformers), or lower mae.batch_size "
         "(now 4096)."
     )
-    with pytest.raises(StageError) as of_a_gpu, footprint.told("mae", BASE.mae, 8):
+    with pytest.raises(StageError) as of_a_gpu, footprint.told("mae", BASE.method("mae"), 8):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 79.10 GiB")
-    with little_room(), pytest.raises(StageError) as of_a_cpu, footprint.told("mae", BASE.mae, 8):
+    with little_room(), pytest.raises(StageError) as of_a_cpu, footprint.told("mae", BASE.method("mae"), 8):
         torch.ones(2 * GIB)
     assert str(of_a_gpu.value) == str(of_a_cpu.value) == said
-    with pytest.raises(RuntimeError, match="another"), footprint.told("mae", BASE.mae, 8):
+    with pytest.raises(RuntimeError, match="another"), footprint.told("mae", BASE.method("mae"), 8):
         raise RuntimeError("another")
 
 
@@ -139,12 +146,11 @@ def test_without_labels_only_the_methods_are_counted() -> None:
 def test_shards_of_the_weights_need_less() -> None:
     def of_shards(n: int) -> float:
         with torch.device("meta"):
-            method = methods.build("mae", BASE.mae, 224, (0.5,) * 3, (0.25,) * 3, 0)
-        return footprint.needed(method, BASE.mae, 224, 8, True, n)
+            method = start.method("mae", BASE.method("mae"), 224, (0.5,) * 3, (0.25,) * 3, 0)
+        return footprint.needed(method, BASE.method("mae"), 224, 8, True, n)
 
     with torch.device("meta"):
-        method = methods.build("mae", BASE.mae, 224, (0.5,) * 3, (0.25,) * 3, 0)
-    assert isinstance(method, torch.nn.Module)
+        method = start.method("mae", BASE.method("mae"), 224, (0.5,) * 3, (0.25,) * 3, 0)
     weights = sum(p.numel() * p.element_size() for p in method.parameters() if p.requires_grad)
     # Weights, gradients, two moments of AdamW and a buffer of the gradients' sum: of each seven eighths less.
     assert of_shards(1) - of_shards(8) == pytest.approx(footprint.SPARE[0] * 5 * weights * 7 / 8, rel=1e-3)
@@ -154,5 +160,5 @@ def test_what_is_computed_twice_to_save_memory_goes_on_from_the_same_checkpoint(
     def of_run(c: Config) -> dict[str, Any]:
         return pretrain.identity("mae", c, 0, Setting(torch.float32, torch.contiguous_format, False), "data", None)
 
-    assert of_run(replace(BASE, mae=replace(BASE.mae, recompute=True))) == of_run(BASE)
-    assert of_run(replace(BASE, mae=replace(BASE.mae, mask_ratio=0.5))) != of_run(BASE)
+    assert of_run(BASE.having("mae", replace(BASE.method("mae"), recompute=True))) == of_run(BASE)
+    assert of_run(BASE.having("mae", replace(BASE.method("mae"), epochs=7))) != of_run(BASE)

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 
-from models import methods, optim
+from models import optim, start
 from models.encoders.vit import Attention, Block, ViTParams
 from models.methods.dino import DINOParams
 from models.optim import OptimParams
@@ -26,7 +26,7 @@ class Trained:
     """A small DINO of this rank, whose last layer has not learned yet."""
 
     def __init__(self, seed: int, sharded: bool, bf16: bool = False):
-        self.method = methods.build("dino", PARAMS, 16, (0.5,) * 3, (0.25,) * 3, seed)
+        self.method = start.method("dino", PARAMS, 16, (0.5,) * 3, (0.25,) * 3, seed)
         self.module = cast(nn.Module, self.method)
         self.bf16 = bf16
         self.loss_of = distributed.spread(self.method, sharded, bf16)

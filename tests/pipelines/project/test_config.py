@@ -1,8 +1,7 @@
-"""params.yaml: what is accepted, and the one sentence for what is not."""
+"""Values of params.yaml: what is accepted, and the one sentence for what is not."""
 
 import copy
 import dataclasses
-import os
 import re
 from collections.abc import Iterator
 from functools import reduce
@@ -12,27 +11,13 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pytest
 import yaml
 
-from data.sources import BUNDLED, SOURCES
+from models.methods import METHODS
 from pipelines.project import config
-from pipelines.project.parse import ConfigError, convert
+from pipelines.project.parse import ConfigError
+from tests.pipelines.project.params import changed
 from tests.pipelines.small_project import ROOT
 
 FILES = [ROOT / "params.yaml", *sorted((ROOT / "recipes").glob("*.yaml"))]
-MISSING = object()
-
-
-def changed(folder: Path, key: str, value: Any) -> Path:
-    """params.yaml with one key set, or removed."""
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    *sections, last = key.split(".")
-    section = reduce(dict.__getitem__, sections, params)
-    if value is MISSING:
-        del section[last]
-    else:
-        section[last] = value
-    path = folder / "params.yaml"
-    path.write_text(yaml.safe_dump(params))
-    return path
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -40,7 +25,13 @@ def test_every_recipe_loads_and_is_frozen(path: Path) -> None:
     loaded = config.load(path)
     given = yaml.safe_load(path.read_text(encoding="utf-8"))
     assert dataclasses.asdict(loaded.method("dino"))["encoder"].items() >= given["dino"]["encoder"].items()
-    for section in (loaded, loaded.prepare, loaded.mae, loaded.mae.optim, loaded.mae.encoder):
+    for section in (
+        loaded,
+        loaded.prepare,
+        loaded.method("mae"),
+        loaded.method("mae").optim,
+        loaded.method("mae").encoder,
+    ):
         with pytest.raises(dataclasses.FrozenInstanceError):
             section.seed = 1  # type: ignore[misc, union-attr]
 
@@ -49,7 +40,7 @@ def test_every_recipe_loads_and_is_frozen(path: Path) -> None:
 def test_a_number_is_a_number_however_yaml_reads_it(tmp_path: Path, written: Any, meant: float) -> None:
     path = changed(tmp_path, "simclr.optim.lr", 0.5)
     path.write_text(path.read_text(encoding="utf-8").replace("lr: 0.5", f"lr: {written}"))
-    assert config.load(path).simclr.optim.lr == meant
+    assert config.load(path).method("simclr").optim.lr == meant
 
 
 @pytest.mark.parametrize(
@@ -156,101 +147,6 @@ def test_an_end_of_the_range_is_a_finite_number(tmp_path: Path, given: Any) -> N
         config.load(changed(tmp_path, "prepare.range", [0, given]))
 
 
-@pytest.mark.parametrize(
-    ("key", "known"),
-    [
-        ("epochs", "dataset, download, seed, seeds, labelled_trainings, prepare"),
-        ("prepare.sise", "size, filter"),
-        ("dino.optim.rate", "name, lr"),
-        ("mae.encoder.width", "arch, patch_size"),
-        ("simclr.encoder.patch_size", "arch, width, stem"),
-    ],
-)
-def test_an_unknown_key_is_an_error_that_lists_the_known(tmp_path: Path, key: str, known: str) -> None:
-    path = changed(tmp_path, key, 1)
-    with pytest.raises(
-        ConfigError, match=rf"^{re.escape(str(path))}: {re.escape(key)} is not a known key; allowed: {known}"
-    ):
-        config.load(path)
-
-
-@pytest.mark.parametrize("key", ["seed", "prepare.size", "simclr.epochs", "mae.encoder.patch_size", "dino.optim.lr"])
-def test_a_missing_key_is_named(tmp_path: Path, key: str) -> None:
-    path = changed(tmp_path, key, MISSING)
-    with pytest.raises(ConfigError, match=rf"^{re.escape(str(path))}: {re.escape(key)} is missing$"):
-        config.load(path)
-
-
-def test_contradictions_between_sections_are_found(tmp_path: Path) -> None:
-    path = changed(tmp_path, "prepare", {"size": 16, "val": 0.5, "test": 0.5})
-    with pytest.raises(ConfigError, match=r"prepare\.val \+ prepare\.test is 1\.0; allowed: both above 0, together"):
-        config.load(path)
-    vit = {"arch": "vit_nano", "patch_size": 4}
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    params["dino"] |= {"encoder": vit, "local_crops": 2, "local_size": 10}
-    path.write_text(yaml.safe_dump(params))
-    with pytest.raises(ConfigError, match=r"dino\.encoder\.patch_size is 4; .* dino\.local_size 10: 1, 2, 5, 10"):
-        config.load(path)
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        (None, r" is missing\. Run the command in the project's folder, or make the file again: cp recipes/digits"),
-        ("", r" is empty\. Run the command in the project's folder, or make the file again"),
-        ("# nothing yet\n", " is empty"),
-        ("[1, 2]", r" is \[1, 2\], not sections of keys and values"),
-        ("dataset: [", " is not YAML"),
-        ("seed: 2026-99-99", " is not YAML: month must be in 1..12"),
-        (f"seed: {'9' * 5000}", " is not YAML: Exceeds the limit"),
-        ("[" * 2000, " is not YAML: its values are nested too deeply"),
-        ("seed: 0\nprepare:\n  size: 16\nseed: 1\n", ": 'seed' is there twice, in lines 1 and 4. Remove one of them"),
-        ("prepare: {size: 16,\n  size: 32}\n", ": 'size' is there twice, in lines 1 and 2. Remove one of them"),
-        ("{[1]: 2}", " is not YAML: while constructing a mapping"),
-        (
-            "# Gr\xfc\xdfe\ndataset: M\xfcnchen\n".encode("latin-1"),
-            " is not UTF-8: line 1 has the byte 0xfc. Save it again",
-        ),
-        ("dataset: digits\n".encode("utf-16"), " is not UTF-8: line 1 has the byte 0xff"),
-    ],
-)
-def test_what_is_no_params_file_is_one_sentence(tmp_path: Path, text: str | bytes | None, said: str) -> None:
-    path = tmp_path / "params.yaml"
-    if text is not None:
-        path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(ConfigError, match=rf"^{re.escape(str(path))}{said}") as caught:
-        config.load(path)
-    assert "\n" not in str(caught.value)
-
-
-def test_every_public_set_may_be_downloaded_and_nothing_else() -> None:
-    kind, _ = get_args(get_type_hints(config.Config)["download"])
-    assert get_args(kind) == (*BUNDLED, *SOURCES)
-
-
-@pytest.mark.parametrize(("dataset", "download"), [("photos", ["digits"]), ("digits", ["digits", "cifar10"])])
-def test_what_is_downloaded_is_what_is_trained_on(tmp_path: Path, dataset: str, download: list[str]) -> None:
-    path = changed(tmp_path, "download", download)
-    path.write_text(path.read_text().replace("dataset: digits", f"dataset: {dataset}"))
-    said = re.escape(f"download is {download}; allowed: [{dataset}], the set that dataset names, or [] for a folder")
-    with pytest.raises(ConfigError, match=said):
-        config.load(path)
-
-
-def test_a_folder_or_a_pipe_in_the_place_of_the_file_is_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
-    os.mkfifo(tmp_path / "pipe")  # whoever opens it waits
-    for name in ("folder", "pipe"):
-        with pytest.raises(ConfigError, match=f"{name} is not a file. Run the command in the project's folder"):
-            config.load(tmp_path / name)
-
-
-def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
-    path = tmp_path / "params.yaml"
-    path.write_bytes(b"\xef\xbb\xbf" + (ROOT / "params.yaml").read_bytes())
-    assert config.load(path) == config.load(ROOT / "params.yaml")
-
-
 def numbers(kind: Any, key: str, given: Any, length: int = 0) -> Iterator[tuple[str, type, int]]:
     """Every key below this one whose value is a number, with its type, and its length where it is a list."""
     if dataclasses.is_dataclass(kind):
@@ -271,7 +167,12 @@ def numbers(kind: Any, key: str, given: Any, length: int = 0) -> Iterator[tuple[
 
 
 GIVEN = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-NUMBERS = {key: (kind, length) for key, kind, length in numbers(config.Config, "", GIVEN)}
+PLACES = {"": config.Sections} | {name: method.PARAMS for name, method in METHODS.items()}
+NUMBERS = {
+    key: (kind, length)
+    for place, section in PLACES.items()
+    for key, kind, length in numbers(section, place, GIVEN[place] if place else GIVEN)
+}
 
 
 @pytest.mark.parametrize("key", NUMBERS)
@@ -284,7 +185,7 @@ def test_no_number_is_so_large_or_small_that_it_overflows(key: str) -> None:
     for value in (10**20, -(10**20), 10**400) if kind is int else (1e300, -1e300, 1e-300, 10**400):
         section[last] = [value] * length if length else value
         with pytest.raises(ConfigError, match=rf"^{re.escape(key)}(\[0\])? is .*; allowed: ") as caught:
-            convert(given, config.Config, "")
+            config.converted(given)
         assert len(str(caught.value)) < 400
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from models import methods
+from models import methods, start
 from models.methods.dino import DINOParams
 from models.optim import OptimParams
 from pipelines import memory
@@ -40,7 +40,7 @@ def test_every_method_of_a_recipe_can_be_built(word: str) -> None:
     c = config.load(RECIPES[word])
     for name in methods.METHODS:
         with torch.device("meta"):
-            method = methods.build(name, c.method(name), c.prepare.size, (0.5,) * 3, (0.25,) * 3, 0)
+            method = start.method(name, c.method(name), c.prepare.size, (0.5,) * 3, (0.25,) * 3, 0)
         assert method.encoder.dim > 0
 
 
@@ -96,7 +96,8 @@ def test_dino_is_published_as_it_stands(
     lr_end: float,
     drop_path: float,
 ) -> None:
-    p: DINOParams = config.load(RECIPES[word]).dino
+    p = config.load(RECIPES[word]).method("dino")
+    assert isinstance(p, DINOParams)
     assert p.freeze_last_layer * p.epochs == pytest.approx(frozen, rel=1e-3)
     assert (p.warmup_teacher if temperatures[0] != temperatures[1] else 0) * p.epochs == pytest.approx(warm)
     assert (p.warmup_teacher_temperature, p.teacher_temperature) == temperatures
@@ -139,7 +140,7 @@ def test_from_scratch_a_vit_is_trained_as_by_maes_table_11(word: str, epochs: in
     """The epochs are a share of the images of SimCLR's 300 epochs of two views."""
     c = config.load(RECIPES[word])
     p = c.supervised
-    assert p.budget * 2 * c.simclr.epochs == pytest.approx(epochs, rel=0.01)
+    assert p.budget * 2 * c.method("simclr").epochs == pytest.approx(epochs, rel=0.01)
     assert p.optim.warmup * epochs == pytest.approx(20, rel=1e-3)
     assert p.optim.peak_lr(p.batch_size) == pytest.approx(1.6e-3)
     assert (p.optim.name, p.optim.weight_decay, p.optim.betas) == ("adamw", 0.3, (0.9, 0.95))

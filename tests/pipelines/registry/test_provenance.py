@@ -16,7 +16,7 @@ def test_a_lock_file_that_is_being_written_is_read_again(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("dvc.lock").write_text(half)
-    monkeypatch.setattr("pipelines.provenance.time.sleep", lambda seconds: Path("dvc.lock").write_text(WHOLE))
+    monkeypatch.setattr("pipelines.registry.provenance.time.sleep", lambda seconds: Path("dvc.lock").write_text(WHOLE))
     assert provenance.dvc_digest("prepare", "outs", "data/prepared") == "abc.dir"
     assert provenance.dvc_digest("pretrain@mae", "outs", "x") == "unknown"
 

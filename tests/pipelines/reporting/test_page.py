@@ -23,7 +23,7 @@ def context() -> dict[str, Any]:
     chart = charts.training({"simclr": [{"step": step, "loss": 1 / step, NASTY: step} for step in (1, 2)]})
     return {
         **dict.fromkeys(("dataset", "leaders", "all_labels", "head", "queries", "curl", "transformer"), NASTY),
-        **{"labelled": True, "champion": "simclr", "norm_pix": True, "share": 60, "first_signals": 1, "confused": []},
+        **{"labelled": True, "champion": "simclr", "share": 60, "first_signals": 1, "confused": []},
         "verdict": ["First.", NASTY, "Last."],
         "diagnoses": {"simclr": {"name": "healthy", "because": NASTY, "change": NASTY}},
         "curves": {},
@@ -31,7 +31,7 @@ def context() -> dict[str, Any]:
         "training": chart,
         **{key: {"simclr": tile} for key in ("neighbours", "views", "attention")},
         "maps": {"simclr": charts.embedding_map(features, np.arange(20) % 2, [NASTY, "b"], "simclr")},
-        "reconstructions": {"original": tile, "50% hidden": tile},
+        "reconstructions": {"mae": {"original": tile, "50% hidden": tile}},
         "without_attention": ["dino"],
         **{"confusion": counts, "classes": [NASTY, "b"]},
         "facts": {"Classes": NASTY},

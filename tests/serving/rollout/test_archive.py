@@ -17,6 +17,7 @@ def test_an_archive_holds_its_files_and_names_the_handler(make_archive: MakeArch
         assert sorted(mar.namelist()) == [
             "MAR-INF/MANIFEST.json",
             "data/__init__.py",
+            "data/decoding/__init__.py",
             "data/decoding/decode.py",
             "data/decoding/deep.py",
             "data/decoding/image_file.py",
@@ -26,12 +27,13 @@ def test_an_archive_holds_its_files_and_names_the_handler(make_archive: MakeArch
             "handler.py",
             "model-config.yaml",
             "serving/__init__.py",
-            "serving/worker/encoder.py",
+            "serving/worker/__init__.py",
             "serving/worker/drift.py",
+            "serving/worker/encoder.py",
             "serving/worker/metrics.py",
             "serving/worker/payload.py",
         ]
-        assert mar.read("data/decoding/decode.py") == (ROOT / "data" / "decode.py").read_bytes()
+        assert mar.read("data/decoding/decode.py") == (ROOT / "data" / "decoding" / "decode.py").read_bytes()
         model = json.loads(mar.read("MAR-INF/MANIFEST.json"))["model"]
     assert (model["modelName"], model["modelVersion"], model["handler"]) == ("digits", "7", "handler.py")
 

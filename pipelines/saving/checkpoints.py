@@ -25,10 +25,10 @@ import yaml
 from torch import Tensor
 
 from data.disk import refusal
-from pipelines.engine.atomic_files import replace, sealed, sync, unsealed, write
 from pipelines.project import stage
 from pipelines.project.params import flat
 from pipelines.project.stage import StageError
+from pipelines.saving.atomic_files import replace, sealed, sync, unsealed, write
 
 KEPT = 2
 ASIDE = 2
@@ -37,8 +37,9 @@ ASIDE = 2
 def code(name: str) -> dict[str, str]:
     """File → SHA-256 of the sources that decide a method's numbers: those for which dvc.yaml trains it anew."""
     deps = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]["pretrain"]["do"]["deps"]
-    files = [dep.replace("${item}", name) for dep in deps if dep.endswith(".py")]
-    return {file: hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files}
+    paths = [Path(dep.replace("${item}", name)) for dep in deps]
+    files = [file for path in paths for file in ([path] if path.suffix == ".py" else sorted(path.rglob("*.py")))]
+    return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 class Checkpoints:
@@ -61,7 +62,7 @@ class Checkpoints:
             self.folder.mkdir(parents=True, exist_ok=True)
             for place in (self.folder, *self.folder.parents):
                 sync(place)
-            self.newest = self.settle()
+            self.newest = self.recover()
         except OSError as error:
             raise StageError(f"{self.folder} cannot be read and written: {refusal(error, self.folder)}") from None
 
@@ -121,7 +122,7 @@ class Checkpoints:
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         return state
 
-    def settle(self) -> str | None:
+    def recover(self) -> str | None:
         """The name of the newest usable checkpoint, and the folder as it was when that one was saved."""
         for leftover in self.folder.glob(".*"):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()

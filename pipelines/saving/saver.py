@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Self
 
-from pipelines.engine.checkpoints import Checkpoints
+from pipelines.saving.checkpoints import Checkpoints
 
 
 class Saver:

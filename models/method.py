@@ -1,0 +1,131 @@
+"""What the pipeline asks of a method: its parameters, its step, and what is told about it.
+
+A method overrides what it needs; a hook that is not overridden does nothing. Shapes: B images of a batch, H × W px.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Generator, Tensor, nn
+
+from models.diagnosis import Diagnosis, Row
+from models.encoders.encoder import Encoder, EncoderParams
+from models.encoders.vit import ViT
+from models.optim import OptimParams
+from models.views.augmentation import augment
+
+NO_BLOCKS = "false for a ResNet, which has no transformer blocks"
+
+
+def allow(holds: bool, key: str, value: object, allowed: str) -> None:
+    """Raises ValueError that names the key, its value and what is allowed, where a condition does not hold."""
+    if not holds:
+        raise ValueError(f"{key} is {value}; allowed: {allowed}")
+
+
+@dataclass(frozen=True)
+class MethodParams:
+    """What every pretraining has; a method adds its own. Raises ValueError that names what is not possible."""
+
+    encoder: EncoderParams
+    epochs: int
+    batch_size: int  # over all processes
+    optim: OptimParams
+    accumulate: int = 1  # parts in which a batch is computed
+    recompute: bool = False  # transformer blocks again in the backward pass: less memory, one more forward pass
+
+    @property
+    def divisible(self) -> bool:
+        """Whether a batch may be computed in parts."""
+        return True
+
+    def faults(self, looks: Sequence[Row], now: Row) -> Iterator[Diagnosis]:
+        """What only this method suffers from, by the rows that have its signals, and by their newest medians."""
+        yield from ()
+
+    def crops(self, size: int) -> list[tuple[str, int, int]]:
+        """The views of an image that a backbone is trained on: params key of their side, the side in px, how many.
+
+        size: of the stored images, px.
+        """
+        return [("prepare.size", size, 1)]
+
+    def sides(self, size: int) -> dict[str, int]:
+        """Params key → side of the views that it sets, px."""
+        return {key: side for key, side, count in self.crops(size) if count}
+
+    def seen(self, size: int) -> float:
+        """Images that go through the backbone for each that is read: every view, by its area."""
+        return sum(count * side**2 for _, side, count in self.crops(size)) / size**2
+
+
+class Method(nn.Module):
+    """One training: views of images, and a loss of them. `encoder` is what survives it."""
+
+    encoder: Encoder
+
+    def __init__(self, params: Any, image_size: int):
+        super().__init__()
+        self.params = params
+        self.size = image_size  # px of a view's side
+        self.augment: Callable[..., Tensor] = augment  # or the same compiled
+
+    def draw(self, n: int, height: int, width: int, generator: Generator) -> list[Tensor]:
+        """All that a step on n images leaves to chance; the first axis of each tensor is n."""
+        raise NotImplementedError
+
+    def views(self, images: Tensor, draws: list[Tensor]) -> list[Tensor]:
+        """uint8 (B, 3, H, W) and their draws → what the loss is computed of. Pure."""
+        raise NotImplementedError
+
+    def loss(self, views: list[Tensor], progress: float) -> Tensor:
+        """Mean over the batch of all processes; progress: of the run, from 0 to 1."""
+        raise NotImplementedError
+
+    def before_step(self, progress: float) -> None:
+        """Between the gradient and the optimiser."""
+
+    def after_step(self, progress: float) -> None:
+        """After the optimiser."""
+
+
+class Pretraining(Method):
+    """A method that learns from images alone."""
+
+    TITLE: ClassVar[str]  # its name in text
+    COLOURS: ClassVar[tuple[str, str]]  # in charts on a light and on a dark page, contrast 4.5 or more
+    MARKER: ClassVar[str]  # in charts, matplotlib's
+    KEPT: ClassVar[tuple[str, ...]] = ()  # how names of weights begin that are kept beside the encoder's, for pictures
+    WHOLE: ClassVar[tuple[type[nn.Module], ...]] = ()  # modules of its own that are compiled as one graph each
+
+    PARAMS: ClassVar[type[MethodParams]]  # of its section in params.yaml
+
+    def __init__(self, encoder: Encoder, params: Any, image_size: int):
+        """encoder: what is trained, in place."""
+        super().__init__(params, image_size)
+
+    def signals(self, views: list[Tensor], progress: float) -> dict[str, Tensor]:
+        """How it does on views of held-out images, without labels: in eval mode, of this process."""
+        raise NotImplementedError
+
+
+class Masking(Pretraining):
+    """A method that hides patches and predicts them: its reconstructions can be shown. params: with mask_ratio."""
+
+    encoder: ViT
+
+    def split(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Noise (B, N) → indices of the visible patches (B, n), and the order (B, N) that puts them first."""
+        raise NotImplementedError
+
+    def reconstruct(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Prediction and target (B, N, P²·3) of images (B, 3, S, S), and what of them is masked (B, N)."""
+        raise NotImplementedError
+
+
+class Control(Method):
+    """A baseline that learns from labels: the last of its draws, int64 (n,), `supervised.UNLABELLED` where unknown.
+
+    Called on images (B, 3, S, S) it gives logits (B, classes): in eval mode.
+    """

@@ -1,0 +1,27 @@
+"""A method or a baseline as its training starts: fresh weights, the same for the same seed."""
+
+from collections.abc import Sequence
+
+import torch
+
+from models.encoders import encoder as encoders
+from models.encoders.encoder import Encoder
+from models.method import Control, MethodParams, Pretraining
+from models.methods import CONTROLS, METHODS, ControlParams
+
+
+def method(
+    name: str, params: MethodParams, image_size: int, mean: Sequence[float], std: Sequence[float], seed: int
+) -> Pretraining:
+    """A method with a freshly initialised encoder; the same seed gives the same weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = encoders.build(params.encoder, image_size, mean, std)
+        return METHODS[name](encoder, params, image_size)
+
+
+def control(name: str, encoder: Encoder, params: ControlParams, image_size: int, classes: int, seed: int) -> Control:
+    """A control over an encoder, which it trains in place; the same seed gives the same head."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return CONTROLS[name](encoder, params, image_size, classes)

@@ -1,0 +1,12 @@
+"""Parameters of views that change nothing, or everything."""
+
+from models.views.augmentation import ViewParams
+
+WHOLE = ViewParams(area=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0)  # leaves a square image as it is
+FULL = ViewParams(
+    area=(0.2, 1.0), rotation=20.0, jitter=0.8, strengths=(0.8, 0.8, 0.8, 0.2), grey=0.2, blur=0.5, solarize=0.2
+)
+
+
+def law(**changes: object) -> ViewParams:
+    return ViewParams(**(vars(WHOLE) | changes))

@@ -1,0 +1,72 @@
+"""docs/add-a-method.md, followed to the letter: a fourth method goes from its file to the endpoint, alone."""
+
+import json
+import re
+from collections.abc import Callable
+
+import pytest
+import torch
+import yaml
+
+from tests.pipelines.small_project import ROOT, Project, git, make
+
+PAGE = (ROOT / "docs" / "add-a-method.md").read_text(encoding="utf-8")
+CODE = {
+    kind: re.findall(rf"^```{kind}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL) for kind in ("python", "diff", "yaml")
+}
+ENTRY = "models/methods/__init__.py"
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A project after steps 1 to 3 of the page, committed; with fewer epochs."""
+    project = make(tmp_path_factory.mktemp("fourth"))
+    (project.root / "models/methods/simsiam.py").write_text(CODE["python"][0], encoding="utf-8")
+    entry = project.root / ENTRY
+    text = entry.read_text(encoding="utf-8")
+    added, _, removed, replaced = CODE["diff"][0].splitlines()
+    assert removed[1:] in text
+    text = text.replace(removed[1:], replaced[1:]).replace("\nMETHODS", f"{added[1:]}\n\nMETHODS", 1)
+    entry.write_text(text, encoding="utf-8")
+    section = yaml.safe_load(CODE["yaml"][0])
+    params = yaml.safe_load((project.root / "params.yaml").read_text()) | section
+    (project.root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    git(project.root, "add", ".")
+    git(project.root, "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "--quiet", "--message", "fourth")
+    project.set({"simsiam.epochs": 2})
+    return project
+
+
+def test_a_method_touches_one_file_one_entry_and_one_section(followed: Project) -> None:
+    changed = git(followed.root, "diff", "--name-only", "HEAD~").split()
+    assert sorted(changed) == ["models/methods/__init__.py", "models/methods/simsiam.py", "params.yaml"]
+    assert len(CODE["python"][0].splitlines()) < 100
+
+
+def test_it_goes_alone_from_the_images_to_the_endpoint(followed: Project) -> None:
+    done = followed.flow()
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    promoted = json.loads((followed.root / "artifacts/promoted.json").read_text())
+    assert promoted["champion"] == "simsiam"
+    assert [model["name"] for model in promoted["models"]] == ["digits-encoder", "digits-simsiam"]
+    assert {path.name for path in (followed.root / "artifacts/methods").iterdir()} == {"simsiam"}
+    page = (followed.root / "artifacts/report.html").read_text(encoding="utf-8")
+    assert "simsiam" in page
+    assert not re.findall(r"<section[^>]*><h2>[^<]*</h2>\s*(?:<p[^>]*>[^<]*</p>\s*)*</section>", page)
+    assert "the endpoint answers" in done.stdout
+
+
+@pytest.fixture
+def loss() -> Callable[..., float]:
+    """The page's own loss of two given projections and predictions."""
+    namespace: dict[str, object] = {"__name__": "simsiam"}
+    exec(compile(CODE["python"][0], "add-a-method.md", "exec"), namespace)
+    distance = namespace["distance"]
+    assert callable(distance)
+    return lambda p, z: float(distance(p, z))
+
+
+def test_the_distance_is_the_negative_cosine_and_lets_no_gradient_through_z(loss: Callable[..., float]) -> None:
+    p, z = torch.tensor([[3.0, 4.0]]), torch.tensor([[4.0, 3.0]])
+    assert loss(p, z) == pytest.approx(-24 / 25)
+    assert loss(p, 7 * p) == pytest.approx(-1)
