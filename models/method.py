@@ -1,8 +1,9 @@
 """What the pipeline asks of a method: its parameters, its step, and what is told about it.
 
-A method overrides what it needs; a hook that is not overridden does nothing. Shapes: B images of a batch, H × W px.
+A method has all that is abstract here; a hook that it does not override does nothing. Shapes: B images, H × W px.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -60,7 +61,7 @@ class MethodParams:
         return sum(count * side**2 for _, side, count in self.crops(size)) / size**2
 
 
-class Method(nn.Module):
+class Method(nn.Module, ABC):
     """One training: views of images, and a loss of them. `encoder` is what survives it."""
 
     encoder: Encoder
@@ -71,17 +72,17 @@ class Method(nn.Module):
         self.size = image_size  # px of a view's side
         self.augment: Callable[..., Tensor] = augment  # or the same compiled
 
+    @abstractmethod
     def draw(self, n: int, height: int, width: int, generator: Generator) -> list[Tensor]:
         """All that a step on n images leaves to chance; the first axis of each tensor is n."""
-        raise NotImplementedError
 
+    @abstractmethod
     def views(self, images: Tensor, draws: list[Tensor]) -> list[Tensor]:
         """uint8 (B, 3, H, W) and their draws → what the loss is computed of. Pure."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(self, views: list[Tensor], progress: float) -> Tensor:
         """Mean over the batch of all processes; progress: of the run, from 0 to 1."""
-        raise NotImplementedError
 
     def before_step(self, progress: float) -> None:
         """Between the gradient and the optimiser."""
@@ -105,9 +106,9 @@ class Pretraining(Method):
         """encoder: what is trained, in place."""
         super().__init__(params, image_size)
 
+    @abstractmethod
     def signals(self, views: list[Tensor], progress: float) -> dict[str, Tensor]:
         """How it does on views of held-out images, without labels: in eval mode, of this process."""
-        raise NotImplementedError
 
 
 class Masking(Pretraining):
@@ -115,13 +116,13 @@ class Masking(Pretraining):
 
     encoder: ViT
 
+    @abstractmethod
     def split(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Noise (B, N) → indices of the visible patches (B, n), and the order (B, N) that puts them first."""
-        raise NotImplementedError
 
+    @abstractmethod
     def reconstruct(self, x: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Prediction and target (B, N, P²·3) of images (B, 3, S, S), and what of them is masked (B, N)."""
-        raise NotImplementedError
 
 
 class Control(Method):

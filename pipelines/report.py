@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.methods import METHODS
 from pipelines.evaluation import verdict
 from pipelines.evaluation.approach import CONTROLS
 from pipelines.project import config, stage
@@ -87,6 +88,7 @@ def facts(r: Results) -> dict[str, str]:
         "Classes": f"{len(m.classes)}: {', '.join(m.classes)}" if m.classes else "none: no labels",
         "Left out": f"{m.quarantined:,} that could not be read, {m.duplicates:,} copies; "
         f"{m.conflicts:,} without a label, as their copies disagreed",
+        "Methods": ", ".join(METHODS[m].TITLE for m in c.methods),
         "Seeds": f"{', '.join(map(str, seeds))}; {len({s.draw for s in r.scores})} draws of labels",
         "Champion": f"{r.champion}: {r.promoted['reason']}",
         "Versions": ", ".join(f"{v['name']} {v['version']}" for v in r.promoted["models"]),

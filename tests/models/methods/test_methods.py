@@ -14,7 +14,7 @@ from models.methods import METHODS
 from models.methods.dino import DINOParams
 from models.methods.mae import MAEParams
 from models.methods.simclr import SimCLRParams
-from tests.models.conftest import MEAN, OPTIM, RESNET, STD, VIT, noise_images, views_of
+from tests.models.conftest import MEAN, OPTIM, RESNET, STD, VIT, noise_images, small, views_of
 
 DINO_PARAMS = DINOParams(
     VIT, 1, 16, OPTIM, local_crops=1, local_size=8, head_hidden=32, head_bottleneck=16, head_dim=24,
@@ -128,3 +128,12 @@ def test_signals_are_of_the_loss_as_it_trains_and_change_nothing(name: str, gene
     assert all(torch.equal(before[k], v) for k, v in module.state_dict().items())
     assert torch.equal(state, torch.get_rng_state())
     assert {"held_out_loss", "relative_loss"} <= found.keys()
+
+
+def test_a_method_that_lacks_a_part_is_refused_when_it_is_made() -> None:
+    class Half(Pretraining):
+        def draw(self, n: int, height: int, width: int, generator: Generator) -> list[torch.Tensor]:
+            return []
+
+    with pytest.raises(TypeError, match=r"abstract method.* (loss|'loss').*(signals|'signals').*(views|'views')"):
+        Half(small(VIT), PARAMS["mae"], 16)  # type: ignore[abstract]
