@@ -68,7 +68,7 @@ def repro(node: dvc_graph.Node) -> tuple[int, list[str]]:
 def run(name: str, *module: str) -> tuple[int, list[str]]:
     """Run a module as a stage is run, saying its lines: its exit code and the lines."""
     threads = str(hardware.threads())
-    with stop.deaf_children():  # we end them ourselves; while they import, Ctrl-C would be a traceback
+    with stop.deaf_children():  # while they import, Ctrl-C would be a traceback
         process = subprocess.Popen(
             [sys.executable, "-m", *module],
             stdout=subprocess.PIPE,

@@ -12,6 +12,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from pipelines.orchestration.dvc_process import mend
+from pipelines.orchestration.stop import deaf_children
 from pipelines.project.stage import StageError
 
 TARGET, SETTINGS = "report", "settings"
@@ -39,7 +40,7 @@ def read() -> list[Node]:
     try:
         mend()
         with Repo() as repo:
-            with redirect_stdout(StringIO()):
+            with redirect_stdout(StringIO()), deaf_children():
                 repo.reproduce([SETTINGS], single_item=True)
             graph = repo.index.graph
             by_address = {s.addressing: s for s in graph}

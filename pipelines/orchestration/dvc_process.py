@@ -1,4 +1,7 @@
-"""DVC as a child that ends when its parent does: `python -m pipelines.orchestration.dvc_process repro …`."""
+"""DVC as a child that ends when its parent does: `python -m pipelines.orchestration.dvc_process repro …`.
+
+It and its stage do not hear Ctrl-C: the flow does, and ends them.
+"""
 
 import json
 import signal
@@ -51,6 +54,7 @@ def is_whole(record: Path) -> bool:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # before the stage starts, which inherits it
     signal.signal(signal.SIGTERM, end_in_order)
     die_with_parent()
     from dvc.cli import main

@@ -93,7 +93,11 @@ class Upkeep:
         return missing
 
     def _mend(self) -> None:
-        """Write again what is missing."""
+        """Write again what is missing; the lock first, lest another server takes the folder meanwhile."""
+        if self.runtime.lock in self.missing:
+            if self.lock:
+                self.lock.close()
+            self.lock = lock.take(self.runtime)
         for folder in self.folders:
             folder.mkdir(parents=True, exist_ok=True)
         for path, text in self.texts.items():
@@ -106,10 +110,6 @@ class Upkeep:
                 with part.open("wb") as file:
                     shutil.copyfileobj(self.archives[path], file)
                 os.replace(part, path)
-        if self.runtime.lock in self.missing:
-            if self.lock:
-                self.lock.close()
-            self.lock = lock.take(self.runtime)
         self.say(f"{', '.join(path.name for path in self.missing)}: removed under the running server; written again")
 
     def _note(self) -> None:
