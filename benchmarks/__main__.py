@@ -4,7 +4,6 @@ Parts: steps (of training), loop (the whole of it: input wait, memory), masking 
 libraries), prepare. One thread; all contenders of a part take turns. Tables are printed, figures written as JSON.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -19,6 +18,7 @@ import torch
 from benchmarks.report import markdown
 from benchmarks.speed import loop, masking, steps, timing
 from pipelines.machine import gpus
+from serving.host.command import Parser
 
 PEERS = Path(".scratch/peers/bin/python")  # lightly, kornia and torchvision, which `make bench` installs
 LOOPS = (("digits", "simclr", 16), ("cifar10-small", "simclr", 32), ("cifar10-small", "mae", 32),
@@ -47,7 +47,7 @@ def others(module: str, *arguments: str, python: str | Path = sys.executable) ->
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = Parser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", help="of those above (default: all)")
     parser.add_argument("--rounds", type=int, default=timing.ROUNDS, help="runs of each, of which the median")
     parser.add_argument("--quick", action="store_true", help="compile nothing, and leave out what takes minutes")

@@ -1,4 +1,4 @@
-"""Floor 0: images to tensors. Knows nothing of models."""
+"""Layer 0: images to tensors. Knows nothing of models."""
 
 
 class DataError(Exception):

@@ -99,7 +99,7 @@ def _check_space(folder: Path, needed: int) -> None:
 
 def _tell_layout(found: Found, val: float, test: float) -> None:
     drawn = splits.assign([file.split for file in found.files], val, test)[2]
-    print(f"{found.said}; {drawn}.")
+    print(f"{found.layout}; {drawn}.")
     _warn(found.cautions)
 
 
@@ -117,11 +117,11 @@ def _with_range(preprocess: Preprocess, source: Path, deep: dict[str, str], work
 
 def _tell_poor(poor: int, deep: int, preprocess: Preprocess) -> None:
     if preprocess.range and poor > POOR * deep:
-        said = (
+        warning = (
             f"{poor:,} of {deep:,} images of more than 8 bits keep fewer than {LEVELS} grey levels. Set prepare.range "
             f"to the values that matter (now {depth.shown(preprocess.range)})."
         )
-        _warn([said])
+        _warn([warning])
 
 
 def _warn(sentences: Sequence[str]) -> None:

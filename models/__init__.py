@@ -1,4 +1,4 @@
-"""Floor 0: tensors to encoders. Knows no file format of data, no MLflow, no pipeline."""
+"""Layer 0: tensors to encoders. Knows no file format of data, no MLflow, no pipeline."""
 
 
 class CheckpointError(Exception):

@@ -8,39 +8,39 @@ from models.method import MethodParams
 
 EARLY = 0.3  # of a run: before, a healthy one may look like any of them
 
-LEAST = 5  # looks that a judgement needs
-RECENT = 3  # looks whose medians are the figures of now
-LATER = 0.3  # of the looks, from where losses are compared
+LEAST = 5  # health checks that a judgement needs
+RECENT = 3  # health checks whose medians are the figures of now
+LATER = 0.3  # of the health checks, from where losses are compared
 GROWN = 15.0  # diverged: the weights' length over what it was, where feature_std fell below what it was
 RISEN = 0.1  # overfitted: the held-out loss over its least, less one
 SPREAD = 0.05  # complete collapse: feature_std
 FLAT = 3.0  # dimensional collapse: effective rank
-KNOWN = 7.0  # undertrained: consistency, percent; or below the first look's, where that is of an untrained encoder
+KNOWN = 7.0  # undertrained: consistency, percent; or below the first check's, where that is of an untrained encoder
 
 
 def diagnose(name: str, params: MethodParams, rows: Sequence[Row]) -> Diagnosis:
     """Of a training of the method `name` with these params: from the rows of its history so far, finished or not."""
-    looks = [row for row in rows if "held_out_loss" in row]
-    if len(looks) < LEAST:
-        return unjudged(name, params, rows, len(looks))
-    first, now = looks[0], {key: median(row[key] for row in looks[-RECENT:]) for key in looks[-1]}
+    checks = [row for row in rows if "held_out_loss" in row]
+    if len(checks) < LEAST:
+        return unjudged(name, params, rows, len(checks))
+    first, now = checks[0], {key: median(row[key] for row in checks[-RECENT:]) for key in checks[-1]}
     found = [
         *diverged(name, params, first, now),
-        *overfitted(name, params, looks),
-        *params.faults(looks, now),
+        *overfitted(name, params, checks),
+        *params.faults(checks, now),
         *flattened(name, params, now),
         *unlearnt(name, params, first, now),
     ]
     return next(iter(found), Diagnosis("healthy", consistency(first, now), "nothing to change"))
 
 
-def unjudged(name: str, params: MethodParams, rows: Sequence[Row], looks: int) -> Diagnosis:
+def unjudged(name: str, params: MethodParams, rows: Sequence[Row], checks: int) -> Diagnosis:
     """Too little was seen for any other name."""
-    if sum("weight_norm" in row for row in rows) > looks:
-        because = "the val split has too few images to look at"
+    if sum("weight_norm" in row for row in rows) > checks:
+        because = "the val split has too few images"
         change = "give it 16 images or more: raise prepare.val, or add images to the folder's own val split"
         return Diagnosis("not judged", because, change)
-    because = f"{looks} looks at held-out images are too few to judge by ({LEAST} or more)"
+    because = f"{checks} health checks are too few to judge by ({LEAST} or more)"
     if rows and rows[-1]["step"] < LEAST:
         return Diagnosis("not judged", because, f"train longer: raise {name}.epochs (now {params.epochs})")
     often = f"lower pretrain.watch to {params.epochs / LEAST:g} epochs or less, or leave it out"
@@ -69,6 +69,7 @@ def unlearnt(name: str, params: MethodParams, first: Row, now: Row) -> Iterator[
 
 
 def consistency(first: Row, now: Row) -> str:
+    """Neighbour consistency now and after the first step, as a clause."""
     then, share = first["consistency"], now["consistency"]
     return (
         f"neighbour consistency is {share:.0f} % (after the first step {then:.0f} %; 0 % is chance, 100 % is perfect)"
@@ -76,19 +77,21 @@ def consistency(first: Row, now: Row) -> str:
 
 
 def flattened(name: str, params: MethodParams, now: Row) -> Iterator[Diagnosis]:
+    """The features of all images are nearly the same, or lie in few dimensions."""
     lower = f"lower {name}.optim.lr (now {params.optim.lr})"
     if now["feature_std"] < SPREAD:
-        because = f"all images have the same features but for {percent(now['feature_std'])} of the room"
+        share = percent(now["feature_std"])
+        because = f"the features of all images are nearly the same (their spread is {share} of the largest possible)"
         yield Diagnosis("complete collapse", because, lower)
     if now["effective_rank"] < FLAT:
         because = f"the features of all images lie in {now['effective_rank']:.1f} dimensions"
         yield Diagnosis("dimensional collapse", because, lower)
 
 
-def overfitted(name: str, params: MethodParams, looks: Sequence[Row]) -> Iterator[Diagnosis]:
-    """The loss of held-out images has risen from its least while that in training fell on: means of three looks."""
-    looks = looks[int(LATER * len(looks)) :]
-    windows = [looks[i : i + RECENT] for i in range(len(looks) - RECENT + 1)]
+def overfitted(name: str, params: MethodParams, checks: Sequence[Row]) -> Iterator[Diagnosis]:
+    """The loss of held-out images has risen from its least while that in training fell on: means of three checks."""
+    checks = checks[int(LATER * len(checks)) :]
+    windows = [checks[i : i + RECENT] for i in range(len(checks) - RECENT + 1)]
     held, training = ([fmean(row[key] for row in w) for w in windows] for key in ("held_out_loss", "loss"))
     if not windows:
         return

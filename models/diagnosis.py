@@ -29,4 +29,5 @@ def undertrained(name: str, epochs: int, lr: float, because: str) -> Diagnosis:
 
 
 def percent(share: float) -> str:
+    """0.123 → 12.3 %."""
     return f"{100 * share:.1f} %"

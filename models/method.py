@@ -16,13 +16,7 @@ from models.encoders.vit import ViT
 from models.optim import OptimParams
 from models.views.augmentation import augment
 
-NO_BLOCKS = "false for a ResNet, which has no transformer blocks"
-
-
-def allow(holds: bool, key: str, value: object, allowed: str) -> None:
-    """Raises ValueError that names the key, its value and what is allowed, where a condition does not hold."""
-    if not holds:
-        raise ValueError(f"{key} is {value}; allowed: {allowed}")
+NO_BLOCKS = "false for an encoder without transformer blocks, such as a ResNet"
 
 
 @dataclass(frozen=True)
@@ -41,7 +35,7 @@ class MethodParams:
         """Whether a batch may be computed in parts."""
         return True
 
-    def faults(self, looks: Sequence[Row], now: Row) -> Iterator[Diagnosis]:
+    def faults(self, checks: Sequence[Row], now: Row) -> Iterator[Diagnosis]:
         """What only this method suffers from, by the rows that have its signals, and by their newest medians."""
         yield from ()
 

@@ -52,6 +52,7 @@ class OptimParams:
             raise ValueError(f"clip is {self.clip} and clip_each {self.clip_each}; allowed: one of the two")
 
     def peak_lr(self, batch_size: int) -> float:
+        """The learning rate after warm-up: `lr`, scaled by the batch size over all processes."""
         factor = {"none": 1.0, "linear": batch_size / 256, "sqrt": math.sqrt(batch_size)}
         return self.lr * factor[self.lr_scaling]
 

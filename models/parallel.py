@@ -63,7 +63,7 @@ class _Total(torch.autograd.Function):
         return total(gradient)
 
 
-class _Normalise(torch.autograd.Function):
+class _Normalize(torch.autograd.Function):
     """x (n, C, …) → it normalised, mean (C,) and variance (C,) over all ranks; keeps x for later, nothing as large."""
 
     @staticmethod
@@ -71,21 +71,21 @@ class _Normalise(torch.autograd.Function):
         ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> tuple[Tensor, Tensor, Tensor]:
         wide, n = at_least_fp32(x), count(x)
-        centre = summed(wide) / n
-        centred = wide - like(centre, x)
-        variance = summed(centred.square()) / n
+        center = summed(wide) / n
+        centered = wide - like(center, x)
+        variance = summed(centered.square()) / n
         inverse = (variance + eps).rsqrt()
-        ctx.save_for_backward(x, weight, centre, inverse)
+        ctx.save_for_backward(x, weight, center, inverse)
         ctx.biased = bias is not None
-        ctx.mark_non_differentiable(centre, variance)
-        y = centred * like(inverse if weight is None else inverse * weight, x)
-        return (y if bias is None else y + like(bias, x)).to(x.dtype), centre, variance
+        ctx.mark_non_differentiable(center, variance)
+        y = centered * like(inverse if weight is None else inverse * weight, x)
+        return (y if bias is None else y + like(bias, x)).to(x.dtype), center, variance
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, centre, inverse = ctx.saved_tensors
+        x, weight, center, inverse = ctx.saved_tensors
         wide, n = at_least_fp32(gradient), count(x)
-        normal = (at_least_fp32(x) - like(centre, x)) * like(inverse, x)
+        normal = (at_least_fp32(x) - like(center, x)) * like(inverse, x)
         own = torch.stack([wide.sum(over(x)), (wide * normal).sum(over(x))])  # the gradients of bias and weight
         mean = own.clone()
         dist.all_reduce(mean)
@@ -130,12 +130,12 @@ class GlobalBatchNorm(_BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-        y, centre, variance = _Normalise.apply(x, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
+        y, center, variance = _Normalize.apply(x, self.weight, self.bias, self.eps)  # type: ignore[no-untyped-call]
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
             with torch.no_grad():
                 self.num_batches_tracked.add_(1)
                 momentum = 1 / self.num_batches_tracked.item() if self.momentum is None else self.momentum
-                self.running_mean.lerp_(centre.to(self.running_mean.dtype), momentum)
+                self.running_mean.lerp_(center.to(self.running_mean.dtype), momentum)
                 unbiased = variance * (count(x) / (count(x) - 1))
                 self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
         return y  # type: ignore[no-any-return]

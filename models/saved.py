@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.encoders.encoder import Encoder, Spec, restore
+from models.encoders.encoder import Encoder
+from models.encoders.weights import Spec, restore
 
 
 def save(folder: Path, spec: Spec, weights: Mapping[str, Tensor]) -> None:
@@ -38,6 +39,7 @@ class Predictor:
 
     @torch.inference_mode()
     def predict(self, images: NDArray[np.uint8], params: Any = None) -> NDArray[np.float32]:
+        """MLflow calls it; there are no params."""
         return self.encoder(torch.from_numpy(images)).numpy()  # type: ignore[no-any-return]
 
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import torch
 
-from models.encoders import encoder as encoders
 from models.encoders.encoder import Encoder
 from models.method import Control, MethodParams, Pretraining
 from models.methods import CONTROLS, METHODS, ControlParams
@@ -16,7 +15,7 @@ def method(
     """A method with a freshly initialised encoder; the same seed gives the same weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = encoders.build(params.encoder, image_size, mean, std)
+        encoder = params.encoder.build(image_size, mean, std)
         return METHODS[name](encoder, params, image_size)
 
 

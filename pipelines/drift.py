@@ -38,9 +38,9 @@ def check(address: str) -> dict[str, float]:
     for who, value in found.items():
         get_run_logger().info("%s: drift %.2f", who, value)
     if changed := {who: value for who, value in found.items() if value > ALARM}:
-        said = ", ".join(f"{who} {value:.1f} times" for who, value in changed.items())
+        distances = ", ".join(f"{who} {value:.1f} times" for who, value in changed.items())
         raise StageError(
-            f"the images are no longer like those of the training: {said} the distance that is allowed; "
+            f"the images are no longer like those of the training: {distances} the distance that is allowed; "
             "look at what comes in, and train on it if it is what you want embedded"
         )
     return found

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from data.shards import Prepared
 from models import saved
-from models.encoders.encoder import Encoder, Spec
+from models.encoders.encoder import Encoder
+from models.encoders.weights import Spec
 from models.methods import METHODS
 from pipelines.evaluation.features import images
 from pipelines.project import config, stage

@@ -213,8 +213,8 @@ def flow_of(folder: Path | None, recipe: str | None, name: str | None) -> None:
 def ending() -> str:
     """The table, the verdict, and where the page is."""
     r = results.read()
-    said = "\n".join(r.verdict())
-    return f"{tables.head(r)}\n\n{tables.text(tables.accuracies(r))}\n\n{said}\n\nPictures and curves: {stage.PAGE}"
+    verdict = "\n".join(r.verdict())
+    return f"{tables.head(r)}\n\n{tables.text(tables.accuracies(r))}\n\n{verdict}\n\nPictures and curves: {stage.PAGE}"
 
 
 if __name__ == "__main__":

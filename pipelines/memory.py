@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 
 from models import start
-from models.encoders import encoder as encoders
 from models.method import Method, MethodParams
 from models.methods import CONTROLS, ControlParams
 from pipelines.evaluation import trials
@@ -60,7 +59,7 @@ def trainings(c: Config, classes: int, labelled: bool) -> Iterator[Work]:
 
 def over(control: str, name: str, c: Config, params: ControlParams, classes: int) -> Method:
     """A control over the encoder of this method."""
-    encoder = encoders.build(c.method(name).encoder, c.prepare.size, *COLOURS)
+    encoder = c.method(name).encoder.build(c.prepare.size, *COLOURS)
     return start.control(control, encoder, params, c.prepare.size, classes, 0)
 
 

@@ -42,8 +42,8 @@ def main(wanted: Sequence[str]) -> None:
     c = given.fitted(images := len(prepared.rows("train")))
     for name in c.methods:
         config.check_batch(name, c.method(name), images, c.pretrain.processes)
-        for said in config.cut(name, given, c, images):
-            print(said)
+        for line in config.cut(name, given, c, images):
+            print(line)
     check_labels(c, prepared)
     every = [f"{kind}@{name}" for kind in KINDS for name in (CONTROLS if kind == "control" else c.methods)]
     if unknown := sorted(set(wanted) - set(every)):

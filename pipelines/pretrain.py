@@ -37,8 +37,8 @@ def main(name: str) -> None:
     c = given.fitted(images := len(prepared.rows("train")))
     config.check_batch(name, c.method(name), images, ranks.size(c.pretrain.processes))
     if not ranks.started():
-        for said in config.cut(name, given, c, images):
-            print(said)
+        for line in config.cut(name, given, c, images):
+            print(line)
     ranks.share(c.pretrain.processes)
     pretrain(name, c, prepared)
 
@@ -100,9 +100,9 @@ def once(
     footprint.check(name, build, params, m.preprocess.size, c.pretrain, processes, device)
     method = build()
     which = f"{name}: seed {seed}, to {c.seed + c.seeds - 1}" if c.seeds > 1 else None
-    for said in (which, batches.advice(), initial_weights.apply(method, params, name)):
-        if said:
-            print(said)
+    for line in (which, batches.advice(), initial_weights.apply(method, params, name)):
+        if line:
+            print(line)
     steps = params.epochs * len(batches)
     setting = hardware.choose(c.pretrain, method, params, m.preprocess.size, steps, device)
     watch = Watch(prepared, method, setting, device, c.pretrain.watch, len(batches), steps)
@@ -115,7 +115,7 @@ def once(
             if saves and not live:
                 live = LiveRun(c.dataset, name, saves.run)
         log = live.log if live and not first else lambda row: None
-        with footprint.told(name, params, processes):
+        with footprint.explained(name, params, processes):
             training = Training(method, params, c.pretrain, setting, device)
             train(name, training, batches, watch, saves, log, stop, keep=c.seeds > 1)
         weights, every = distributed.whole(method.encoder), distributed.whole(method)

@@ -42,7 +42,7 @@ def main(name: str) -> None:
     prepared = Prepared(stage.PREPARED)
     y = probe_protocol.labels(prepared)
     shots = label_counts(y, c.probe.shots)
-    told: dict[str, list[Score]] = defaultdict(list)
+    judgements: dict[str, list[Score]] = defaultdict(list)
     measured: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
 
     def judge(who: str, seed: int, encoder: nn.Module | None) -> dict[str, Any]:
@@ -58,14 +58,14 @@ def main(name: str) -> None:
         work = partial(judge, who, seed, encoder)
         # Of the pixels every method's stage says the same: the first one computes it.
         judged = work() if encoder is not None else kept("pixels-probe", deciding(c, prepared), work)
-        told[who] += [Score(**of) for of in judged["scores"]]
+        judgements[who] += [Score(**of) for of in judged["scores"]]
         for key, value in judged["figures"]:
             measured[who][key].append(value)
-    metrics = {who: scores.figures(told[who]) | summary(found) for who, found in measured.items()}
-    scores.write(stage.artifact(name, "scores.csv"), [s for of in told.values() for s in of])
+    metrics = {who: scores.figures(judgements[who]) | summary(found) for who, found in measured.items()}
+    scores.write(stage.artifact(name, "scores.csv"), [s for of in judgements.values() for s in of])
     stage.artifact(name, "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     for who, figures in metrics.items():
-        print(f"{who}: {' · '.join(f'{k} {v:.1f}' for k, v in figures.items() if told_aloud(k))}")
+        print(f"{who}: {' · '.join(f'{k} {v:.1f}' for k, v in figures.items() if is_headline(k))}")
     found = diagnose(name, c.method(name), read_history(stage.artifact(name, "history.jsonl")))
     stage.artifact(name, "diagnosis.json").write_text(json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8")
     print(f"{name}: {found}")
@@ -110,7 +110,8 @@ def summary(found: Mapping[str, list[float]]) -> Metrics:
     return metrics
 
 
-def told_aloud(figure: str) -> bool:
+def is_headline(figure: str) -> bool:
+    """Whether it is printed when the stage ends; all figures are in metrics.json."""
     return not figure.startswith(("val_", "C_")) and not figure.endswith("_sd")
 
 
@@ -119,12 +120,12 @@ def save_features(name: str, of_splits: dict[str, Array], y: dict[str, Labels], 
 
     The predictions are those of the linear probe on all labels; all three are empty without labels.
     """
-    said = [r.predictions["test"] for r in read if (r.how, r.labels) == ("linear", ALL)]
+    predictions = [r.predictions["test"] for r in read if (r.how, r.labels) == ("linear", ALL)]
     none = np.empty(0, np.int64)
     kept = {
         "train_labels": y.get("train", none),
         "test_labels": y.get("test", none),
-        "test_predictions": said[0] if said else none,
+        "test_predictions": predictions[0] if predictions else none,
     }
     np.savez(stage.artifact(name, "features.npz"), allow_pickle=False, **of_splits, **kept)
 

@@ -14,7 +14,7 @@ import torch
 
 from data.shards import Manifest
 from models import saved
-from models.encoders.encoder import Spec, restore
+from models.encoders.weights import Spec, restore
 from models.methods import METHODS
 from pipelines.engine.initial_weights import lineage
 from pipelines.project import config, params, stage
@@ -106,8 +106,8 @@ def log_figures(run_id: str, figures: dict[str, float], diagnosis: dict[str, str
 
     with mlflow.start_run(run_id=run_id):
         mlflow.log_metrics(figures)
-        said = {k: v for k, v in diagnosis.items() if k != "name"}
-        mlflow.set_tags({"diagnosis": diagnosis["name"]} | {f"diagnosis_{k}": v for k, v in said.items()})
+        details = {k: v for k, v in diagnosis.items() if k != "name"}
+        mlflow.set_tags({"diagnosis": diagnosis["name"]} | {f"diagnosis_{k}": v for k, v in details.items()})
 
 
 def log_encoder(run_id: str, spec: Spec, weights: dict[str, torch.Tensor]) -> Any:

@@ -108,8 +108,10 @@ def make(folder: Path, out: Path, model: Model, embed: Embed) -> str:
                     print(f"embed {done:,}/{len(found):,} images", file=sys.stderr, flush=True)
     bad = join([path for path, _ in spans], out)
     shutil.rmtree(parts)
-    said = f"{out}: {len(found) - bad:,} embeddings by {model.name}, version {model.version}; {bad:,} images of no use"
-    return f"{said}; {others:,} other files left out, no {', '.join(sorted(SUFFIXES))}" if others else said
+    summary = (
+        f"{out}: {len(found) - bad:,} embeddings by {model.name}, version {model.version}; {bad:,} images of no use"
+    )
+    return f"{summary}; {others:,} other files left out, no {', '.join(sorted(SUFFIXES))}" if others else summary
 
 
 def main() -> None:

@@ -11,11 +11,11 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # All files of such a package share a fixture that takes long: one worker runs them, and so builds it once.
-SHARED = ("tests/line", "tests/pipelines/registry/receipts", "tests/serving/watchdog")
+SHARED = ("tests/flows", "tests/pipelines/registry/receipts", "tests/serving/watchdog")
 
 # Minutes each; they begin first, so that no core is left with one of them when the others have no more to do.
 LONG = (
-    "tests/line",
+    "tests/flows",
     "tests/test_add_a_method.py",
     "tests/pipelines/machine/test_distributed.py",
     "tests/pipelines/test_flow.py",

@@ -1,4 +1,4 @@
-"""docs/add-a-method.md, followed to the letter: a fourth method goes from its file to the endpoint, alone."""
+"""docs/add-a-method.md, followed to the letter: a fourth method goes to the endpoint, and a third kind of encoder."""
 
 import json
 import re
@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 
+from pipelines.saving.pretrained import Pretrained
 from tests.pipelines.small_project import ROOT, Project, git, make
 
 PAGE = (ROOT / "docs" / "add-a-method.md").read_text(encoding="utf-8")
@@ -54,6 +55,22 @@ def test_it_goes_alone_from_the_images_to_the_endpoint(followed: Project) -> Non
     assert "simsiam" in page
     assert not re.findall(r"<section[^>]*><h2>[^<]*</h2>\s*(?:<p[^>]*>[^<]*</p>\s*)*</section>", page)
     assert "the endpoint answers" in done.stdout
+
+
+def test_an_encoder_is_one_file_and_one_entry(followed: Project) -> None:
+    """It is trained, read by the probes, and answers from ONNX as it does from torch."""
+    (followed.root / "models/encoders/convmixer.py").write_text(CODE["python"][1], encoding="utf-8")
+    added, _, entry = (line.removeprefix("+") for line in CODE["diff"][1].splitlines())
+    path = followed.root / "models/encoders/__init__.py"
+    text = path.read_text(encoding="utf-8").replace("\nfrom", f"\n{added}\nfrom", 1)
+    path.write_text(text.replace("\n}", f"\n{entry}\n}}"), encoding="utf-8")
+    followed.set({f"simsiam.{key}": value for key, value in yaml.safe_load(CODE["yaml"][1])["simsiam"].items()})
+    for targets in (["settings"], ["probe@simsiam", "archive@simsiam"]):
+        done = followed.dvc("repro", *targets)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    artifacts = followed.root / "artifacts/methods/simsiam"
+    assert Pretrained.read(artifacts / "checkpoint.pt").spec["encoder"]["arch"] == "convmixer"
+    assert json.loads((artifacts / "parity.json").read_text())["min_cosine"] > 0.99999
 
 
 @pytest.fixture

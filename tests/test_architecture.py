@@ -1,6 +1,8 @@
-"""The floors and the rooms: what may import what, what a file may be called, and the graph's names."""
+"""What may import what, how large a file may be and what it may be called, and the names of the graph."""
 
 import ast
+import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -15,8 +17,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 DOWNLOAD = STAGES.pop("download")  # the one whose module is in data/
-# The rooms of each floor, a package or a module at its top, from the ground up: imports point down.
-ROOMS = {
+# What each layer consists of, a package or a module at its top. Each imports only what stands before it.
+LAYERS = {
     "data": "disk progress splits decoding shards pool folders batches origin download sources prepare",
     "models": "precision parallel optim signals encoders views evaluation diagnosis method baselines methods start "
     "diagnose saved",
@@ -26,7 +28,7 @@ ROOMS = {
     "benchmarks": "workspace report speed endpoint studies endurance __main__",
 }
 PLATFORMS = {"mlflow", "dvc", "prefect"}
-FILES = [path.relative_to(ROOT) for floor in ROOMS for path in sorted((ROOT / floor).rglob("*.py"))]
+FILES = [path.relative_to(ROOT) for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"))]
 PRODUCT = [path for path in FILES if path.parts[0] != "benchmarks"]
 ABSENT = PLATFORMS | {"onnx", "onnxscript", "onnxruntime", "sklearn", "scipy", "pandas", "requests", "safetensors"}
 ABSENT |= {"ts", "model_archiver", "tqdm", "PIL", "psutil"}  # of a machine that only trains
@@ -53,12 +55,12 @@ def module(path: Path) -> str:
     return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
 
 
-def room(path: Path) -> str:
+def part(path: Path) -> str:
     return path.parts[1].removesuffix(".py")
 
 
 @pytest.mark.parametrize(
-    ("floor", "never"),
+    ("layer", "never"),
     [
         ("data", {"models", "pipelines", "serving", "benchmarks", "tests"} | PLATFORMS),
         ("models", {"data", "pipelines", "serving", "benchmarks", "tests"} | PLATFORMS),
@@ -66,19 +68,19 @@ def room(path: Path) -> str:
         ("pipelines", {"benchmarks", "tests"}),
     ],
 )
-def test_a_floor_imports_nothing_that_it_stands_beside_or_under(floor: str, never: set[str]) -> None:
-    broken = {str(path): tops(path) & never for path in FILES if path.parts[0] == floor}
+def test_a_layer_imports_no_layer_beside_or_above_it(layer: str, never: set[str]) -> None:
+    broken = {str(path): tops(path) & never for path in FILES if path.parts[0] == layer}
     assert not {path: names for path, names in broken.items() if names}
 
 
-@pytest.mark.parametrize("floor", ROOMS)
-def test_imports_point_down(floor: str) -> None:
-    """A room imports the rooms before it in the list, and itself."""
-    rooms = ROOMS[floor].split()
-    files = [path for path in FILES if path.parts[0] == floor and room(path) != "__init__"]
-    assert {room(path) for path in files} == set(rooms)
-    above = {name: [f"{floor}.{other}" for other in rooms[rooms.index(name) + 1 :]] for name in rooms}
-    broken = {str(path): imported(path) & set(above[room(path)]) for path in files}
+@pytest.mark.parametrize("layer", LAYERS)
+def test_imports_point_down(layer: str) -> None:
+    """A part imports the parts before it in the list, and itself."""
+    parts = LAYERS[layer].split()
+    files = [path for path in FILES if path.parts[0] == layer and part(path) != "__init__"]
+    assert {part(path) for path in files} == set(parts)
+    above = {name: [f"{layer}.{other}" for other in parts[parts.index(name) + 1 :]] for name in parts}
+    broken = {str(path): imported(path) & set(above[part(path)]) for path in files}
     assert not {path: sorted(names) for path, names in broken.items() if names}
 
 
@@ -106,11 +108,11 @@ def test_stages_do_not_import_stages() -> None:
         ("dvc", {"orchestration.dvc_graph", "orchestration.dvc_process"}),
     ],
 )
-def test_a_platform_is_spoken_to_from_its_own_rooms(platform: str, speakers: set[str]) -> None:
+def test_a_platform_is_spoken_to_from_its_own_modules(platform: str, speakers: set[str]) -> None:
     assert {module(path) for path in PRODUCT if platform in tops(path)} == {f"pipelines.{name}" for name in speakers}
 
 
-def test_no_room_is_a_lumber_room() -> None:
+def test_no_file_is_a_lumber_room() -> None:
     assert not {str(path) for path in FILES if path.stem in {"utils", "misc", "common", "helpers"}}
     lines = {str(path): len((ROOT / path).read_text().splitlines()) for path in PRODUCT}
     assert not {path: count for path, count in lines.items() if count > 250}
@@ -127,12 +129,28 @@ def test_every_package_says_what_it_holds() -> None:
     assert not [str(path) for path in packages if not ast.get_docstring(ast.parse((ROOT / path).read_text()))]
 
 
+@pytest.mark.parametrize("path", [path for path in FILES if path.parts[0] == "models"], ids=str)
+def test_every_public_name_of_the_models_has_a_docstring(path: Path) -> None:
+    """One that overrides another has that one's; the shapes of a `forward` are in its class's."""
+    here = importlib.import_module(module(path))
+    silent = []
+    for name, thing in vars(here).items():
+        if name.startswith("_") or getattr(thing, "__module__", "") != here.__name__ or not callable(thing):
+            continue
+        if not thing.__doc__ or thing.__doc__.startswith(f"{name}("):  # which a dataclass writes by itself
+            silent.append(name)
+        members = vars(thing).items() if inspect.isclass(thing) else ()
+        methods = [of for of, what in members if inspect.isfunction(what) or isinstance(what, property | classmethod)]
+        silent += [f"{name}.{of}" for of in methods if of[0] != "_" and not inspect.getdoc(getattr(thing, of))]
+    assert not silent
+
+
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_is_called_as_its_module(name: str) -> None:
     stage = STAGES[name]
-    said = stage.get("do", stage)
-    assert said["cmd"] == f"python -m pipelines.{name}" + (" ${item}" if "foreach" in stage else "")
-    assert f"pipelines/{name}.py" in said["deps"]
+    spec = stage.get("do", stage)
+    assert spec["cmd"] == f"python -m pipelines.{name}" + (" ${item}" if "foreach" in stage else "")
+    assert f"pipelines/{name}.py" in spec["deps"]
 
 
 def test_what_is_downloaded_says_the_params_and_never_replaces_a_folder() -> None:
@@ -142,10 +160,10 @@ def test_what_is_downloaded_says_the_params_and_never_replaces_a_folder() -> Non
 
 def test_a_stage_reads_its_own_section_of_the_settings_and_no_other_file_of_numbers() -> None:
     for name, stage in STAGES.items():
-        said = stage.get("do", stage)
+        spec = stage.get("do", stage)
         own = f"{name}.${{item}}" if "foreach" in stage else name
-        assert said.get("params") in (None, [{"artifacts/settings.yaml": [own]}]), name
-        assert ("params" in said) == (name not in ("settings", "archive"))
+        assert spec.get("params") in (None, [{"artifacts/settings.yaml": [own]}]), name
+        assert ("params" in spec) == (name not in ("settings", "archive"))
 
 
 def test_the_pipeline_is_short() -> None:
@@ -186,9 +204,9 @@ def in_the_locale(call: ast.Call) -> bool:
 
 def test_what_is_carried_to_a_bare_machine_is_enough_to_train_there(tmp_path: Path) -> None:
     """The files that docs/operations.md carries there, and none of the packages that are not there."""
-    said = re.search(r"rsync -a --relative (.*) gpu:", (ROOT / "docs" / "operations.md").read_text(encoding="utf-8"))
-    assert said
-    for pattern in said[1].split():
+    spec = re.search(r"rsync -a --relative (.*) gpu:", (ROOT / "docs" / "operations.md").read_text(encoding="utf-8"))
+    assert spec
+    for pattern in spec[1].split():
         for path in ROOT.glob(f"{pattern}/**/*.py" if (ROOT / pattern).is_dir() else pattern):
             (to := tmp_path / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
             to.write_bytes(path.read_bytes())

@@ -4,7 +4,6 @@ In a finished project: the champion by torch, ONNX Runtime, TorchServe, the Fast
 `mlflow models serve` of both registered models. torch is what the others are compared with.
 """
 
-import argparse
 import os
 import signal
 import subprocess
@@ -31,8 +30,9 @@ from serving import ServingError
 from serving.client import Client
 from serving.deploy import deploy
 from serving.host import promoted
-from serving.host.runtime import Runtime, settings
-from serving.torchserve import ports
+from serving.host.command import Parser
+from serving.host.free_ports import free_ports
+from serving.host.runtime import Runtime
 from serving.torchserve.process import Server
 from serving.worker.encoder import session
 
@@ -72,7 +72,7 @@ def by_bulk(files: list[Path], scratch: Path) -> Vectors:
 @contextmanager
 def mlflow_serves(model: str) -> Iterator[str]:
     """The address of `mlflow models serve`, which finds its own server in the path of this environment."""
-    port = settings(ports.free())["inference_address"].rpartition(":")[2]
+    port = str(free_ports(1)[0])
     command = ["mlflow", "models", "serve", "-m", f"models:/{model}@champion", "--env-manager", "local", "-p", port]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with subprocess.Popen(
@@ -110,7 +110,7 @@ def by_mlflow(dataset: str, pixels: NDArray[np.uint8]) -> Iterator[tuple[str, Ve
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.endpoint.agreement", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.endpoint.agreement", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, default=200)
     given = parser.parse_args()

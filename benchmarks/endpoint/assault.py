@@ -8,7 +8,6 @@ whose parts share a name, a form in chunks, a body that comes slowly, a stranger
 gRPC. A good request goes through the client's retries; it is lost when it gets no 200.
 """
 
-import argparse
 import io
 import shutil
 import socket
@@ -35,6 +34,7 @@ from benchmarks.report import markdown
 from data.decoding.decode import Preprocess
 from models.encoders.vit import ViTParams
 from serving.client import Client
+from serving.host.command import Parser
 from serving.host.runtime import Runtime
 from serving.rollout import archive
 from serving.worker.encoder import Encoder
@@ -236,7 +236,7 @@ def measure(server: str, runtime: Runtime, truth: Truth, minutes: float) -> tupl
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.endpoint.assault", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.endpoint.assault", description=__doc__)
     parser.add_argument("--minutes", type=float, default=20, help="of the attack on each server")
     parser.add_argument("--servers", nargs="+", choices=MEMORY, default=list(MEMORY))
     given = parser.parse_args()

@@ -4,7 +4,6 @@ In a finished project: its champion on a TorchServe, asked for windows of FRESH,
 was trained on and never seen, and then for the same changed, and for OTHER, a folder of other images.
 """
 
-import argparse
 import io
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from serving import ServingError
 from serving.client import Client
 from serving.deploy import deploy
 from serving.host import promoted
+from serving.host.command import Parser
 from serving.host.runtime import Runtime
 from serving.torchserve.process import Server
 from serving.worker.drift import WINDOW
@@ -68,7 +68,7 @@ def drift(runtime: Runtime, name: str) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.endpoint.drift", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.endpoint.drift", description=__doc__)
     parser.add_argument("fresh", type=Path)
     parser.add_argument("other", type=Path)
     given = parser.parse_args()

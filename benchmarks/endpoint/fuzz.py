@@ -4,7 +4,6 @@ Every answer must be one that openapi.yaml describes, and below 500: no server i
 same processes must live at the end and answer golden images rightly. What went wrong lies in tests/serving/corpus.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -20,6 +19,7 @@ from benchmarks.endpoint.throughput import CASES, packed, promote, second
 from benchmarks.report import markdown
 from serving.client import Client
 from serving.deploy import deploy
+from serving.host.command import Parser
 from serving.host.runtime import Runtime
 from serving.rollout.golden_images import Golden
 from serving.torchserve.process import Server
@@ -45,7 +45,7 @@ def living() -> set[tuple[int, float]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.endpoint.fuzz", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.endpoint.fuzz", description=__doc__)
     parser.add_argument("--examples", type=int, default=20_000, help="of all kinds, for both servers together")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()

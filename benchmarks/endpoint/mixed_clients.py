@@ -144,8 +144,8 @@ class Crowd:
             given = np.frombuffer(answer.content, "<f4").reshape(len(rows), -1)
             self.right(rows, answer.headers["x-version"], given, was)
         else:
-            told = answer.json()
-            self.right(rows, told["version"], np.asarray(told["embeddings"], np.float32), was)
+            embedded = answer.json()
+            self.right(rows, embedded["version"], np.asarray(embedded["embeddings"], np.float32), was)
 
     def bad(self, client: Client, generator: np.random.Generator) -> str:
         return self.refused("bad", client, generator)
@@ -175,8 +175,8 @@ class Crowd:
             return "the token changed"
         if answer[0] != requests.codes.ok:
             return self.lose("slow", str(answer[0]))
-        told = json.loads(answer[1])
-        self.right([row], told["version"], np.asarray(told["embeddings"], np.float32), was)
+        embedded = json.loads(answer[1])
+        self.right([row], embedded["version"], np.asarray(embedded["embeddings"], np.float32), was)
         return "200"
 
     def aborted(self, client: Client, generator: np.random.Generator) -> str:

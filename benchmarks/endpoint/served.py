@@ -5,7 +5,6 @@ encoder like the champion's, and raw pixels, each read by scikit-learn's logisti
 label of an image that has none is its file's name up to a double underscore.
 """
 
-import argparse
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +26,7 @@ from pipelines.project import config, stage
 from serving.client import Client
 from serving.deploy import deploy
 from serving.host import promoted
+from serving.host.command import Parser
 from serving.host.runtime import Runtime
 from serving.torchserve.process import Server
 
@@ -35,7 +35,7 @@ CPU = torch.device("cpu")
 
 
 def main() -> None:
-    argparse.ArgumentParser(prog="python -m benchmarks.endpoint.served", description=__doc__).parse_args()
+    Parser(prog="python -m benchmarks.endpoint.served", description=__doc__).parse_args()
     prepared, known = Prepared(stage.PREPARED), promoted.read(stage.PROMOTED)
     y = {split: labels(prepared, split) for split in ("train", "test")}
     accuracies = {who: accuracy(of, y) for who, of in every(prepared, known)}
@@ -43,8 +43,8 @@ def main() -> None:
     rows = []
     for who, percent in accuracies.items():
         d = of_shares(champion, percent, n)
-        said = "" if who == known.encoder else f"{d.points:+.1f} ± {d.margin:.1f}"
-        rows.append({"vectors": who, "test, %": f"{percent:.1f}", "the champion's difference": said})
+        difference = "" if who == known.encoder else f"{d.points:+.1f} ± {d.margin:.1f}"
+        rows.append({"vectors": who, "test, %": f"{percent:.1f}", "the champion's difference": difference})
     print(
         f"{known.dataset}: {len(y['train']):,} train and {n:,} test images, champion {known.champion}\n{markdown(rows)}"
     )

@@ -8,7 +8,6 @@ just taking up when it died is never answered. Flat memory: the median of the la
 the second fifth; the first is the warm-up.
 """
 
-import argparse
 import shutil
 import statistics
 import subprocess
@@ -31,6 +30,7 @@ from benchmarks.endpoint.throughput import packed, pictures, promote
 from benchmarks.report import markdown
 from models.encoders.resnet import ResNetParams
 from serving import ServingError
+from serving.host.command import Parser
 from serving.host.runtime import Runtime
 from serving.rollout import archive, served_file
 from serving.worker.encoder import Encoder
@@ -120,15 +120,15 @@ def recoveries(crowd: Crowd, victims: Callable[[], Sequence[int]], kills: int) -
 
 def answered(crowd: Crowd) -> float:
     """When one of the requests that are made from now on is answered."""
-    file, told = crowd.truth.files[0], dict[str, Any]()
+    file, embedded = crowd.truth.files[0], dict[str, Any]()
 
     def ask() -> bool:
         answer = requests.post(crowd.url, data=file, headers=crowd.headers(Content_Type="image/png"), timeout=1)
-        told.update(answer.json())
+        embedded.update(answer.json())
         return answer.ok
 
     until(ask)
-    crowd.right([0], told["version"], np.asarray(told["embeddings"], np.float32), (crowd.serves, crowd.changes))
+    crowd.right([0], embedded["version"], np.asarray(embedded["embeddings"], np.float32), (crowd.serves, crowd.changes))
     return time.monotonic()
 
 
@@ -149,7 +149,7 @@ def until(true: Callable[[], bool]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.endpoint.siege", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.endpoint.siege", description=__doc__)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--front-end-kills", type=int, default=5)

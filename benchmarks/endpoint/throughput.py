@@ -4,7 +4,6 @@ The same images, threads and encoder in one run; contenders take turns, figures 
 runs on the same cores as what answers. Weights are random: what they say does not change how long it takes.
 """
 
-import argparse
 import hashlib
 import io
 import json
@@ -33,6 +32,7 @@ from models.encoders.vit import ViTParams
 from models.saved import Predictor
 from pipelines.export import export
 from serving.deploy import deploy
+from serving.host.command import Parser
 from serving.host.runtime import Runtime
 from serving.rollout import archive
 from serving.torchserve.process import Server
@@ -64,7 +64,7 @@ def packed(
 ) -> Path:
     """An archive of this encoder with random weights, other ones for another version."""
     torch.manual_seed(int(version))
-    network = encoder.build(of, size, (0.5,) * 3, (0.25,) * 3)
+    network = of.build(size, (0.5,) * 3, (0.25,) * 3)
     about = {"dataset": "bench", "method": "random", "version": version}
     spec: Any = {"image_size": size, "preprocess": (preprocess or Preprocess(size)).to_json()}
     export(network, spec, about, out.with_suffix(".onnx"))
@@ -163,7 +163,7 @@ def ask(of: Runtime, files: list[bytes], connections: int, seconds: float) -> lo
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.endpoint.throughput", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.endpoint.throughput", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=3.0, help="of each round")
     parser.add_argument("--workers", type=int, default=1, help="processes of the FastAPI application")

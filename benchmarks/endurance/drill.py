@@ -5,7 +5,6 @@ centre too) and the optimiser's. Half of the kills are timed from the start of t
 the checkpoint; half from its first new row, while it trains and saves.
 """
 
-import argparse
 import json
 import random
 import shutil
@@ -23,6 +22,7 @@ from torch import Tensor
 from benchmarks.workspace import configure, start, workspace
 from models.methods import METHODS
 from pipelines.reporting.tables import text
+from serving.host.command import Parser
 
 CLOCK = ("second", "wait", "memory")  # parts of the names of figures that are of the machine, not of the training
 # The training as `python -m pipelines.pretrain METHOD` does it; what it has built is written when it ends.
@@ -48,7 +48,7 @@ torch.save({k: v.state_dict() for k, v in built.items()}, stage.artifact(name, "
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.endurance.drill", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.endurance.drill", description=__doc__)
     parser.add_argument("methods", nargs="*", default=METHODS)
     parser.add_argument("--kills", type=int, default=20, help="of each method (default: 20)")
     parser.add_argument("--epochs", type=int, default=12, help="of each training (default: 12)")

@@ -5,7 +5,6 @@ every two seconds; after the warm-up (a fifth of the time) a line is fitted by l
 grows by no more than 1 % of what the process had after its warm-up, over the time that was fitted.
 """
 
-import argparse
 import json
 import platform
 import signal
@@ -21,6 +20,7 @@ from benchmarks.workspace import configure, start, workspace
 from models.methods import METHODS
 from pipelines.project.stage import TRY_AGAIN
 from pipelines.reporting.tables import text
+from serving.host.command import Parser
 
 EVERY = 2.0  # s
 WARM_UP = 0.2
@@ -33,7 +33,7 @@ stage.run(f"pretrain@{sys.argv[1]}", lambda: pretrain.main(sys.argv[1]))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.endurance.soak", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.endurance.soak", description=__doc__)
     parser.add_argument("methods", nargs="*", default=METHODS)
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--compile", action="store_true", help="compiled (default: eager)")

@@ -7,7 +7,6 @@ Each part writes OUT/PART.json when it is done and is skipped from then on (remo
 What is trained lies in .scratch/gpu. --tiny runs everything in miniature, on any machine.
 """
 
-import argparse
 import gc
 import importlib.util
 import json
@@ -28,7 +27,7 @@ from data.decoding.decode import Preprocess
 from data.prepare import prepare
 from data.shards import Prepared
 from models import start
-from models.encoders.encoder import restore
+from models.encoders.weights import restore
 from models.evaluation import probe
 from pipelines.evaluation.features import images
 from pipelines.evaluation.probe_protocol import accuracy
@@ -36,6 +35,7 @@ from pipelines.machine import gpus
 from pipelines.machine.flops import flops
 from pipelines.project import config
 from pipelines.project.stage import TRY_AGAIN
+from serving.host.command import Parser
 
 Figures = dict[str, Any]
 LEFT = 30.0  # s of the time that a part needs to save and to write
@@ -165,7 +165,7 @@ def judge(folder: Path, method: str, prepared: Prepared) -> Figures:
         x = {s: probe.extract(encoder, images(prepared, s), device) for s in ("train", "test")}
     y = {s: prepared.labels(prepared.rows(s)) for s in x}
     votes = probe.knn(x["train"], y["train"], x["test"], p.neighbours, p.temperature)
-    train, test = probe.standardise(x["train"], x["test"])
+    train, test = probe.standardize(x["train"], x["test"])
     (prediction,), _ = probe.linear_probe(train, y["train"], [test], p.C)
     return {"linear, %": accuracy(prediction, y["test"]), "kNN, %": accuracy(votes, y["test"])}
 
@@ -258,7 +258,7 @@ PARTS: dict[str, Callable[[Bench], Figures]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.gpu", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.speed.gpu", description=__doc__)
     parser.add_argument("--part", action="append", choices=list(PARTS), help="only this; may be given again")
     parser.add_argument("--data", type=Path, help="CIFAR-10: the two archives, or train/ and test/")
     parser.add_argument("--minutes", type=float, help="end within so many")

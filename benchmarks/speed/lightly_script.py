@@ -5,7 +5,6 @@ and fp32. At 32 px that network does a tenth of the work of ours, whose stem is 
 `with our stem` is the same script with that stem.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -15,6 +14,8 @@ from types import ModuleType
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
+
+from serving.host.command import Parser
 
 if not torch.cuda.is_available():  # the CPU build lacks operators that torchvision registers; nothing here calls them
     sys.modules.setdefault("torchvision._meta_registrations", ModuleType("torchvision._meta_registrations"))
@@ -26,7 +27,7 @@ from lightly.transforms import SimCLRTransform
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.lightly_script", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.speed.lightly_script", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seconds", type=float, default=40.0)
     given = parser.parse_args()

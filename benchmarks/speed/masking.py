@@ -4,7 +4,6 @@ Beside it a variant that exists here only: the encoder sees every patch, mask to
 and the same decoder follows. The two take turns in one process.
 """
 
-import argparse
 import copy
 import sys
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from pipelines.machine import gpus, hardware
 from pipelines.machine.flops import flops
 from pipelines.project import config
 from pipelines.project.config import PretrainParams
+from serving.host.command import Parser
 
 
 class MaskTokensInEncoder(MAE):
@@ -115,7 +115,7 @@ def run(device: torch.device, rounds: int, large: bool = True, compiled: bool = 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.masking", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.speed.masking", description=__doc__)
     parser.add_argument("--rounds", type=int, default=timing.ROUNDS)
     parser.add_argument("--small", action="store_true", help="the small size only")
     parser.add_argument("--compile", action="store_true")

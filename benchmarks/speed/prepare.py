@@ -19,6 +19,7 @@ from PIL import Image
 
 from data.decoding.decode import Preprocess
 from data.prepare import prepare
+from serving.host.command import Parser
 
 SIDE = 80  # of the files, px
 SIZE = 64  # of the prepared images
@@ -27,7 +28,7 @@ MB = 1e6
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.prepare", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.speed.prepare", description=__doc__)
     parser.add_argument("counts", nargs="*", type=int, default=[1000, 10_000, 100_000], help="images, ascending")
     parser.add_argument("--workers", type=int, help="processes (default: every core)")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)  # what a process of its own does

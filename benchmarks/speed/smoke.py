@@ -18,7 +18,6 @@ import torch
 from benchmarks.speed import loop
 from models import start
 from models.baselines.supervised import SupervisedParams
-from models.encoders import encoder as encoders
 from models.encoders.vit import ViTParams
 from models.evaluation import probe
 from models.method import Control
@@ -85,7 +84,7 @@ def labels(m: Machine) -> str:
     vit = ViTParams("vit_nano" if m.tiny else "vit_small", 8 if m.tiny else 16)
 
     def build() -> Control:
-        return start.control("supervised", encoders.build(vit, size, *COLOURS), params, size, 10, 0)
+        return start.control("supervised", vit.build(size, *COLOURS), params, size, 10, 0)
 
     with torch.device("meta"):
         shadow = build()
@@ -106,7 +105,7 @@ def labels(m: Machine) -> str:
 
 def features(m: Machine) -> str:
     """Frozen features in TF32 from pinned memory are those of the CPU."""
-    encoder = encoders.build(ViTParams("vit_nano", 4), 16, *COLOURS)
+    encoder = ViTParams("vit_nano", 4).build(16, *COLOURS)
     x = torch.randint(0, 256, (32, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     expected, found = (probe.extract(encoder, [x], device) for device in (torch.device("cpu"), m.device))
     off = float(abs(found - expected).max() / abs(expected).max())
@@ -119,7 +118,7 @@ def memory(m: Machine) -> str:
     """What does not fit is a sentence."""
     params = SupervisedParams(8, OptimParams("sgd", 0.1, 1e-4), ViewParams(area=(0.5, 1.0)))
     try:
-        with footprint.told("supervised", params):
+        with footprint.explained("supervised", params):
             torch.empty(2**45, device=m.device)
     except StageError as error:
         return str(error)
@@ -150,10 +149,10 @@ def run(work: Path, device: torch.device, tiny: bool) -> None:
     for name, check in CHECKS.items():
         begin = time.monotonic()
         try:
-            said = check(machine)
+            outcome = check(machine)
         except BaseException as error:
             print(f"{name}: FAILED after {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
             if isinstance(error, StageError):
                 sys.exit(str(error))
             raise
-        print(f"{name}: {said} ({time.monotonic() - begin:.0f} s)", flush=True)
+        print(f"{name}: {outcome} ({time.monotonic() - begin:.0f} s)", flush=True)

@@ -4,7 +4,6 @@ The steps are the loop's own (`loop.Training`), on images that lie there already
 turns in one process; the first is plain torch: fp32, contiguous, nothing compiled.
 """
 
-import argparse
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from pipelines.machine import gpus, hardware
 from pipelines.machine.flops import flops
 from pipelines.project import config
 from pipelines.project.config import PretrainParams
+from serving.host.command import Parser
 
 Row = dict[str, Any]
 
@@ -57,10 +57,10 @@ def cases() -> list[Case]:
     return [Case("cifar10 simclr", "simclr", replace(published.method("simclr"), batch_size=128), 32), *found]
 
 
-def variants(method: Method, size: int, device: torch.device) -> list[Variant]:
+def variants(method: Method, device: torch.device) -> list[Variant]:
     """Plain torch, then each thing in turn; bf16 is tried wherever the hardware multiplies it natively."""
     found = [Variant("plain torch")]
-    layout = hardware.layout(method.encoder)
+    layout = method.encoder.LAYOUT
     if layout == torch.channels_last:
         found.append(Variant("channels-last", layout=layout))
     found.append(Variant("compiled", layout=layout, compiled=True))
@@ -80,7 +80,7 @@ def measure(case: Case, device: torch.device, rounds: int, compiled: bool, peaks
     images = torch.randint(0, 256, (p.batch_size, 3, case.size, case.size), dtype=torch.uint8)
     draws = probe.draw(p.batch_size, case.size, case.size, generator(0, 0))
     inputs = Inputs(images.to(device), [d.to(device) for d in draws])
-    chosen = {v.name: v for v in variants(probe, case.size, device) if compiled or not v.compiled}
+    chosen = {v.name: v for v in variants(probe, device) if compiled or not v.compiled}
     work = {name: stepper(case, v, inputs, device) for name, v in chosen.items()}
     first = {name: timed(step, device) for name, step in work.items()}
     middle = timing.in_turn(work, device, rounds)
@@ -132,7 +132,7 @@ def run(chosen: Iterable[Case], device: torch.device, rounds: int, compiled: boo
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.steps", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.speed.steps", description=__doc__)
     parser.add_argument("words", nargs="*", help="only cases whose name holds all of these")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--rounds", type=int, default=timing.ROUNDS)

@@ -4,7 +4,6 @@ One process, one thread, CPU time, the contenders in turn round by round, so tha
 too. It runs in the peers' environment, which `make bench` makes; called in another, it starts itself anew there.
 """
 
-import argparse
 import importlib.util
 import io
 import json
@@ -26,6 +25,7 @@ from torch import Generator, Tensor
 
 from models.views import augmentation
 from models.views.augmentation import ViewParams
+from serving.host.command import Parser
 
 PEERS = Path(".scratch/peers/bin/python")
 PHOTOS = Path("../shared/datasets/clothing.zip")
@@ -50,7 +50,7 @@ SETTINGS = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.views", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.speed.views", description=__doc__)
     parser.add_argument(
         "--rounds", type=int, default=ROUNDS, help=f"runs of each, of which the median (default: {ROUNDS})"
     )
@@ -111,13 +111,13 @@ def ours(
     images: Tensor, setting: Setting, augment: Callable[[Tensor, Tensor, int, ViewParams], Tensor]
 ) -> Callable[[], list[Tensor]]:
     s, generator = setting.strength, Generator().manual_seed(0)
-    law = ViewParams(
+    params = ViewParams(
         area=(0.08, 1.0), jitter=0.8, strengths=(0.8 * s, 0.8 * s, 0.8 * s, 0.2 * s), grey=0.2, blur=setting.blur
     )
 
     def two_views() -> list[Tensor]:
-        drawn = [augmentation.draw(len(images), setting.source, setting.source, law, generator) for _ in range(2)]
-        return [augment(images, draws, setting.size, law) for draws in drawn]
+        drawn = [augmentation.draw(len(images), setting.source, setting.source, params, generator) for _ in range(2)]
+        return [augment(images, draws, setting.size, params) for draws in drawn]
 
     return two_views
 

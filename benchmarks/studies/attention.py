@@ -6,7 +6,6 @@ architecture, and another photograph's mask, whose score is due to where attenti
 What could be had at most: the outlines themselves, in patches.
 """
 
-import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -20,10 +19,10 @@ from benchmarks.report import markdown
 from benchmarks.studies import garments
 from benchmarks.studies.garments import Photograph
 from data.decoding.decode import Preprocess
-from models.encoders import encoder as encoders
-from models.encoders.encoder import Spec, restore
 from models.encoders.vit import ViT, ViTParams
+from models.encoders.weights import Spec, restore
 from models.evaluation.attention import attention, mass_mask
+from serving.host.command import Parser
 
 SHARE = 0.6  # of the attention's mass, the paper's
 RANDOM = 3  # encoders
@@ -117,8 +116,8 @@ def untrained(spec: Spec, encoder: ViT, seed: int) -> ViT:
     """Of the same architecture and normalisation."""
     torch.manual_seed(seed)
     normal = encoder.normalize
-    made = encoders.build(
-        ViTParams(**spec["encoder"]), spec["image_size"], normal.mean.flatten().tolist(), normal.std.flatten().tolist()
+    made = ViTParams(**spec["encoder"]).build(
+        spec["image_size"], normal.mean.flatten().tolist(), normal.std.flatten().tolist()
     )
     assert isinstance(made, ViT)
     return made
@@ -166,7 +165,7 @@ def picture(photos: Sequence[Photograph], artifact: Path, side: int = 112) -> Im
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.attention", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.studies.attention", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("artifacts", type=Path, nargs="+", help="artifacts/methods/<method> of vision transformers")
     parser.add_argument("--picture", type=Path, help="a PNG: one test photograph a class, and where the first looks")

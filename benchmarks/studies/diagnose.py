@@ -5,7 +5,6 @@ It skips what is recorded already. It prints the last figures and the diagnoses.
 those of recipe photos train on the images of `--photos FOLDER`.
 """
 
-import argparse
 import csv
 import json
 import shutil
@@ -23,6 +22,7 @@ from models.diagnose import diagnose
 from models.diagnosis import Name, Row
 from models.method import MethodParams
 from pipelines.project import config
+from serving.host.command import Parser
 
 RECORDS = ROOT / "tests/models/histories"
 PROGRAM = BARE + "import runpy; runpy.run_module('pipelines.pretrain', run_name='__main__')"
@@ -103,7 +103,7 @@ CASES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.diagnose", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.studies.diagnose", description=__doc__)
     parser.add_argument("--seeds", nargs="*", type=int, default=[], help="to train; none: print what is recorded")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--share", type=float, default=1.0, help="of the case's epochs")

@@ -4,7 +4,6 @@ Speed is of random weights, on one thread; the precisions of an encoder take tur
 encoders: artifacts/methods/<method>/checkpoint.pt and data/prepared of project folders, which are only read.
 """
 
-import argparse
 import tempfile
 from collections.abc import Iterator
 from functools import partial
@@ -19,16 +18,17 @@ from numpy.typing import NDArray
 from benchmarks.report import markdown
 from benchmarks.speed import timing
 from data.shards import Prepared
-from models.encoders import encoder as encoders
-from models.encoders.encoder import EncoderParams, restore
+from models.encoders.encoder import EncoderParams
 from models.encoders.resnet import ResNetParams
 from models.encoders.vit import ViTParams
+from models.encoders.weights import restore
 from models.evaluation import probe
 from pipelines import export
 from pipelines.evaluation.features import images
 from pipelines.project.config import ProbeParams
 from pipelines.release import precision_check, quantize
 from pipelines.release.quantize import Lower
+from serving.host.command import Parser
 
 CPU = torch.device("cpu")
 CASES: dict[str, tuple[EncoderParams, int]] = {
@@ -64,7 +64,7 @@ def speed(name: str, folder: Path) -> Iterator[Row]:
     params, size = CASES[name]
     torch.manual_seed(0)
     path = folder / "fp32.onnx"
-    encoder = encoders.build(params, size, (0.5,) * 3, (0.25,) * 3)
+    encoder = params.build(size, (0.5,) * 3, (0.25,) * 3)
     export.export(encoder, {"image_size": size, "preprocess": "{}"}, {}, path)
     pixels = torch.randint(0, 256, (max(BATCHES), 3, size, size), dtype=torch.uint8)
     found = graphs(path, [pixels])
@@ -111,7 +111,7 @@ def cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float3
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.precision", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.studies.precision", description=__doc__)
     parser.add_argument("projects", type=Path, nargs="*", help="folders with trained encoders; without: the speed")
     parser.add_argument(
         "--only", choices=CASES, nargs="+", default=list(CASES), help="encoders whose speed is measured"

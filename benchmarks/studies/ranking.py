@@ -5,7 +5,6 @@ and so is a random one of each architecture of params.yaml. Spearman's rank corr
 accuracy on test, in each project and over all by the ranks within each.
 """
 
-import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,13 +13,15 @@ from scipy.stats import rankdata, spearmanr
 
 from benchmarks.report import markdown
 from data.shards import Prepared
-from models.encoders.encoder import Encoder, restore
+from models.encoders.encoder import Encoder
+from models.encoders.weights import restore
 from models.evaluation import probe
 from models.methods import METHODS
 from pipelines.evaluation import probe_protocol, scores
 from pipelines.evaluation.features import encoder_features, images, unlabelled
 from pipelines.project import config
 from pipelines.project.config import Config, ProbeParams
+from serving.host.command import Parser
 
 SCORES = ("retrieval", "between_images")
 ACCURACIES = ("linear_5", "linear_all", "knn_all")
@@ -29,7 +30,7 @@ Figures = dict[str, float]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.studies.ranking", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.studies.ranking", description=__doc__)
     parser.add_argument("projects", nargs="+", type=Path)
     found: dict[str, dict[str, Figures]] = {}
     for project in parser.parse_args().projects:

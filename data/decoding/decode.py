@@ -101,8 +101,8 @@ def read(data: bytes, range: tuple[float, float] | None = None) -> "Image.Image"
         image = checked(data)
         deep = samples(image)
         if deep and not range:
-            said = f"its values are {deep}, and no range says which of them become 0 and 255; convert it to 8 bits"
-            raise Unusable("more than 8 bits", said)
+            reason = f"its values are {deep}, and no range says which of them become 0 and 255; convert it to 8 bits"
+            raise Unusable("more than 8 bits", reason)
         image.load()
         orientation = _orientation(image)
         rgb = _rgb(narrowed(image, data, range) if deep and range else image)

@@ -32,13 +32,13 @@ class File:
 class Found:
     """files: sorted by path; rejected: (path, reason) of what was not followed, undecodable names escaped.
 
-    said: how the folders were understood, in one line; cautions: what in it may be other than the person meant.
+    layout: how the folders were understood, in one line; cautions: what in it may be other than the person meant.
     """
 
     root: Path
     files: list[File] = field(default_factory=list)
     rejected: list[tuple[str, str]] = field(default_factory=list)
-    said: str = ""
+    layout: str = ""
     cautions: list[str] = field(default_factory=list)
 
 
@@ -63,8 +63,8 @@ def find(root: Path, labels: bool = True) -> Found:
     meaning = layout.understand(folders.values(), labels)
     files = [File(path, *meaning.places[folders[path.rpartition("/")[0]]]) for path in paths]
     sizes = {folders[folder]: count for folder, count in counts.items()}
-    said = remarks.understood(root, meaning, sizes, labels, others=len(walked) - len(paths))
-    return Found(root, files, sorted(rejected), said, remarks.cautions(meaning, sizes))
+    line = remarks.understood(root, meaning, sizes, labels, others=len(walked) - len(paths))
+    return Found(root, files, sorted(rejected), line, remarks.cautions(meaning, sizes))
 
 
 def _is_other(path: str) -> bool:

@@ -20,19 +20,19 @@ def understood(root: Path, layout: Layout, sizes: Sizes, labels: bool, others: i
     labels: whether they were asked for; others: files that are no images by their names.
     """
     classes = layout.classes
-    said = f"{_count(len(classes), 'class folder')} ({_some(classes)})" if classes else "no class folders"
-    said = said if labels else "labels are off (prepare.labels: false)"
+    line = f"{_count(len(classes), 'class folder')} ({_some(classes)})" if classes else "no class folders"
+    line = line if labels else "labels are off (prepare.labels: false)"
     splits = sorted(layout.splits, key=lambda name: (ORDER.index(layout.splits[name]), name))
     if names := [f"{name}/" for name in splits if name not in layout.unfit]:
-        said = f"{_and(names)} with {said}" if labels else f"{_and(names)}; {said}"
+        line = f"{_and(names)} with {line}" if labels else f"{_and(names)}; {line}"
     if any(label and unicodedata.normalize("NFC", folder[-1]) != label for folder, (_, label) in layout.places.items()):
-        said += "; deeper folders are no classes"
+        line += "; deeper folders are no classes"
     if without := [folder for folder, (_, label) in layout.places.items() if classes and not label]:
         names = sorted({"".join(f"{name}/" for name in _first(layout, folder)) or "no folder" for folder in without})
-        said += f"; {_count(sum(sizes[folder] for folder in without), 'file')} without labels in {_and(names)}"
+        line += f"; {_count(sum(sizes[folder] for folder in without), 'file')} without labels in {_and(names)}"
     if others:
-        said += f"; {_count(others, 'file')} left out by name, such as text"
-    return f"{root.joinpath(*layout.top)}: {said}"
+        line += f"; {_count(others, 'file')} left out by name, such as text"
+    return f"{root.joinpath(*layout.top)}: {line}"
 
 
 def cautions(layout: Layout, sizes: Sizes) -> list[str]:
@@ -40,29 +40,29 @@ def cautions(layout: Layout, sizes: Sizes) -> list[str]:
     files = Counter[Folder]()
     for folder, n in sizes.items():
         files[_first(layout, folder)] += n
-    said = [
+    found = [
         f"{name}/ cannot be the {(split := layout.splits[name])} split, because no folder in it is a class of train. "
         f"Its files ({files[name,]:,}) train without labels. To make it the {split} split, give it train's classes."
         for name in layout.unfit
     ]
-    said += [
+    found += [
         f"{name}/ is no class, because it is beside the split folders. Its files ({files[name,]:,}) train without "
         "labels. Move it elsewhere to leave it out."
         for name in layout.beside
     ]
     doubtful = PLAIN if layout.splits else PLAIN | WORDS.keys()
-    said += [
+    found += [
         f"{name}/ is read as a class. Rename the folder, or move it elsewhere, if that is wrong."
         for name in layout.classes
         if name.lower() in doubtful
     ]
     second = {name for folder in sizes for name in folder[len(layout.top) + 1 :][:1] if name.lower() in WORDS}
     if not layout.splits and len({WORDS[name.lower()] for name in second}) > 1:
-        said.append(
+        found.append(
             f"{_and([f'{name}/' for name in sorted(second)])} inside class folders are not read as splits. "
             "Put the class folders into the split folders instead: train/cat, not cat/train."
         )
-    return said
+    return found
 
 
 def judging(split: Sequence[str], labels: Sequence[str | None]) -> list[str]:
@@ -72,9 +72,9 @@ def judging(split: Sequence[str], labels: Sequence[str | None]) -> list[str]:
     every = sorted(set[str]().union(*classes.values()))
     if len(every) < 2:
         return ["All labels are of one class. Accuracy is not measured, because it needs two classes."] if every else []
-    said = []
+    found = []
     if poor := [name for name in ORDER if len(classes[name]) < 2]:
-        said.append(
+        found.append(
             "Accuracy is not measured, because it needs labelled images of two classes in each split. "
             f"{_and(poor)} {_has(poor)} fewer. Add some."
         )
@@ -82,18 +82,18 @@ def judging(split: Sequence[str], labels: Sequence[str | None]) -> list[str]:
         if (absent := sorted(classes[name] - classes["train"])) and "train" not in poor:
             lost, total = (sum(counts[name, label] for label in of) for of in (absent, classes[name]))
             shown = _some([f"{label}: {counts[name, label]:,}" for label in absent])
-            said.append(
+            found.append(
                 f"{_count(len(absent), 'class')} of {name} {_has(absent)} no image in train ({shown}), so accuracy on "
                 f"{name} cannot be higher than {1 - lost / total:.1%}. Add images of them to train."
             )
     totals = Counter(label for label in labels if label)
     if few := [label for label in every if totals[label] < FEWEST and label not in classes["val"] | classes["test"]]:
         shown = _some([f"{label}: {totals[label]}" for label in few])
-        said.append(
+        found.append(
             f"{_count(len(few), 'class')} of {len(every)} {_has(few)} only 1 or 2 images ({shown}), all of them in "
             f"train. Accuracy says nothing about them. Add images until there are {FEWEST} per class."
         )
-    return said
+    return found
 
 
 def lost(splits: Set[str | None]) -> list[str]:

@@ -23,6 +23,8 @@ GREY = 0.5  # what cutout leaves
 
 @dataclass(frozen=True)
 class FixMatchParams:
+    """Its augmentations, threshold and weights, by the paper's symbols. Raises ValueError where one is impossible."""
+
     batch_size: int  # B labelled images
     optim: OptimParams
     weak: ViewParams  # α: flip and shift
@@ -63,8 +65,8 @@ class FixMatch(Control):
 
     def draw(self, n: int, height: int, width: int, generator: Generator) -> list[Tensor]:
         """The weak view of n images, the strong one, its square (n, 3) for `cut_out`, a place for their labels (n,)."""
-        laws = [draw(n, height, width, law, generator) for law in (self.params.weak, self.params.strong)]
-        return [*laws, torch.rand(n, 3, generator=generator), unlabelled(n)]
+        drawn = [draw(n, height, width, p, generator) for p in (self.params.weak, self.params.strong)]
+        return [*drawn, torch.rand(n, 3, generator=generator), unlabelled(n)]
 
     def views(self, images: Tensor, draws: list[Tensor]) -> list[Tensor]:
         """uint8 (B + μB, 3, H, W), draws and labels → α(x), α(u) (B + μB, 3, S, S), A(u) (μB, 3, S, S), labels."""
@@ -75,6 +77,7 @@ class FixMatch(Control):
         return [weak, cut_out(strong, draws[2][b:], p.cutout), draws[3]]
 
     def loss(self, views: list[Tensor], progress: float) -> Tensor:
+        """ℓ_s + λ_u ℓ_u (section 2.2) of what `views` made."""
         weak, strong, y = views
         logits = self.student(torch.cat([weak, strong]))  # one pass, so batch norm sees all views
         of_weak, of_strong = logits[: len(weak)], logits[len(weak) :]

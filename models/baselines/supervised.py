@@ -17,11 +17,13 @@ from models.optim import OptimParams
 from models.precision import at_least_fp32, full_precision
 from models.views.augmentation import ViewParams, draw
 
-UNLABELLED = -1
+UNLABELLED = -1  # the label of an image whose class nobody knows
 
 
 @dataclass(frozen=True)
 class SupervisedParams:
+    """Its augmentation and label smoothing. Raises ValueError that names what is impossible."""
+
     batch_size: int
     optim: OptimParams
     views: ViewParams
@@ -45,6 +47,8 @@ def check_training(batch_size: int, accumulate: int, label_smoothing: float) -> 
 
 
 class Supervised(Control):
+    """A linear head on the encoder; both are trained."""
+
     params: SupervisedParams
 
     def __init__(self, encoder: Encoder, params: SupervisedParams, image_size: int, classes: int):
@@ -61,6 +65,7 @@ class Supervised(Control):
         return [self.augment(images, draws[0], self.size, self.params.views), draws[1]]
 
     def loss(self, views: list[Tensor], progress: float) -> Tensor:
+        """Cross-entropy with smoothed labels of one view (B, 3, S, S) and labels (B,)."""
         x, y = views
         return cross_entropy(self.head(self.encoder(x)), y, self.params.label_smoothing)
 

@@ -1,66 +1,68 @@
-"""Which encoder, and its way to and from a file of plain tensors."""
+"""What the pipeline asks of an encoder: its parameters, and a network from images to vectors.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
-from typing import Any
+A new encoder is one file beside this one, with a subclass of each class, and one entry in `ENCODERS`.
+"""
 
-from torch import Tensor
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
 
-from models import CheckpointError
-from models.encoders.normalize import PUBLISHED
-from models.encoders.resnet import DEPTHS, ResNet, ResNetParams
-from models.encoders.vit import ViT, ViTParams
+import torch
+from torch import Tensor, nn
 
-EncoderParams = ResNetParams | ViTParams
-Encoder = ResNet | ViT
-Spec = dict[str, Any]  # encoder: its params; image_size: px; and what else the pipeline knows of it
+from models.encoders.normalize import PUBLISHED, Normalization, Normalize
 
 
-def build(params: EncoderParams, image_size: int, mean: Sequence[float], std: Sequence[float]) -> Encoder:
-    """A freshly initialised encoder (from torch's global generator); mean and std are the data set's."""
-    mean, std = PUBLISHED.get(params.normalize, (mean, std))
-    if isinstance(params, ResNetParams):
-        return ResNet(params, mean, std)
-    return ViT(params, image_size, mean, std)
+@dataclass(frozen=True)
+class EncoderParams(ABC):
+    """What every encoder has in params.yaml; a kind of encoder adds its own. Raises ValueError as `allow` does."""
+
+    BATCH_NORM: ClassVar[bool] = False  # whether an image's vector in training depends on the others of its batch
+    BLOCKS: ClassVar[bool] = False  # whether it consists of transformer blocks, which may recompute and be dropped
+
+    arch: str  # its key in ENCODERS
+    init: str | None = field(default=None, kw_only=True)  # weights to start from: a file, a folder, or models:/…
+    normalize: Normalization = field(default="auto", kw_only=True)
+
+    def build(self, image_size: int, mean: Sequence[float], std: Sequence[float]) -> "Encoder":
+        """A freshly initialised encoder (from torch's global generator).
+
+        image_size: side in px. mean, std: of the data set, one number per channel of images in [0, 1].
+        """
+        return self.network(image_size, *PUBLISHED.get(self.normalize, (mean, std)))
+
+    @abstractmethod
+    def network(self, image_size: int, mean: Sequence[float], std: Sequence[float]) -> "Encoder":
+        """The same; mean and std are those that hold."""
+
+    def check_side(self, key: str, side: int) -> None:  # noqa: B027 - most encoders take every side
+        """Raises ValueError where images of this side, px, cannot be encoded; key: what sets it in params.yaml."""
 
 
-def restore(spec: Spec, weights: Mapping[str, Tensor]) -> Encoder:
-    """The encoder that `spec` describes, with these weights, in eval mode. Raises CheckpointError."""
-    given = spec["encoder"]
-    kind = ResNetParams if given["arch"] in DEPTHS else ViTParams
-    params: EncoderParams = kind(**{f.name: given[f.name] for f in fields(kind) if f.name in given})
-    encoder = build(params, spec["image_size"], (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    load(encoder, weights)
-    return encoder.eval()
+class Encoder(nn.Module, ABC):
+    """uint8 or float-in-[0, 1] images (B, 3, H, W) → features (B, dim)."""
+
+    WHOLE: ClassVar[tuple[type[nn.Module], ...]] = ()  # its modules that are compiled as one graph each
+    LAYOUT: ClassVar[torch.memory_format] = torch.contiguous_format  # in which it runs fastest
+
+    dim: int
+    normalize: Normalize
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalises the images and encodes them."""
+
+    def bf16_pays(self, side: int) -> bool:
+        """Whether steps on a CPU are faster with bf16 products, for views of this side, px: `hardware.precision`."""
+        return False
+
+    def regrid(self, tensors: dict[str, Tensor]) -> list[str]:
+        """Adapt weights for another image size to this encoder's, in place. Returns what was done, as clauses."""
+        return []
 
 
-def load(encoder: Encoder, weights: Mapping[str, Tensor]) -> None:
-    """Copy weights into the encoder. Raises CheckpointError when they do not fit."""
-    check(encoder, weights)
-    encoder.load_state_dict(dict(weights), strict=False)
-
-
-def check(encoder: Encoder, weights: Mapping[str, Tensor]) -> None:
-    """Raises CheckpointError that names missing and unknown keys, or the first key of another shape.
-
-    What public checkpoints lack may be absent: the normalisation, and in old ones batch norm's count of batches,
-    which nothing reads.
-    """
-    own = encoder.state_dict()
-    optional = [k for k in own if k.startswith("normalize.") or k.endswith(".num_batches_tracked")]
-    missing = [k for k in own if k not in weights and k not in optional]
-    unknown = [k for k in weights if k not in own]
-    if missing or unknown:
-        raise CheckpointError(f"the weights do not fit: missing {listed(missing)}; unknown {listed(unknown)}")
-    for key, tensor in weights.items():
-        if tensor.shape != own[key].shape:
-            raise CheckpointError(
-                f"the weights do not fit: {key} is {tuple(tensor.shape)}, expected {tuple(own[key].shape)}"
-            )
-
-
-def listed(keys: Sequence[str]) -> str:
-    """Keys for a sentence: all of them when they are few, else the first and how many more."""
-    if len(keys) <= 4:
-        return ", ".join(keys) or "none"
-    return f"{', '.join(keys[:3])} and {len(keys) - 3} more"
+def allow(holds: bool, key: str, value: object, allowed: str) -> None:
+    """Raises ValueError that names the key, its value and what is allowed, where a condition does not hold."""
+    if not holds:
+        raise ValueError(f"{key} is {value}; allowed: {allowed}")

@@ -4,7 +4,6 @@ Read from the official code: facebookresearch/mae, facebookresearch/dino, pytorc
 says is run.
 """
 
-import math
 import pickle
 import re
 import warnings
@@ -17,12 +16,13 @@ import torch
 from torch import Tensor
 
 from models import CheckpointError
-from models.encoders.encoder import Encoder, listed
-from models.encoders.vit import ViT, interpolate
+from models.encoders.weights import listed
 
 
 @dataclass(frozen=True)
 class Source:
+    """Who wrote a weights file, and what of it is no part of an encoder."""
+
     name: str
     aside: tuple[str, ...] = ()  # how the keys begin that are no part of an encoder
     normalize: str | None = "imagenet"  # a key of PUBLISHED; None: the file does not say
@@ -56,6 +56,8 @@ BESIDE = [  # what the official training code puts into a checkpoint beside tens
 
 @dataclass(frozen=True)
 class Weights:
+    """What a weights file holds."""
+
     source: Source
     tensors: dict[str, Tensor]  # of the encoder, under its names
     aside: list[str]  # keys of the file that are no part of it
@@ -116,19 +118,7 @@ def recognise(found: Any, path: Path) -> tuple[Source, dict[str, Any]]:
 
 
 def named(found: Any, path: Path) -> dict[str, Any]:
+    """The mapping that a file must hold here. Raises CheckpointError."""
     if not isinstance(found, Mapping) or not all(isinstance(key, str) for key in found):
         raise CheckpointError(f"{path} holds {type(found).__name__} where names and tensors are expected")
     return dict(found)
-
-
-def regrid(tensors: dict[str, Tensor], encoder: Encoder) -> list[str]:
-    """Interpolate the positions, in place, to the encoder's grid, as MAE's official code does; what to say of it."""
-    table = tensors.get("pos_embed")  # (1, 1 + grid², dim)
-    if not isinstance(encoder, ViT) or table is None or table.ndim != 3 or table.shape[1] < 2:
-        return []
-    grid, new = math.isqrt(table.shape[1] - 1), encoder.grid
-    if grid == new or grid**2 != table.shape[1] - 1:
-        return []
-    patches = interpolate(table[:, 1:].float(), grid, new, new)
-    tensors["pos_embed"] = torch.cat([table[:, :1].float(), patches], dim=1)
-    return [f"positions interpolated from {grid} × {grid} to {new} × {new}"]

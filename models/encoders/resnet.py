@@ -9,28 +9,36 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
-from models.encoders.normalize import Normalization, Normalize
+from models.encoders.encoder import Encoder, EncoderParams, allow
+from models.encoders.normalize import Normalize
 
 DEPTHS = {"resnet10": (1, 1, 1, 1), "resnet18": (2, 2, 2, 2), "resnet50": (3, 4, 6, 3)}
 
 
 @dataclass(frozen=True)
-class ResNetParams:
+class ResNetParams(EncoderParams):
+    """Its depth, its width and its stem."""
+
+    BATCH_NORM = True
+
     arch: Literal["resnet10", "resnet18", "resnet50"]
     width: int = 64  # channels of the first stage
     stem: Literal["imagenet", "small", "small/2"] = "imagenet"
     zero_init_residual: bool = False  # a block starts as its shortcut (SimCLR's official code)
-    init: str | None = None  # weights to start from: a file, a folder, or models:/…
-    normalize: Normalization = "auto"
 
     def __post_init__(self) -> None:
-        if self.width < 1:
-            raise ValueError(f"width is {self.width}; allowed: 1 or more")
+        allow(self.width >= 1, "width", self.width, "1 or more")
+
+    def network(self, image_size: int, mean: Sequence[float], std: Sequence[float]) -> Encoder:
+        return ResNet(self, mean, std)
 
 
 class BasicBlock(nn.Module):
+    """Two 3×3 convolutions beside a shortcut: (B, c_in, H, W) → (B, c, H / stride, W / stride)."""
+
     expansion = 1
 
     def __init__(self, c_in: int, c: int, stride: int):
@@ -49,6 +57,8 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
+    """1×1, 3×3 and 1×1 convolutions beside a shortcut: (B, c_in, H, W) → (B, 4 c, H / stride, W / stride)."""
+
     expansion = 4
 
     def __init__(self, c_in: int, c: int, stride: int):
@@ -70,13 +80,16 @@ class Bottleneck(nn.Module):
 
 
 def shortcut(c_in: int, c_out: int, stride: int) -> nn.Module:
+    """The identity where the shape stays, else a 1×1 convolution."""
     if stride == 1 and c_in == c_out:
         return nn.Identity()
     return nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
 
 
-class ResNet(nn.Module):
+class ResNet(Encoder):
     """uint8 or float-in-[0, 1] images (B, 3, H, W) → features (B, dim), the mean over positions."""
+
+    LAYOUT = torch.channels_last
 
     def __init__(self, params: ResNetParams, mean: Sequence[float], std: Sequence[float]):
         super().__init__()
@@ -109,3 +122,9 @@ class ResNet(nn.Module):
         for i in range(1, 5):
             x = self.get_submodule(f"layer{i}")(x)
         return x.mean(dim=(2, 3))  # type: ignore[no-any-return]
+
+    def bf16_pays(self, side: int) -> bool:
+        return side >= self.stride
+
+
+ResNet.WHOLE = (ResNet,)

@@ -1,5 +1,6 @@
 """Vision Transformer (Dosovitskiy et al., 2020, arXiv:2010.11929), timm's parameter names, no classifier."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -9,7 +10,8 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from models.encoders.normalize import Normalization, Normalize
+from models.encoders.encoder import Encoder, EncoderParams, allow
+from models.encoders.normalize import Normalize
 
 SIZES = {  # dim, depth, heads
     "vit_nano": (64, 4, 2),
@@ -20,23 +22,34 @@ SIZES = {  # dim, depth, heads
     "vit_large": (1024, 24, 16),
     "vit_huge": (1280, 32, 16),
 }
+WIDE = 192  # dimensions from where bf16 pays on a CPU
 
 
 @dataclass(frozen=True)
-class ViTParams:
+class ViTParams(EncoderParams):
+    """Its size, its patches, and what its vector is."""
+
+    BLOCKS = True
+
     arch: Literal["vit_nano", "vit_micro", "vit_tiny", "vit_small", "vit_base", "vit_large", "vit_huge"]
     patch_size: int
     positions: Literal["sincos", "learned"] = "sincos"
     pool: Literal["token", "mean"] = "token"  # the class token, or the mean of the patch tokens
-    init: str | None = None  # weights to start from: a file, a folder, or models:/…
-    normalize: Normalization = "auto"
 
     def __post_init__(self) -> None:
-        if self.patch_size < 1:
-            raise ValueError(f"patch_size is {self.patch_size}; allowed: 1 or more")
+        allow(self.patch_size >= 1, "patch_size", self.patch_size, "1 or more")
+
+    def network(self, image_size: int, mean: Sequence[float], std: Sequence[float]) -> Encoder:
+        return ViT(self, image_size, mean, std)
+
+    def check_side(self, key: str, side: int) -> None:
+        divisors = ", ".join(str(d) for d in range(1, side + 1) if side % d == 0)
+        allow(side % self.patch_size == 0, "patch_size", self.patch_size, f"a divisor of {key} {side}: {divisors}")
 
 
 class Attention(nn.Module):
+    """Multi-head self-attention, (B, N, dim) → (B, N, dim)."""
+
     def __init__(self, dim: int, heads: int):
         super().__init__()
         self.heads = heads
@@ -55,6 +68,8 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
+    """Two linear layers with GELU between them, (B, N, dim) → (B, N, dim)."""
+
     def __init__(self, dim: int, hidden: int):
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden)
@@ -92,6 +107,7 @@ class Block(nn.Module):
         return self.compute(x, keep)
 
     def compute(self, x: Tensor, keep: Tensor | None) -> Tensor:
+        """`forward` without recomputing."""
         if keep is None:
             x = x + self.attn(self.norm1(x))
             return x + self.mlp(self.norm2(x))  # type: ignore[no-any-return]
@@ -137,12 +153,14 @@ def interpolate(table: Tensor, grid: int, rows: int, columns: int, more: float =
     return F.interpolate(square, size, scale, mode="bicubic").flatten(2).transpose(1, 2)
 
 
-class ViT(nn.Module):
+class ViT(Encoder):
     """uint8 or float-in-[0, 1] images (B, 3, H, W) → features (B, dim).
 
     H and W are multiples of the patch size; for another size than `image_size` (DINO's local crops)
     the positions are interpolated. keep: (B, depth, 2) from `draw_keep`, for stochastic depth.
     """
+
+    WHOLE = (Block,)
 
     def __init__(self, params: ViTParams, image_size: int, mean: Sequence[float], std: Sequence[float]):
         super().__init__()
@@ -202,3 +220,18 @@ class ViT(nn.Module):
         """
         table = self.pos_embed[:, 1:]
         return table if rows == columns == self.grid else interpolate(table, self.grid, rows, columns, more=0.1)
+
+    def bf16_pays(self, side: int) -> bool:
+        return self.dim >= WIDE
+
+    def regrid(self, tensors: dict[str, Tensor]) -> list[str]:
+        """Interpolate the positions, in place, to our grid, as MAE's official code does."""
+        table = tensors.get("pos_embed")  # (1, 1 + grid², dim)
+        if table is None or table.ndim != 3 or table.shape[1] < 2:
+            return []
+        grid = math.isqrt(table.shape[1] - 1)
+        if grid == self.grid or grid**2 != table.shape[1] - 1:
+            return []
+        patches = interpolate(table[:, 1:].float(), grid, self.grid, self.grid)
+        tensors["pos_embed"] = torch.cat([table[:, :1].float(), patches], dim=1)
+        return [f"positions interpolated from {grid} × {grid} to {self.grid} × {self.grid}"]

@@ -81,22 +81,22 @@ def scaling(train: Array) -> Callable[[Array], Array]:
     mean, std = train.mean(axis=0), train.std(axis=0)
     std = np.where(std > 1e-6, std, 1)  # a feature that is constant in train says nothing elsewhere
 
-    def centred(x: Array) -> Array:
+    def centered(x: Array) -> Array:
         y: Array = x - mean
         y /= std
         return y
 
-    length = np.linalg.norm(centred(train), axis=1).mean()
+    length = np.linalg.norm(centered(train), axis=1).mean()
 
     def scaled(x: Array) -> Array:
-        y = centred(x)
+        y = centered(x)
         y /= length
         return y
 
     return scaled
 
 
-def standardise(train: Array, *others: Array) -> list[Array]:
+def standardize(train: Array, *others: Array) -> list[Array]:
     """All of them by the scaling of the first."""
     scaled = scaling(train)
     return [scaled(x) for x in (train, *others)]

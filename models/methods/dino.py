@@ -16,10 +16,9 @@ from torch import Generator, Tensor, nn
 
 from models import parallel
 from models.diagnosis import Diagnosis, Row, percent, undertrained
-from models.encoders.encoder import Encoder
-from models.encoders.resnet import ResNetParams
+from models.encoders.encoder import Encoder, allow
 from models.encoders.vit import ViT
-from models.method import NO_BLOCKS, MethodParams, Pretraining, allow
+from models.method import NO_BLOCKS, MethodParams, Pretraining
 from models.optim import cosine
 from models.precision import at_least_fp32, full_precision
 from models.views.augmentation import ViewParams, check_area, draw
@@ -58,7 +57,6 @@ class DINOParams(MethodParams):
     center_momentum: float = 0.9  # m
 
     def __post_init__(self) -> None:
-        resnet = isinstance(self.encoder, ResNetParams)
         for key in ("momentum", "center_momentum"):
             allow(0 <= getattr(self, key) <= 1, key, getattr(self, key), "0 to 1")
         for key in ("student_temperature", "teacher_temperature", "warmup_teacher_temperature"):
@@ -66,27 +64,28 @@ class DINOParams(MethodParams):
         allow(self.local_crops >= 0, "local_crops", self.local_crops, "0 or more")
         for key in ("global_area", "local_area"):
             check_area(key, getattr(self, key))
-        depth = 0 <= self.drop_path < 1 and not (self.drop_path and resnet)
+        depth = 0 <= self.drop_path < 1 and (not self.drop_path or self.encoder.BLOCKS)
         allow(depth, "drop_path", self.drop_path, "0 to below 1 for a vision transformer, else 0")
         allow(self.accumulate == 1 or self.divisible, "accumulate", self.accumulate, "1, for batch norm")
-        allow(not (self.recompute and resnet), "recompute", "true", NO_BLOCKS)
-        _ = self.views  # a law that is impossible is named now
+        allow(not self.recompute or self.encoder.BLOCKS, "recompute", "true", NO_BLOCKS)
+        _ = self.views  # augmentation settings that are impossible are named now
 
     @property
     def divisible(self) -> bool:
-        return not (self.head_batch_norm or isinstance(self.encoder, ResNetParams))
+        return not (self.head_batch_norm or self.encoder.BATCH_NORM)
 
     def crops(self, size: int) -> list[tuple[str, int, int]]:
         return [("prepare.size", size, 2), ("dino.local_size", self.local_size, self.local_crops)]
 
     @property
     def views(self) -> list[ViewParams]:
+        """Two global views, then the local ones: BYOL's augmentations and multi-crop (section 3.2)."""
         first = ViewParams(area=self.global_area, flip=self.flip, rotation=self.rotation, blur=self.blur[0], **COLOUR)
         second = replace(first, blur=self.blur[1], solarize=self.solarize)
         local = replace(first, area=self.local_area, blur=self.blur[2])
         return [first, second, *[local] * self.local_crops]
 
-    def faults(self, looks: Sequence[Row], now: Row) -> Iterator[Diagnosis]:
+    def faults(self, checks: Sequence[Row], now: Row) -> Iterator[Diagnosis]:
         each, mean, gain, kl = (now[key] for key in ("teacher_entropy", "mean_teacher_entropy", "gain", "kl"))
         steadier = f"raise dino.momentum (now {self.momentum}; 0.9 to 0.999)"
         sharpness = f"dino.teacher_temperature (now {self.teacher_temperature})"
@@ -107,7 +106,7 @@ class DINOParams(MethodParams):
         if gain < GAIN:
             kinds = f"{math.exp(max(0.0, gain)):.1f} kinds of image"
             because = f"the teacher's output tells {kinds} apart (its gain is {gain:.2f} nats)"
-            behind, rising = kl > BEHIND, self.momentum >= 0.5 and gain > looks[len(looks) // 2]["gain"] + RISING
+            behind, rising = kl > BEHIND, self.momentum >= 0.5 and gain > checks[len(checks) // 2]["gain"] + RISING
             if behind:
                 because = f"the student does not follow the teacher: their KL is {kl:.1f} nats"
             slow = undertrained("dino", self.epochs, self.optim.lr, because)
@@ -166,15 +165,15 @@ class DINO(Pretraining):
     def draw(self, n: int, height: int, width: int, generator: Generator) -> list[Tensor]:
         """Every view of n images, then with stochastic depth what the student keeps of each."""
         p, encoder = self.params, cast(ViT, self.encoder)
-        laws = [draw(n, height, width, law, generator) for law in p.views]
-        return laws + [encoder.draw_keep(n, p.drop_path, generator) for _ in laws if p.drop_path]
+        drawn = [draw(n, height, width, each, generator) for each in p.views]
+        return drawn + [encoder.draw_keep(n, p.drop_path, generator) for _ in drawn if p.drop_path]
 
     def views(self, images: Tensor, draws: list[Tensor]) -> list[Tensor]:
         """uint8 (B, 3, H, W) → two global views (B, 3, S, S), then the local ones (B, 3, s, s); then what is kept."""
-        laws = self.params.views
+        params = self.params.views
         sizes = [self.size] * 2 + [self.params.local_size] * self.params.local_crops
-        views = [self.augment(images, d, s, law) for d, s, law in zip(draws, sizes, laws, strict=False)]
-        return views + draws[len(laws) :]
+        views = [self.augment(images, d, s, p) for d, s, p in zip(draws, sizes, params, strict=False)]
+        return views + draws[len(params) :]
 
     def loss(self, views: list[Tensor], progress: float) -> Tensor:
         """Of the global views (B, 3, S, S), the local ones (B, 3, s, s), and with stochastic depth what is kept."""

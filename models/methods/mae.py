@@ -10,9 +10,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from models.diagnosis import Diagnosis, Row, percent, undertrained
-from models.encoders.encoder import Encoder
+from models.encoders.encoder import Encoder, allow
 from models.encoders.vit import Block, ViT, ViTParams, sincos_positions
-from models.method import Masking, MethodParams, allow
+from models.method import Masking, MethodParams
 from models.views.augmentation import ViewParams, draw
 
 MASKED = 0.25  # trivial task: the masked share
@@ -37,13 +37,14 @@ class MAEParams(MethodParams):
         heads = self.decoder_heads
         allow(heads > 0 and not (self.decoder_dim % 4 or self.decoder_dim % heads), "decoder_dim", self.decoder_dim,
               f"a multiple of 4 and of decoder_heads, {heads}")  # fmt: skip
-        _ = self.views  # a law that is impossible is named now
+        _ = self.views  # augmentation settings that are impossible are named now
 
     @property
     def views(self) -> ViewParams:
+        """The one view: crop and flip alone (section 4.1)."""
         return ViewParams(area=self.area, flip=self.flip)
 
-    def faults(self, looks: Sequence[Row], now: Row) -> Iterator[Diagnosis]:
+    def faults(self, checks: Sequence[Row], now: Row) -> Iterator[Diagnosis]:
         if self.mask_ratio < MASKED:
             because = f"only {percent(self.mask_ratio)} of an image is masked, which what lies beside it gives away"
             yield Diagnosis("trivial task", because, f"raise mae.mask_ratio (now {self.mask_ratio}; 0.75)")
@@ -82,8 +83,8 @@ class MAE(Masking):
 
     def draw(self, n: int, height: int, width: int, generator: Generator) -> list[Tensor]:
         """The view of n images, and noise (n, N) whose order says what is masked."""
-        law = draw(n, height, width, self.params.views, generator)
-        return [law, torch.rand(n, self.encoder.grid**2, generator=generator)]
+        view = draw(n, height, width, self.params.views, generator)
+        return [view, torch.rand(n, self.encoder.grid**2, generator=generator)]
 
     def views(self, images: Tensor, draws: list[Tensor]) -> list[Tensor]:
         """uint8 (B, 3, H, W) → one view (B, 3, S, S), and the noise (B, N)."""

@@ -15,9 +15,8 @@ from torch import Generator, Tensor, nn
 
 from models import parallel, signals
 from models.diagnosis import Diagnosis, Row, percent, undertrained
-from models.encoders.encoder import Encoder
-from models.encoders.resnet import ResNetParams
-from models.method import NO_BLOCKS, MethodParams, Pretraining, allow
+from models.encoders.encoder import Encoder, allow
+from models.method import NO_BLOCKS, MethodParams, Pretraining
 from models.precision import at_least_fp32, full_precision
 from models.views.augmentation import ViewParams, draw
 
@@ -45,8 +44,8 @@ class SimCLRParams(MethodParams):
     def __post_init__(self) -> None:
         allow(self.batch_size > 1, "batch_size", self.batch_size, "2 or more: one image has no negatives")
         allow(self.temperature > 0, "temperature", self.temperature, "above 0")
-        allow(not (self.recompute and isinstance(self.encoder, ResNetParams)), "recompute", "true", NO_BLOCKS)
-        _ = self.views  # a law that is impossible is named now
+        allow(not self.recompute or self.encoder.BLOCKS, "recompute", "true", NO_BLOCKS)
+        _ = self.views  # augmentation settings that are impossible are named now
 
     @property
     def divisible(self) -> bool:
@@ -57,6 +56,7 @@ class SimCLRParams(MethodParams):
 
     @property
     def views(self) -> ViewParams:
+        """Both views (appendix A)."""
         s = self.strength
         return ViewParams(
             area=self.area,
@@ -68,7 +68,7 @@ class SimCLRParams(MethodParams):
             blur=self.blur,
         )
 
-    def faults(self, looks: Sequence[Row], now: Row) -> Iterator[Diagnosis]:
+    def faults(self, checks: Sequence[Row], now: Row) -> Iterator[Diagnosis]:
         top_1, apart, spread = now["top_1"], now["embedding_alignment"], now["embedding_uniformity"]
         loss, relative = now["held_out_loss"], now["relative_loss"]
         if top_1 > SAME[0] and apart < SAME[1]:

@@ -26,7 +26,7 @@ LARGE = 64  # px, from where a CPU goes image by image
 
 @dataclass(frozen=True)
 class ViewParams:
-    """The law of one view. Probabilities in [0, 1]; `area` is the share of the image that a crop covers."""
+    """How one view is augmented. Probabilities in [0, 1]; `area` is the share of the image that a crop covers."""
 
     area: tuple[float, float]
     aspect: tuple[float, float] = (3 / 4, 4 / 3)
@@ -83,8 +83,8 @@ class Draws(NamedTuple):
         return cls(box, flip[:, 0], angle[:, 0], factors, order, *(column[:, 0] for column in single))
 
 
-# Of the looks at held-out images, for every method and data set the same; no flip: a mirrored digit is another sign.
-LAW = ViewParams(area=(0.5, 1.0), flip=0.0, jitter=0.8, strengths=(0.4, 0.4, 0.4, 0.1))
+# Of the health checks, for every method and data set the same. No flip: a mirrored digit is another sign.
+HEALTH_CHECK = ViewParams(area=(0.5, 1.0), flip=0.0, jitter=0.8, strengths=(0.4, 0.4, 0.4, 0.1))
 
 
 def draw(n: int, height: int, width: int, p: ViewParams, generator: Generator) -> Tensor:
@@ -163,6 +163,7 @@ def augment(images: Tensor, draws: Tensor, size: int, p: ViewParams) -> Tensor:
 
 
 def whole(x: Tensor) -> bool:
+    """Whether a batch is augmented in one piece: on a GPU, and where it is compiled."""
     return torch.compiler.is_compiling() or x.device.type != "cpu"
 
 
@@ -201,17 +202,19 @@ def view(images: Tensor, size: int, p: ViewParams, generator: Generator) -> Tens
 
 
 def uniform(n: int, low: float, high: float, generator: Generator) -> Tensor:
+    """float32 (n,), from low to high."""
     return torch.empty(n).uniform_(low, high, generator=generator)
 
 
 def bernoulli(n: int, probability: float, generator: Generator) -> Tensor:
+    """bool (n,), each True with this probability."""
     return torch.rand(n, generator=generator) < probability
 
 
 def random_boxes(
     n: int, h: int, w: int, area: tuple[float, float], aspect: tuple[float, float], generator: Generator
 ) -> Tensor:
-    """Crop boxes (n, 4): top, left, height, width in pixels, by the law of torchvision's RandomResizedCrop.
+    """Crop boxes (n, 4): top, left, height, width in pixels, distributed as those of torchvision's RandomResizedCrop.
 
     All ten tries are drawn at once and the first valid one taken; else the largest central crop in range.
     """

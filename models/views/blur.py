@@ -1,4 +1,4 @@
-"""Gaussian blur by the laws of the official codes, as a banded matrix along each axis.
+"""Gaussian blur as in the official code of each method, as a banded matrix along each axis.
 
 "tenth" is SimCLR's (TensorFlow): a Gaussian whose kernel is a tenth of the side, zeros beyond the border, which darkens
 it. "pillow" is DINO's: Pillow's GaussianBlur, not cut, the border's pixels repeated.

@@ -1,6 +1,6 @@
 """Colour operations on floats in [0, 1], (B, 3, H, W), each image with its own factor (B, 1, 1, 1).
 
-The laws are Pillow's and torchvision's: brightness, contrast and saturation blend with black, the mean grey and
+As in Pillow and torchvision, brightness, contrast and saturation blend with black, the mean grey and
 the grey of each pixel; hue is turned in HSV.
 """
 
@@ -18,6 +18,7 @@ def grey(x: Tensor) -> Tensor:
 
 
 def greyed(x: Tensor) -> Tensor:
+    """Luminance in all three channels, (B, 3, H, W)."""
     return grey(x).expand(-1, 3, -1, -1)
 
 
@@ -29,14 +30,17 @@ def blend(x: Tensor, own: Tensor, pixel: Tensor, mean: Tensor) -> Tensor:
 
 
 def brightness(x: Tensor, factor: Factor) -> Tensor:
+    """factor 0: black; 1: the image; above 1: brighter, up to white."""
     return (x * factor).clamp_(0, 1)
 
 
 def contrast(x: Tensor, factor: Factor) -> Tensor:
+    """factor 0: the mean grey of the image; 1: the image; above 1: farther from the mean grey."""
     return (x * factor).add_((1 - factor) * grey(x).mean(dim=(2, 3), keepdim=True)).clamp_(0, 1)
 
 
 def saturation(x: Tensor, factor: Factor) -> Tensor:
+    """factor 0: the grey of each pixel; 1: the image; above 1: farther from grey."""
     return (x * factor).add_((1 - factor) * grey(x)).clamp_(0, 1)
 
 

@@ -16,9 +16,9 @@ def interpolation(start: Tensor, step: Tensor, source: int, size: int, kernel: F
     A step below 0 goes backwards, from the far end: a mirror image.
     """
     pixels = torch.arange(source, dtype=start.dtype, device=start.device)
-    centre = start[:, None] + (torch.arange(size, device=start.device) + 0.5) * step[:, None]  # (B, size)
+    center = start[:, None] + (torch.arange(size, device=start.device) + 0.5) * step[:, None]  # (B, size)
     wide = step.abs().clamp(min=1)[:, None]
-    d = ((pixels + 0.5) / wide[..., None] - (centre / wide)[..., None]).abs_()
+    d = ((pixels + 0.5) / wide[..., None] - (center / wide)[..., None]).abs_()
     if kernel == "bilinear":
         weights = (1 - d).clamp_(min=0)
     else:  # Keys' cubic with a = −½, twice: u² (u − 1) + 2 v² (1 − 2v), u and v what is left of d to 2 and to 1
@@ -42,6 +42,7 @@ def separable(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 
 def products(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """`separable` in the precision that the tensors have."""
     b, c, h, w = x.shape
     x = x.reshape(b, c * h, w) @ columns.mT
     return rows[:, None] @ x.view(b, c, h, -1)

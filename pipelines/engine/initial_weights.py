@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from models import CheckpointError
-from models.encoders import encoder as encoders
-from models.encoders import public
-from models.encoders.encoder import Encoder, EncoderParams, listed
+from models.encoders import public, weights
+from models.encoders.encoder import Encoder, EncoderParams
 from models.encoders.normalize import PUBLISHED
+from models.encoders.weights import listed
 from models.method import Method, MethodParams
 from pipelines.project.stage import StageError
 from pipelines.registry import mlflow_store
@@ -44,18 +44,18 @@ def apply(method: Method, params: MethodParams, name: str) -> str | None:
         found = public.read(locate(chosen.init))
         tensors = dict(found.tensors)
         count = sum(not k.startswith("normalize.") for k in tensors)
-        said = [
+        clauses = [
             f"{count} tensors from {chosen.init} ({found.source.name})",
             f"left aside: {listed(found.aside)}",
-            *public.regrid(tensors, method.encoder),
+            *method.encoder.regrid(tensors),
             normalize(tensors, found.source, chosen.normalize),
         ]
         for module in method.modules():
             if isinstance(module, Encoder):
-                encoders.load(module, tensors)
+                weights.load(module, tensors)
     except CheckpointError as error:
         raise CheckpointError(f"{name}.encoder.init: {other(chosen, name) or error}") from None
-    return f"{name}.encoder.init: {'; '.join(said)}"
+    return f"{name}.encoder.init: {'; '.join(clauses)}"
 
 
 def other(chosen: EncoderParams, name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The loop that trains a method: steps, looks, rows and saves, to the last step or until it is told to stop."""
+"""The loop that trains a method: steps, health checks, rows and checkpoints, until the last step or a stop."""
 
 import json
 import math
@@ -95,8 +95,8 @@ def train(
             if watched or (step + 1) % how.log_every == 0 or step + 1 == steps:
                 known = {"step": step + 1, "epoch": (step + 1) / len(batches), "lr": lr}
                 figures = {"loss": parallel.mean(loss), "grad_norm": norm}
-                meter.row(known, figures | (watch.look(step / steps) if watched else {}))
-                meter.end()  # a look is no wait for an input
+                meter.row(known, figures | (watch.check(step / steps) if watched else {}))
+                meter.end()  # a health check is no wait for an input
             due = time.monotonic() - saved > 60 * how.checkpoint_minutes
             wanted = keep if step + 1 == steps else distributed.agreed(due or stop.asked)
             if wanted:

@@ -1,6 +1,6 @@
-"""What can be seen of a training without labels: looks at the same held-out images, under the same names for all.
+"""Health checks of a training run: the same figures for every method, on the same held-out images, without labels.
 
-Each process looks at all of them; what is in training is left as it was, to the bit.
+Each process takes all of the images. A check leaves what is in training as it was, to the bit.
 """
 
 import resource
@@ -15,20 +15,20 @@ from data.shards import Prepared
 from models import optim, signals
 from models.method import Pretraining
 from models.views import augmentation
-from models.views.augmentation import LAW
+from models.views.augmentation import HEALTH_CHECK
 from pipelines.machine import distributed
 from pipelines.machine.hardware import Setting
 
 IMAGES = 256  # at most
-LEAST = 16  # images: of fewer, the figures of healthy trainings look ill (docs/diagnosis.md)
-LOOKS = 25  # a run, where `pretrain.watch` says nothing
+LEAST = 16  # images: with fewer, healthy runs would be taken for broken ones (docs/diagnosis.md)
+CHECKS = 25  # per run, where `pretrain.watch` says nothing
 SEED = 0  # of the images and views, the same for every run
 
 
 class Watch:
-    """Looks at a method that trains, on images of the val split; where that has hardly any, it sees no features.
+    """Checks a method that trains, on images of the val split. With fewer than LEAST images it measures no features.
 
-    epochs: between looks; None: a 25th of the run. per_epoch, steps: of an epoch, of the run.
+    epochs: between two checks; None: a 25th of the run. per_epoch: steps per epoch; steps: of the run.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Watch:
         steps: int,
     ):
         self.method, self.device, self.bf16, self.steps = method, device, setting.bf16, steps
-        self.every = max(1, round(steps / LOOKS if epochs is None else epochs * per_epoch))
+        self.every = max(1, round(steps / CHECKS if epochs is None else epochs * per_epoch))
         rows = np.random.default_rng(SEED).permutation(prepared.rows("val"))[:IMAGES]
         images = torch.from_numpy(prepared.images(np.sort(rows))).to(device)
         n, size = len(images), prepared.manifest.preprocess.size
@@ -51,16 +51,16 @@ class Watch:
             return
         generator = torch.Generator().manual_seed(SEED)
         draws = [d.to(device) for d in method.draw(n, size, size, generator)]
-        pair = [augmentation.draw(n, size, size, LAW, generator).to(device) for _ in range(2)]
+        pair = [augmentation.draw(n, size, size, HEALTH_CHECK, generator).to(device) for _ in range(2)]
         with torch.no_grad(), torch.compiler.set_stance("force_eager"):
             self.views = [setting.shape(v) for v in method.views(images, draws)]
-            self.pair = [setting.shape(augmentation.augment(images, d, size, LAW)) for d in pair]
+            self.pair = [setting.shape(augmentation.augment(images, d, size, HEALTH_CHECK)) for d in pair]
 
     def due(self, step: int) -> bool:
-        """Whether to look after this many steps; after the first and the last in any case."""
+        """Whether a check is due after this many steps. The first and the last step have one in any case."""
         return step % self.every == 0 or step in (1, self.steps)
 
-    def look(self, progress: float) -> dict[str, Tensor]:
+    def check(self, progress: float) -> dict[str, Tensor]:
         """Figures of one number each, by name; every rank must call it."""
         seen = {} if self.blind else self.see(progress)
         norm = optim.norm([p for p in self.method.parameters() if p.requires_grad])

@@ -37,28 +37,28 @@ def advice(
     """
     found = against_the_rest(contested(scores), champion, use, images)
     wins, losses, ties, unknown = ([o for o in found if o.difference.outcome == of] for of in (1, -1, 0, None))
-    used, said = f"{champion} {AS[use]}", []
+    used, clauses = f"{champion} {AS[use]}", []
     if wins:
         labels = [o.labels for o in wins]
         short = sorted({who.partition("-")[0] for (who, n), share in shares.items() if share < 1 and n in labels})
         unfair = f", though not at equal cost yet: raise the budget of {listed(short)} to 1" if short else ""
-        said.append(f"use {used}, the champion: it pays {counts(labels)}{unfair}")
+        clauses.append(f"use {used}, the champion: it pays {counts(labels)}{unfair}")
     if losses:
         most = min(losses, key=lambda o: o.difference.points)
-        said.append(f"do not use {used} {counts([o.labels for o in losses])}: {most.other} is better ({most})")
+        clauses.append(f"do not use {used} {counts([o.labels for o in losses])}: {most.other} is better ({most})")
     if ties:
         most = max(ties, key=lambda o: abs(o.difference.points))
-        said.append(
+        clauses.append(
             f"{counts([o.labels for o in ties])} {used} is level with the best way without pretraining, {most.other} "
             f"({most})"
         )
     if unknown:
-        where = f"{counts([o.labels for o in unknown])} " if said else ""
-        said.append(f"{where}one training each cannot tell whether {used}, the champion, pays: set seeds to 3")
-    if not said:
+        where = f"{counts([o.labels for o in unknown])} " if clauses else ""
+        clauses.append(f"{where}one training each cannot tell whether {used}, the champion, pays: set seeds to 3")
+    if not clauses:
         return f"There is nothing to compare {used} with."
     more = vectors(cells(scores), champion, images) if use == "embeddings" else []
-    return " ".join(f"{capital(sentence)}." for sentence in ("; ".join(said), *more))
+    return " ".join(f"{capital(sentence)}." for sentence in ("; ".join(clauses), *more))
 
 
 def against_the_rest(found: Cells, champion: str, use: Use, images: int) -> list[Outcome]:
@@ -91,10 +91,10 @@ def vectors(found: Cells, champion: str, images: int) -> list[str]:
                 d = difference(cell[ours], cell[other], images)
                 others.setdefault(other, []).append(Outcome(labels, other, d))
     plain = {"pixels": "raw pixels", f"random-{champion}": "a random encoder"}
-    said = [beside(champion, plain[a.who], outcomes) for a, outcomes in others.items() if a.who in plain]
+    clauses = [beside(champion, plain[a.who], outcomes) for a, outcomes in others.items() if a.who in plain]
     below = {a: [o for o in of if o.difference.beyond_images < 0] for a, of in others.items() if a.pretrained}
     better = [f"{a.who} {furthest(o)}" for a, o in below.items() if o]
-    return [*said, *([f"frozen features of {listed(better)} are better on test"] if better else [])]
+    return [*clauses, *([f"frozen features of {listed(better)} are better on test"] if better else [])]
 
 
 def beside(champion: str, other: str, outcomes: Sequence[Outcome]) -> str:
@@ -102,17 +102,17 @@ def beside(champion: str, other: str, outcomes: Sequence[Outcome]) -> str:
     above = [o for o in outcomes if o.difference.outcome == 1]
     below = [o for o in outcomes if o.difference.beyond_images < 0]
     level = [o for o in outcomes if o.difference.points < 0 and o not in below]
-    said = []
+    clauses = []
     if above:
-        said.append(f"better than {other} {counts([o.labels for o in above])} {furthest(above)}")
+        clauses.append(f"better than {other} {counts([o.labels for o in above])} {furthest(above)}")
     if below:
-        said.append(f"worse than {other} {counts([o.labels for o in below])} {furthest(below)}")
-    if not said:
+        clauses.append(f"worse than {other} {counts([o.labels for o in below])} {furthest(below)}")
+    if not clauses:
         most = max(outcomes, key=lambda o: o.difference.points)
         return f"nothing shows that {champion}'s vectors are better than {other} (at best {most})"
     if level and not below:
-        said.append(f"not {counts([o.labels for o in level])} {furthest(level)}")
-    return f"{champion}'s vectors are {', '.join(said)}"
+        clauses.append(f"not {counts([o.labels for o in level])} {furthest(level)}")
+    return f"{champion}'s vectors are {', '.join(clauses)}"
 
 
 def furthest(outcomes: Sequence[Outcome]) -> str:

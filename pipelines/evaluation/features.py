@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from data.shards import Prepared
 from models.evaluation import probe
 from models.evaluation.probe import Array
-from models.views.augmentation import LAW, view
+from models.views.augmentation import HEALTH_CHECK, view
 from pipelines.evaluation import probe_protocol
 from pipelines.evaluation.probe_protocol import SPLITS
 from pipelines.machine import gpus
@@ -71,7 +71,7 @@ def unlabelled(extract: Extract, prepared: Prepared, seed: int) -> Metrics:
         generator = torch.Generator().manual_seed(seed)
         batches = list(images(prepared, split, probe_protocol.COMPARED))
         size = prepared.manifest.preprocess.size
-        drawn = ([(view(x, size, LAW, generator) * 255).round().byte() for x in batches] for _ in range(VIEWS))
+        drawn = ([(view(x, size, HEALTH_CHECK, generator) * 255).round().byte() for x in batches] for _ in range(VIEWS))
         augmentation = np.stack([extract(v) for v in drawn])
         metrics[f"{prefix}retrieval"] = 100 * probe.retrieval(augmentation[0], augmentation[1])
         metrics[f"{prefix}between_images"] = 100 * probe.between_images(augmentation)

@@ -46,8 +46,8 @@ def readings(
     x, *standard = (scaled(of) for of in (raw, *(features[s] for s in JUDGED)))
     draws = [(str(n), i, rows, n) for n in shots for i, rows in enumerate(probe.label_draws(truth, n, p.draws, seed))]
     for count, draw, rows, most in [*draws, (ALL, 0, np.arange(len(truth)), len(truth))]:
-        told, C = probe.linear_probe(x[rows], truth[rows], standard, p.C)
-        yield Reading("linear", count, draw, dict(zip(JUDGED, told, strict=True)), C)
+        predicted, C = probe.linear_probe(x[rows], truth[rows], standard, p.C)
+        yield Reading("linear", count, draw, dict(zip(JUDGED, predicted, strict=True)), C)
         k = min(p.neighbours, most)  # no class has more
         votes = {s: probe.knn(raw[rows], truth[rows], features[s], k, p.temperature) for s in JUDGED}
         yield Reading("knn", count, draw, votes)

@@ -34,7 +34,7 @@ def run(name: str, data: Labelled, trials: list[Trial], of: LabelDraws, seed: in
     with Progress(images(data, planned), name, "images", 0, shown) as progress:
         for t, count, draw, rows in planned:
             section = "finetune" if name.startswith("finetune@") else t.control
-            with footprint.told(section, t.params, parallel.world()):
+            with footprint.explained(section, t.params, parallel.world()):
                 outcome = data.fit(t, rows, seed_of(t.seed, count, draw), progress.advance)
             runs.append((Score(t.who, "finetune", count, t.seed, draw, outcome.test, outcome.val), outcome))
     return runs

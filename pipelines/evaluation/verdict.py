@@ -28,7 +28,7 @@ def worth(scores: Iterable[Score], images: int, shares: Shares = types.MappingPr
             outcomes.append((labels, ours, theirs, difference(cell[ours], cell[theirs], images)))
     if not outcomes:
         return "There is nothing to compare pretraining with."
-    said = []
+    clauses = []
     for outcome, what in OUTCOMES:
         members = [found for found in outcomes if found[3].outcome == outcome]
         if not members:
@@ -39,8 +39,8 @@ def worth(scores: Iterable[Score], images: int, shares: Shares = types.MappingPr
         most = "" if len(members) == 1 else f"most {counts([labels])}: "
         figures = f"{most}{d.ours:.1f} % by {ours}, {d.theirs:.1f} % by {theirs}{trained}"
         span = counts([found[0] for found in members])
-        said.append(f"{span} {what} ({figures}; {d})")
-    return capital("; ".join(said)) + "."
+        clauses.append(f"{span} {what} ({figures}; {d})")
+    return capital("; ".join(clauses)) + "."
 
 
 def leaders(scores: Iterable[Score], images: int) -> str:
@@ -51,7 +51,7 @@ def leaders(scores: Iterable[Score], images: int) -> str:
         others = {a: s for a, s in cell.items() if a != first}
         close = [a for a in others if not difference(cell[first], cell[a], images).beyond_images]
         found.append((labels, first, close))
-    said = []
+    clauses = []
     for first, group in groupby(found, key=lambda leader: leader[1]):
         members = list(group)
         alike = [labels for labels, _, close in members if close]
@@ -60,8 +60,8 @@ def leaders(scores: Iterable[Score], images: int) -> str:
             n = sum(len(close) for _, _, close in members)
             where = "" if len(alike) == len(members) else f"{counts(alike)} "
             noise = f" ({where}within noise of {'another' if n == 1 else 'others'})"
-        said.append(f"{counts([labels for labels, _, _ in members])} the best on val is {first}{noise}")
-    return capital("; ".join(said)) + "."
+        clauses.append(f"{counts([labels for labels, _, _ in members])} the best on val is {first}{noise}")
+    return capital("; ".join(clauses)) + "."
 
 
 def health(diagnoses: Mapping[str, Mapping[str, str]]) -> str:
@@ -70,15 +70,15 @@ def health(diagnoses: Mapping[str, Mapping[str, str]]) -> str:
         return "Nothing was seen of how the trainings went."
     others = {m: d for m, d in diagnoses.items() if d["name"] != "healthy"}
     well = [m for m in diagnoses if m not in others]
-    said = [f"{listed(well)} look{'s' if len(well) == 1 else ''} healthy"] if well else []
-    said += [f"{m}: {d['name']}, {d['because']}; {d['change']}" for m, d in others.items()]
+    clauses = [f"{listed(well)} look{'s' if len(well) == 1 else ''} healthy"] if well else []
+    clauses += [f"{m}: {d['name']}, {d['because']}; {d['change']}" for m, d in others.items()]
     if any(d["name"] != "not judged" for d in others.values()):
         opening = "Not every training went well"
     elif not well:
         opening = "No training was judged"
     else:
         opening = "Training went well" + (" where it was judged" if others else "")
-    return f"{opening}: {'; '.join(said)}."
+    return f"{opening}: {'; '.join(clauses)}."
 
 
 def sentences(

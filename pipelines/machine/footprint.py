@@ -17,7 +17,6 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from models.baselines.fixmatch import FixMatchParams
 from models.baselines.pseudolabel import PseudoLabelParams
-from models.encoders.resnet import ResNetParams
 from models.encoders.vit import recompute
 from models.method import Method, MethodParams
 from models.methods import ControlParams
@@ -111,24 +110,24 @@ def check(
     images, has = at_once(params, processes), torch.cuda.get_device_properties(device).total_memory
     sharded = how.sharded and isinstance(params, MethodParams)
     need = needed(method, params, size, images, bf16, processes if sharded else 1)
-    said = (
+    sentence = (
         f"{name} needs about {need / GB:,.0f} GB of memory for {images} images at once, and "
         f"{torch.cuda.get_device_name(device)} has {has / GB:,.0f} GB. {remedy(name, params, processes, sharded)}"
     )
     if need > SURE * has:
-        raise StageError(said)
+        raise StageError(sentence)
     if need > has:
-        print(f"It may run out of memory: {said}", flush=True)
+        print(f"It may run out of memory: {sentence}", flush=True)
 
 
 def remedy(name: str, params: MethodParams | ControlParams, processes: int, sharded: bool = True) -> str:
     """The keys that make a step smaller, as a sentence."""
     ways = [f"raise pretrain.processes (now {processes}, one per GPU)"]
-    resnet = isinstance(getattr(params, "encoder", None), ResNetParams)
+    blocks = not isinstance(params, MethodParams) or params.encoder.BLOCKS
     whole = isinstance(params, PseudoLabelParams | FixMatchParams)
     if params.divisible if isinstance(params, MethodParams) else not whole:
         ways.append(f"raise {name}.accumulate (now {params.accumulate})")
-    if not (params.recompute or resnet):
+    if blocks and not params.recompute:
         ways.append(f"set {name}.recompute to true (for transformers)")
     if isinstance(params, MethodParams) and processes > 1 and not sharded:
         ways.append("set pretrain.sharded to true")
@@ -136,7 +135,7 @@ def remedy(name: str, params: MethodParams | ControlParams, processes: int, shar
 
 
 @contextmanager
-def told(name: str, params: MethodParams | ControlParams, processes: int = 1) -> Iterator[None]:
+def explained(name: str, params: MethodParams | ControlParams, processes: int = 1) -> Iterator[None]:
     """Raises StageError, with the keys to change, where what is inside runs out of memory."""
     try:
         yield

@@ -14,8 +14,6 @@ from torch import Tensor
 
 from models import parallel
 from models.encoders.encoder import Encoder
-from models.encoders.resnet import ResNet
-from models.encoders.vit import Block
 from models.method import Method, MethodParams, Pretraining
 from models.methods import ControlParams
 from pipelines.machine.flops import flops
@@ -24,7 +22,6 @@ from pipelines.project.config import PretrainParams
 # FLOPs of a run above which compiling is made up for by its speed: on a CPU 20 to 60 s buy 15 % at most.
 PAYS = {"cpu": 1e14, "cuda": 6e16}
 AT_ONCE = 3  # stages, at most
-WIDE = 192  # dimensions of a ViT, from where on a CPU bf16 pays
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ def choose(
     wanted = how.compile
     if wanted == "auto":
         wanted = flops(method, size) * steps * params.batch_size > PAYS[device.type]
-    shape = torch.contiguous_format if how.sharded else layout(method.encoder)  # FSDP2 wants whole rows
+    shape = torch.contiguous_format if how.sharded else method.encoder.LAYOUT  # FSDP2 wants whole rows
     return Setting(dtype, shape, bool(wanted) and compilable())
 
 
@@ -101,7 +98,7 @@ def compile_parts(method: Method, views: bool) -> None:
     """
     if views:
         method.augment = torch.compile(method.augment, dynamic=False)
-    whole = (ResNet, Block, *(method.WHOLE if isinstance(method, Pretraining) else ()))
+    whole = (*method.encoder.WHOLE, *(method.WHOLE if isinstance(method, Pretraining) else ()))
     for module in method.modules():
         if isinstance(module, whole):
             module.compile(dynamic=False)
@@ -133,8 +130,7 @@ def precision(wanted: str, device: torch.device, encoder: Encoder, smallest: int
         if device.type == "cuda":
             native = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
-            pays = smallest >= encoder.stride if isinstance(encoder, ResNet) else encoder.dim >= WIDE
-            native = pays and cpu_bf16()
+            native = encoder.bf16_pays(smallest) and cpu_bf16()
         wanted = "bf16" if native else "fp32"
     return {"bf16": torch.bfloat16, "fp32": torch.float32, "fp64": torch.float64}[wanted]
 
@@ -145,11 +141,6 @@ def cpu_bf16() -> bool:
         return "_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return False
-
-
-def layout(encoder: Encoder) -> torch.memory_format:
-    """Convolutions run fastest channels-last."""
-    return torch.channels_last if isinstance(encoder, ResNet) else torch.contiguous_format
 
 
 def side_by_side() -> int:

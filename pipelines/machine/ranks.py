@@ -3,7 +3,6 @@
 import math
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from contextlib import suppress
 from pipelines.machine import gpus, hardware
 from pipelines.project import stage
 from pipelines.project.stage import TRY_AGAIN, StageError
+from serving.host.free_ports import free_ports
 
 GRACE, STOPPING = 30.0, 120.0  # s that the other ranks have when one has failed, or has stopped with a checkpoint
 RANK = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun tells a rank
@@ -41,12 +41,9 @@ def launch(processes: int) -> int:
 
     Ends when all have ended; when one has failed, or stopped with a checkpoint, soon after it and with its exit code.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
     meeting = {
         "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": port,
+        "MASTER_PORT": str(free_ports(1)[0]),
         "WORLD_SIZE": str(processes),
         "OMP_NUM_THREADS": str(threads(processes)),
         LAUNCHED: str(os.getpid()),

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 from data.shards import Manifest
 from models import start
-from models.encoders.vit import ViTParams
 from models.method import MethodParams, Pretraining
 from models.methods import CONTROLS, METHODS
 from pipelines.project.params import read
@@ -45,7 +44,7 @@ class PretrainParams:
     sharded: bool = False  # parameters over the processes (FSDP2), for encoders too large for one GPU
     shuffle: Literal["global", "shards"] = "global"  # "shards" for images that are more than memory holds
     log_every: int = 10  # steps
-    watch: float | None = None  # epochs between looks at held-out images; none: 25 looks a run
+    watch: float | None = None  # epochs between health checks; none: 25 checks per run
     stop_on_collapse: bool = False  # end a run that has collapsed, from 30 % of it on
     checkpoint_minutes: float = 5.0
 
@@ -198,7 +197,7 @@ def cross_check(config: Config) -> None:
         if name not in config.trainings:
             raise ConfigError(f"{name} is missing: methods names it, so it needs a section of its numbers")
     for name in config.trainings:
-        check_patches(name, config.method(name), p.size)
+        check_sides(name, config.method(name), p.size)
         check_init(name, config.method(name).encoder.init)
 
 
@@ -208,14 +207,13 @@ def check_name(name: str, key: str) -> None:
             "letters, digits, . _ - and first a letter or digit: it names models and a folder")  # fmt: skip
 
 
-def check_patches(name: str, params: MethodParams, size: int) -> None:
-    encoder = params.encoder
-    if not isinstance(encoder, ViTParams):
-        return
+def check_sides(name: str, params: MethodParams, size: int) -> None:
+    """Raises ConfigError where the encoder cannot take a view of the method."""
     for key, side in params.sides(size).items():
-        divisors = [str(d) for d in range(1, side + 1) if side % d == 0]
-        allowed = f"a divisor of {key} {side}: {', '.join(divisors)}"
-        require(side % encoder.patch_size == 0, f"{name}.encoder.patch_size", encoder.patch_size, allowed)
+        try:
+            params.encoder.check_side(key, side)
+        except ValueError as error:
+            raise ConfigError(f"{name}.encoder.{error}") from None
 
 
 def check_init(name: str, init: str | None) -> None:

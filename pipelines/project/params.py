@@ -20,8 +20,8 @@ def read(path: Path) -> Mapping[Any, Any]:
         found = yaml.load(content.decode("utf-8-sig"), Strict)
     except UnicodeDecodeError as error:
         line, byte = 1 + content.count(b"\n", 0, error.start), content[error.start]
-        said = f"is not UTF-8: line {line} has the byte 0x{byte:02x}. Save it again with the encoding UTF-8"
-        raise ConfigError(f"{path} {said}") from None
+        fault = f"is not UTF-8: line {line} has the byte 0x{byte:02x}. Save it again with the encoding UTF-8"
+        raise ConfigError(f"{path} {fault}") from None
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date or a number that Python refuses

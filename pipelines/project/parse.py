@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from models.encoders import ENCODERS
+from models.encoders.encoder import EncoderParams
+
 # Whole numbers are 1 at least and this at most, by the last word of their key: a larger one overflows in torch, or
 # takes more memory or time than any machine has.
 MOST = {
@@ -29,6 +32,8 @@ class ConfigError(Exception):
 def convert(value: Any, kind: Any, key: str) -> Any:
     """A YAML value as the annotated type, or ConfigError with the key, the value and what is allowed."""
     origin = get_origin(kind)
+    if kind is EncoderParams:
+        return convert_encoder(value, key)
     if is_dataclass(kind):
         return convert_section(value, kind, key)
     if origin is Literal:
@@ -83,7 +88,9 @@ def convert_section(value: Any, kind: Any, key: str) -> Any:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{name} is {shown(value)}; allowed: a section of keys")
     hints = get_type_hints(kind)
-    known = {f.name.rstrip("_"): f for f in fields(kind)}  # `for_` is `for`, which Python keeps for itself
+    known = {
+        f.name.rstrip("_"): f for f in sorted(fields(kind), key=lambda f: f.kw_only)
+    }  # `for_` is `for`, which Python keeps for itself
     prefix = f"{key}." if key else ""
     for k in value:
         if k not in known:
@@ -117,12 +124,15 @@ def convert_union(value: Any, kinds: tuple[Any, ...], key: str) -> Any:
         if value in get_args(kinds[0]):
             return value
         raise ConfigError(f"{key} is {value!r}; allowed: {words}, or a list")
-    arch = value.get("arch") if isinstance(value, Mapping) else None  # the encoders: told apart by `arch`
-    for k in kinds:
-        if arch in get_args(get_type_hints(k)["arch"]):
-            return convert(value, k, key)
-    allowed = [a for k in kinds for a in get_args(get_type_hints(k)["arch"])]
-    raise ConfigError(f"{key}.arch is {shown(arch)}; allowed: {', '.join(allowed)}")
+    raise TypeError(f"{key} has a type that no value can have: {kinds}")
+
+
+def convert_encoder(value: Any, key: str) -> Any:
+    """An encoder's parameters are of the kind that its `arch` names."""
+    arch = value.get("arch") if isinstance(value, Mapping) else None
+    if not isinstance(arch, str) or arch not in ENCODERS:
+        raise ConfigError(f"{key}.arch is {shown(arch)}; allowed: {', '.join(ENCODERS)}")
+    return convert_section(value, ENCODERS[arch], key)
 
 
 def convert_tuple(value: Any, kinds: tuple[Any, ...], key: str) -> Any:

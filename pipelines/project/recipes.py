@@ -27,11 +27,11 @@ def write(text: str, what: str) -> None:
     before = config.PARAMS.read_bytes() if config.PARAMS.exists() else b""
     if text.encode() == before:
         return
-    said = f"params.yaml is now {what}"
+    line = f"params.yaml is now {what}"
     if before:
-        said += f"; the one before is in {keep(before)}"
+        line += f"; the one before is in {keep(before)}"
     config.PARAMS.write_text(text, encoding="utf-8")
-    print(said)
+    print(line)
 
 
 def keep(before: bytes) -> Path:

@@ -94,8 +94,8 @@ def masked(text: str) -> str:
 
 def reason(error: Exception) -> str:
     """The first line of what a library says of an error, short and without passwords."""
-    said = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-    return masked(said)[:300].rstrip(". ")
+    reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return masked(reason)[:300].rstrip(". ")
 
 
 @contextmanager
@@ -175,8 +175,8 @@ def download(encoder: str) -> Path:
     except StopIteration:
         raise StageError(f"{encoder} is in MLflow's store, but it holds no encoder of ours.") from None
     except (mlflow.MlflowException, OSError) as error:
-        if (said := explain(error)) is not None:
-            raise StageError(said) from None
+        if (sentence := explain(error)) is not None:
+            raise StageError(sentence) from None
         raise StageError(
             f"{encoder} cannot be read from MLflow's store ({reason(error)}). `make ui` shows which versions there are."
         ) from None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from models.encoders.encoder import Spec
+from models.encoders.weights import Spec
 from pipelines.project import config, stage
 from pipelines.project.stage import StageError
 from pipelines.registry import mlflow_store

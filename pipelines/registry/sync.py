@@ -57,10 +57,10 @@ def finished(client: "MlflowClient", name: str) -> str:
         return f"registered already, version {version.version}, run {version.run_id}"
     history = stage.artifact(name, "history.jsonl")
     run = runs.ensure_run(client, spec["dataset"], name, trained.run_id, history)
-    said = replay(client, run, history)
+    outcome = replay(client, run, history)
     if client.get_run(run).info.status != "FINISHED":
         client.set_terminated(run)
-    return said
+    return outcome
 
 
 def unfinished(client: "MlflowClient", name: str, history: Path) -> str:

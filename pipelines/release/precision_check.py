@@ -61,7 +61,7 @@ def cost(low: Array, features: Mapping[str, Array], prepared: Prepared, grid: Se
         own, of_low = (100 * probe.retrieval(x[::step], full[::step]) for x in (full, low))
         return Cost("retrieval", own, of_low, min_cosine)
     known = y["train"] >= 0
-    x, *queries = probe.standardise(features["train"], features["train"][known], full, low)[1:]
-    told, _ = probe.linear_probe(x, y["train"][known], queries, grid)
-    own, of_low = (probe_protocol.accuracy(t, y["val"]) for t in told)
+    x, *queries = probe.standardize(features["train"], features["train"][known], full, low)[1:]
+    predicted, _ = probe.linear_probe(x, y["train"][known], queries, grid)
+    own, of_low = (probe_protocol.accuracy(t, y["val"]) for t in predicted)
     return Cost("linear probe", own, of_low, min_cosine)

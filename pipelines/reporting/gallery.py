@@ -108,12 +108,12 @@ def framed(tile: torch.Tensor) -> torch.Tensor:
 
 def confusion(features: Arrays, classes: int) -> NDArray[np.int64] | None:
     """Counts (class, what it is taken for) of the probe with all labels; None where there are none."""
-    said = features.get("test_predictions", ())
-    if not len(said):
+    predicted = features.get("test_predictions", ())
+    if not len(predicted):
         return None
     truth = features["test_labels"]
     counts = np.zeros((classes, classes), np.int64)
-    np.add.at(counts, (truth[truth >= 0], said[truth >= 0]), 1)
+    np.add.at(counts, (truth[truth >= 0], predicted[truth >= 0]), 1)
     return counts
 
 

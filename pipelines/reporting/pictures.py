@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models import start
-from models.encoders import encoder as encoders
+from models.encoders import weights
 from models.encoders.vit import ViT
 from models.evaluation import attention
 from models.method import Masking, Method, MethodParams, Pretraining
@@ -129,6 +129,6 @@ def seen(method: Method, images: Tensor, generator: torch.Generator) -> list[lis
 def restored(name: str, params: MethodParams, trained: Pretrained, size: int) -> Pretraining:
     """The method with its trained encoder, and decoder where the checkpoint has one; in eval mode."""
     method = start.method(name, params, size, (0.0,) * 3, (1.0,) * 3, 0)
-    encoders.load(method.encoder, trained.weights)
+    weights.load(method.encoder, trained.weights)
     method.load_state_dict(trained.decoder, strict=False)
     return method.eval()

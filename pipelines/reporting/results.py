@@ -87,15 +87,15 @@ class Results:
         few = f" {self.champion} was chosen by {judges} images of val, which say little." if judges < FEW else ""
         if self.labelled:
             use, images = self.config.promote.for_, self.judges("test")
-            said = verdict.sentences(self.scores, self.diagnoses, self.champion, use, images, self.shares())
+            sentences = verdict.sentences(self.scores, self.diagnoses, self.champion, use, images, self.shares())
         else:
             seen = self.second_views()
-            said = [
+            sentences = [
                 verdict.health(self.diagnoses),
                 second_views.figures(self.champion, seen),
                 second_views.advice(self.champion, seen, self.diagnoses.get(self.champion, {})),
             ]
-        return [*said[:-1], said[-1] + few]
+        return [*sentences[:-1], sentences[-1] + few]
 
     def judges(self, split: str) -> int:
         """Images of a split by which encoders are judged."""

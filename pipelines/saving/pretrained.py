@@ -7,7 +7,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from models.encoders.encoder import Encoder, Spec, restore
+from models.encoders.encoder import Encoder
+from models.encoders.weights import Spec, restore
 from pipelines.saving.atomic_files import write_atomically
 
 Weights = dict[str, Tensor]

@@ -59,10 +59,10 @@ def command(*expected: type[Exception], name: str = "", status: int = 1) -> Iter
         if isinstance(error, BrokenPipeError) and _unread():
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(ENOUGH)
-        said = str(error) if isinstance(error, (*expected, ServingError)) else explain(error)
-        if said is None:
+        sentence = str(error) if isinstance(error, (*expected, ServingError)) else explain(error)
+        if sentence is None:
             raise
-        print(f"{name}: {said}" if name else said, file=sys.stderr)
+        print(f"{name}: {sentence}" if name else sentence, file=sys.stderr)
         sys.exit(status)
 
 

@@ -13,8 +13,8 @@ import zlib
 from pathlib import Path
 
 from serving import ServingError
+from serving.host.disk_space import lacking
 from serving.host.promoted import Model
-from serving.host.room import lacking
 from serving.rollout import archive
 
 MANIFEST = "MAR-INF/MANIFEST.json"
@@ -33,8 +33,8 @@ def admit(model: Model, version: str, store: Path) -> Path:
     what is wrong with the archive.
     """
     came, part = store / f"{model.name}.came", store / f"{model.name}.part"
-    if model.archive.is_file() and (said := lacking(store, 2 * model.archive.stat().st_size)):
-        raise ServingError(f"{model.name} cannot be served from {model.archive}. {said}")
+    if model.archive.is_file() and (lack := lacking(store, 2 * model.archive.stat().st_size)):
+        raise ServingError(f"{model.name} cannot be served from {model.archive}. {lack}")
     try:
         shutil.copyfile(model.archive, came)  # what is looked at cannot change under our eyes
         if (digest := sha256(came)) != model.sha256:

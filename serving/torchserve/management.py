@@ -8,7 +8,7 @@ import requests
 
 from serving import ServingError
 from serving.host import loopback
-from serving.host.room import lacking
+from serving.host.disk_space import lacking
 from serving.host.runtime import Api, Runtime
 
 SECONDS = 20  # for one answer: describing is quick, removing waits for a worker's end
@@ -74,8 +74,8 @@ class Management:
 
         TorchServe would leave an empty file there, and nobody would know the new token.
         """
-        if said := lacking(self.runtime.folder, 1 << 16):
-            raise ServingError(f"No new token can be written to {self.runtime.keys}. {said}")
+        if lack := lacking(self.runtime.folder, 1 << 16):
+            raise ServingError(f"No new token can be written to {self.runtime.keys}. {lack}")
         self._call("GET", "token", "API", type=api)
 
     def _describe(self, path: str) -> list[Description]:

@@ -1,10 +1,10 @@
 """The six ports of a server: five of TorchServe, one of serving/torchserve/ready.py."""
 
 import socket
-from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 from serving import ServingError
+from serving.host.free_ports import free_ports
 
 HTTP = ("inference_address", "management_address", "metrics_address", "ready_address")
 GRPC = ("inference", "management")
@@ -12,10 +12,7 @@ GRPC = ("inference", "management")
 
 def free() -> str:
     """Lines for config.properties that move every port to one that is free now."""
-    with ExitStack() as stack:
-        # All are held before the first is let go, so that no two are the same.
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in HTTP + GRPC]
-        numbers = iter([each.getsockname()[1] for each in sockets])
+    numbers = iter(free_ports(len(HTTP + GRPC)))
     lines = [f"{key}=http://127.0.0.1:{next(numbers)}" for key in HTTP]
     lines += [f"grpc_{key}_port={next(numbers)}" for key in GRPC]
     return "\n".join(["", *lines, ""])

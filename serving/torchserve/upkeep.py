@@ -13,7 +13,7 @@ from typing import IO
 
 from serving import ServingError
 from serving.host import lock
-from serving.host.room import lacking
+from serving.host.disk_space import lacking
 from serving.host.runtime import Runtime, write
 from serving.rollout import served_file
 
@@ -65,9 +65,9 @@ class Upkeep:
                 self.missing = []
             if not self.missing:
                 self._note()
-            if said := lacking(self.runtime.folder, ROOM):
+            if lack := lacking(self.runtime.folder, ROOM):
                 faults["disk"] = (
-                    f"{said} The server answers, but new workers count nothing, and nothing can be deployed."
+                    f"{lack} The server answers, but new workers count nothing, and nothing can be deployed."
                 )
         except (OSError, ServingError) as error:
             if self.missing == before:

@@ -74,8 +74,8 @@ def encoded(body: bytes) -> list[bytes | Refused]:
         if not isinstance(texts, list):
             raise TypeError("images is no list")
     except (ValueError, KeyError, TypeError) as error:
-        said = f'lacks "{error.args[0]}"' if isinstance(error, KeyError) else str(error)
-        raise Refused(400, f'The JSON is not {{"images": ["<base64>", …]}}: {said}.') from None
+        reason = f'lacks "{error.args[0]}"' if isinstance(error, KeyError) else str(error)
+        raise Refused(400, f'The JSON is not {{"images": ["<base64>", …]}}: {reason}.') from None
     few(len(texts))
     return [unpacked(text) for text in texts]
 

@@ -12,7 +12,6 @@ from PIL import Image, ImageDraw
 
 from benchmarks.studies import attention, garments
 from data.decoding.decode import Preprocess
-from models.encoders import encoder as encoders
 from models.encoders.resnet import ResNetParams
 from models.encoders.vit import Block, ViT, ViTParams
 
@@ -133,7 +132,7 @@ def test_the_picture_shows_the_attention(photos: attention.Photographs, artifact
 
 def test_a_convolutional_encoder_is_refused_in_a_sentence(tmp_path: Path) -> None:
     params = ResNetParams("resnet10", width=8, stem="small")
-    weights = encoders.build(params, 16, (0.5,) * 3, (0.25,) * 3).state_dict()
+    weights = params.build(16, (0.5,) * 3, (0.25,) * 3).state_dict()
     torch.save({"weights": weights, "spec": {"encoder": asdict(params), "image_size": 16}}, tmp_path / "checkpoint.pt")
     with pytest.raises(SystemExit, match="holds a resnet10; allowed: a vision transformer"):
         attention.load(tmp_path)

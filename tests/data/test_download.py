@@ -55,9 +55,9 @@ def test_other_bytes_than_the_published_are_removed(
 ) -> None:
     server.files["cifar-10-binary.tar.gz"] = b"something else"
     assert main(["cifar10", "--out", str(tmp_path / "cifar10")]) == 1
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert said.startswith("error: ")
-    assert f"has MD5 {md5(b'something else')}, published is c32a1d4ab5d03f1284b67883e8d87530" in said
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("error: ")
+    assert f"has MD5 {md5(b'something else')}, published is c32a1d4ab5d03f1284b67883e8d87530" in line
     assert list(tmp_path.iterdir()) == []
 
 

@@ -56,8 +56,8 @@ def test_a_folder_of_the_users_is_never_touched(tmp_path: Path, capsys: pytest.C
     out.mkdir()
     add(out)
     assert main([name, "--out", str(out)]) == 1
-    said = f"error: {out} was not fetched by this project, so the public set {name} is not written over it. "
-    assert capsys.readouterr().err.startswith(said)
+    sentence = f"error: {out} was not fetched by this project, so the public set {name} is not written over it. "
+    assert capsys.readouterr().err.startswith(sentence)
     assert images_of(out) == {"mine.png": b"mine"}
 
 

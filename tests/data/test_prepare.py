@@ -94,9 +94,9 @@ def test_copies_are_kept_where_they_are_judged(tmp_path: Path, capsys: pytest.Ca
     ]
     assert manifest.splits == {"train": 10, "val": 1, "test": 3}
     assert (manifest.duplicates, manifest.conflicts) == (5, 0)
-    said = capsys.readouterr().out.splitlines()
-    assert said[0] == f"{raw}: train/, val/ and test/ with 1 class folder (cat); nothing is drawn."
-    assert said[1].startswith(
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == f"{raw}: train/, val/ and test/ with 1 class folder (cat); nothing is drawn."
+    assert printed[1].startswith(
         "prepared noise: 14 images, 1 classes, train 10 · val 1 · test 3, 0 quarantined, 5 duplicates, "
     )
 

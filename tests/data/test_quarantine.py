@@ -34,9 +34,9 @@ def test_bad_files_are_set_aside_and_told(tmp_path: Path, capsys: pytest.Capture
     assert reasons["cut.png"].startswith("truncated: ")
     assert reasons["empty.png"] == "empty: the file is empty"
     assert reasons["gone.png"] == "dangling symlink"
-    said = capsys.readouterr().err.splitlines()
-    assert "quarantined, not an image: 4 (a.jpg, b.jpg, c.jpg)" in said
-    assert "quarantined, truncated: 1 (cut.png)" in said
+    lines = capsys.readouterr().err.splitlines()
+    assert "quarantined, not an image: 4 (a.jpg, b.jpg, c.jpg)" in lines
+    assert "quarantined, truncated: 1 (cut.png)" in lines
 
 
 def test_too_many_bad_files_stop_it_and_leave_the_list(tmp_path: Path) -> None:

@@ -94,9 +94,9 @@ def test_a_folder_that_is_not_prepared_says_to_run_prepare(copy: Path, tmp_path:
     with pytest.raises(DataError, match=r"nowhere is not a prepared dataset.*run the prepare stage"):
         Prepared(tmp_path / "nowhere")
     manifest = json.loads((copy / "manifest.json").read_text())
-    for wrong, said in [("{", "is not a prepared"), ('{"a": 1}', "format"), ("[]", "is not a prepared")]:
+    for wrong, sentence in [("{", "is not a prepared"), ('{"a": 1}', "format"), ("[]", "is not a prepared")]:
         (copy / "manifest.json").write_text(wrong)
-        with pytest.raises(DataError, match=rf"{said}.*run the prepare stage"):
+        with pytest.raises(DataError, match=rf"{sentence}.*run the prepare stage"):
             Prepared(copy)
     (copy / "manifest.json").write_text(json.dumps(manifest | {"format": 9}))
     with pytest.raises(DataError, match=r"has the prepared format 9, not 1"):

@@ -10,7 +10,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torch import Generator, Tensor
 
-from models.encoders.encoder import Encoder, build
+from models.encoders.encoder import Encoder
 from models.encoders.resnet import ResNetParams
 from models.encoders.vit import ViTParams
 from models.method import Method
@@ -59,7 +59,7 @@ def tensor(image: Image.Image) -> Tensor:
 
 
 def small(params: ResNetParams | ViTParams, image_size: int = 16) -> Encoder:
-    return build(params, image_size, MEAN, STD)
+    return params.build(image_size, MEAN, STD)
 
 
 def digits() -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -95,12 +95,12 @@ def test_neighbours_that_are_found_worse_than_before_training_are_undertrained(n
     assert diagnose(name, replace(made, encoder=encoder), rows).name == "healthy"
 
 
-@pytest.mark.parametrize("looks", [0, 1, LEAST - 1])
-def test_few_looks_are_not_judged(looks: int) -> None:
-    rows: list[Row] = [*steady("mae", {"feature_std": 0.0}, looks), {"step": 4000, "loss": 1.0}]
+@pytest.mark.parametrize("checks", [0, 1, LEAST - 1])
+def test_few_health_checks_are_not_judged(checks: int) -> None:
+    rows: list[Row] = [*steady("mae", {"feature_std": 0.0}, checks), {"step": 4000, "loss": 1.0}]
     found = diagnose("mae", params("mae healthy"), rows)
     assert found.name == "not judged"
-    assert f"{looks} looks" in found.because
+    assert f"{checks} health checks" in found.because
     assert "pretrain.watch to 50 epochs or less" in found.change
 
 

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from models import CheckpointError
-from models.encoders.encoder import Spec
 from models.encoders.resnet import ResNetParams
 from models.encoders.vit import ViTParams
+from models.encoders.weights import Spec
 from models.saved import _load_pyfunc, load, save
 from tests.models.conftest import RESNET, VIT, noise_images, small
 

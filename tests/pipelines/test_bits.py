@@ -14,7 +14,6 @@ from sklearn.datasets import load_sample_images
 from data.decoding.decode import Preprocess
 from data.prepare import prepare
 from data.shards import Prepared
-from models.encoders import encoder
 from models.encoders.resnet import ResNetParams
 from models.evaluation import probe
 from tests.data import wide
@@ -47,7 +46,7 @@ def photographs(colours: bool) -> list[NDArray[np.uint8]]:
 def network() -> torch.nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return encoder.build(ResNetParams("resnet10", 16, "small"), 32, (0.5,) * 3, (0.25,) * 3).eval()
+        return ResNetParams("resnet10", 16, "small").build(32, (0.5,) * 3, (0.25,) * 3).eval()
 
 
 def vectors(folder: Path, images: list[NDArray[Any]], network: torch.nn.Module) -> tuple[Any, NDArray[np.float32]]:

@@ -1,11 +1,11 @@
 """The flow that watches for drift reads what the server tells Prometheus, and fails when images have changed."""
 
-import socket
 from collections.abc import Iterator
 
 import pytest
 
 from pipelines.project.stage import StageError
+from serving.host.free_ports import free_ports
 from serving.torchserve import ready
 
 METRICS = """# HELP encoder_drift d
@@ -24,10 +24,9 @@ def harness() -> Iterator[None]:
         yield
 
 
-def told(value: float) -> Iterator[str]:
+def metrics_of(value: float) -> Iterator[str]:
     """The address of a server that says so."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    address = f"http://127.0.0.1:{free_ports(1)[0]}"
     with ready.serve(address, dict, METRICS.replace("VALUE", str(value)).encode):
         yield address
 
@@ -35,14 +34,14 @@ def told(value: float) -> Iterator[str]:
 def test_images_like_those_of_the_training_pass() -> None:
     from pipelines.drift import check  # noqa: PLC0415
 
-    for address in told(0.75):
+    for address in metrics_of(0.75):
         assert check(address) == {"digits-encoder version 1": 0.75, "digits-mae version 2": 0.25}
 
 
 def test_changed_images_fail_the_flow_and_are_named() -> None:
     from pipelines.drift import check  # noqa: PLC0415
 
-    for address in told(3.2):
+    for address in metrics_of(3.2):
         with pytest.raises(StageError, match=r"digits-encoder version 1 3\.2 times the distance that is allowed"):
             check(address)
 

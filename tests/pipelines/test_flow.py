@@ -99,9 +99,9 @@ def test_a_dvc_that_is_asked_to_end_ends_its_stage_first_and_then_in_order(proje
         if re.match(r"pretrain@simclr [\d,]+/[\d,]+ images · ", line):
             break
     dvc.terminate()
-    _, said = dvc.communicate(timeout=60)
-    assert re.search(r"^pretrain@simclr: stopped at step \d+; run the same command to go on$", said, re.MULTILINE)
-    assert "ERROR: failed to reproduce 'pretrain@simclr'" in said  # DVC had the last word
+    _, printed = dvc.communicate(timeout=60)
+    assert re.search(r"^pretrain@simclr: stopped at step \d+; run the same command to go on$", printed, re.MULTILINE)
+    assert "ERROR: failed to reproduce 'pretrain@simclr'" in printed  # DVC had the last word
     assert dvc.returncode == 255
     assert json.loads((project.root / ".dvc" / "tmp" / "rwlock").read_text()) == {}
 
@@ -163,8 +163,8 @@ def test_a_second_flow_waits_for_the_first(project: Project) -> None:
         second = project.start("-m", "pipelines.flow")
         assert second.stderr is not None
         assert second.stderr.readline().startswith("Another process is running flow; ")
-    _, said = second.communicate(timeout=120)
-    assert said.startswith("data/raw/nowhere is not here.")
+    _, printed = second.communicate(timeout=120)
+    assert printed.startswith("data/raw/nowhere is not here.")
 
 
 def training(project: Project) -> "subprocess.Popen[str]":
@@ -195,12 +195,12 @@ def test_a_flow_that_is_killed_or_stopped_leaves_nothing_that_runs(project: Proj
         assert not left.is_running()
         stages = psutil.Process(process.pid).children(recursive=True)
         os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
-        said, errors = process.communicate(timeout=90)
-        assert process.returncode == 128 + number, said + errors
+        printed, errors = process.communicate(timeout=90)
+        assert process.returncode == 128 + number, printed + errors
         assert ("ended the Prefect server of a flow that was killed" in errors) == (count == 1)
-        assert re.search(r"^pretrain@\w+ +stopped at step \d+; run the same command to go on", said, re.MULTILINE)
+        assert re.search(r"^pretrain@\w+ +stopped at step \d+; run the same command to go on", printed, re.MULTILINE)
         assert errors.endswith("stopped; the same command goes on from here\n")
-        assert "Traceback" not in said + errors
+        assert "Traceback" not in printed + errors
         assert list((project.root / ".scratch" / "pretrain").glob("*/step-*"))
         assert not psutil.wait_procs(stages, timeout=30)[1]
         assert rows(project, ".prefect/prefect.db", states) == [("Crashed",)] * (1 + count)

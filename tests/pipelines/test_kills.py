@@ -156,16 +156,16 @@ def test_a_disk_that_fills_at_any_call_is_a_sentence_and_loses_nothing(
         code, _ = victim.do(action, place, "-e", f"inject={name}:error=ENOSPC:when={n}")
         assert code == 1
         newest = (9 if (place / scratch / "step-00000009").exists() else 6) if action == "save" else 3
-        said = (place / "said").read_text().splitlines()[-1]
+        line = (place / "said").read_text().splitlines()[-1]
         if action == "save":
             assert re.fullmatch(
                 rf"the checkpoint of step 9 cannot be written to {scratch}: {FULL}; "
                 rf"the checkpoint of step {newest} is kept",
-                said,
+                line,
             )
             assert not list((place / scratch).glob(".*"))
         else:
-            assert re.fullmatch(f"{scratch} cannot be read and written: {FULL}", said)
+            assert re.fullmatch(f"{scratch} cannot be read and written: {FULL}", line)
         with monkeypatch.context() as here:
             here.chdir(place)
             assert_loads(newest)

@@ -57,11 +57,11 @@ def test_weights_that_are_not_there_and_stages_that_do_not_train_are_told_before
 def test_every_stage_is_timed_that_will_run_and_no_other(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     with contextlib.chdir(project.root):
         plan.main(["finetune@mae", "control@supervised"])
-        said = capsys.readouterr().out.splitlines()
+        printed = capsys.readouterr().out.splitlines()
         assert re.fullmatch(
             r"about .+ in all on this machine, as busy as it is now: fine-tuning \d+ s, the controls \d+ s\. "
             r"With labelled_trainings: false in params\.yaml it takes about .+",
-            said[-1],
+            printed[-1],
         )
         project.set({"labelled_trainings": False})
         plan.main(["finetune@mae", "control@supervised"])

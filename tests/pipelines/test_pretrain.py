@@ -101,10 +101,10 @@ def test_sigterm_saves_within_ten_seconds_and_asks_to_be_run_again(project: Proj
     stopped = project.start("-c", BARE, "dino")
     wait_for(stopped, lambda: bool(rows(project, "dino")))
     stopped.terminate()
-    _, said = stopped.communicate(timeout=10)
+    _, printed = stopped.communicate(timeout=10)
     assert stopped.returncode == TRY_AGAIN == 75
     (step,) = steps(project, "dino")
-    assert said.splitlines()[-1] == f"pretrain@dino: stopped at step {step}; run the same command to go on"
+    assert printed.splitlines()[-1] == f"pretrain@dino: stopped at step {step}; run the same command to go on"
     assert project.run("-c", BARE, "dino").returncode == 0
     assert_same(project, undisturbed, "dino")
 
@@ -153,11 +153,11 @@ def test_a_damaged_checkpoint_costs_steps_and_one_of_other_params_is_named(
     project.set({"mae.optim.lr": 0.002, "mae.epochs": 9})
     other = project.start("-c", BARE, "mae")
     assert other.stderr
-    said = [other.stderr.readline() for _ in range(3)]
+    printed = [other.stderr.readline() for _ in range(3)]
     other.kill()
     other.communicate()
     place = Path(".scratch/pretrain/mae/aside")
-    assert said == [
+    assert printed == [
         f"pretrain@mae: the checkpoint of step {step} is of other params (mae.epochs 10, now 9; "
         f"mae.optim.lr 0.001, now 0.002); set aside in {place}/000{i}-step-{step:08d}\n"
         for i, step in ((1, newest), (2, before))

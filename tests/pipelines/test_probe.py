@@ -42,21 +42,21 @@ def test_every_seed_is_read_and_its_features_and_predictions_are_kept(
 ) -> None:
     project.set({"probe.shots": [1, 5, 50]})
     metrics = probed(project)
-    said = capsys.readouterr().out
-    assert "not every class has so many labels in train, so left out: 50 a class" in said
-    assert "simclr: not judged: 0 looks at held-out images are too few to judge by" in said
-    told = scores.read(project.artifact("simclr", "scores.csv"))
+    printed = capsys.readouterr().out
+    assert "not every class has so many labels in train, so left out: 50 a class" in printed
+    assert "simclr: not judged: 0 health checks are too few to judge by" in printed
+    rows = scores.read(project.artifact("simclr", "scores.csv"))
     draws = config.load(project.root / "params.yaml").probe.draws
     for who, seeds in (("simclr", SEEDS), ("random-simclr", SEEDS), ("pixels", SEEDS[:1])):
-        cells = {(s.how, s.labels, s.seed, s.draw) for s in told if s.who == who}
+        cells = {(s.how, s.labels, s.seed, s.draw) for s in rows if s.who == who}
         few = {(how, n, s, d) for how in ("linear", "knn") for n in "15" for s in seeds for d in range(draws)}
         assert cells == few | {(how, "all", s, 0) for how in ("linear", "knn") for s in seeds}
-        figures = scores.figures(s for s in told if s.who == who)
+        figures = scores.figures(s for s in rows if s.who == who)
         assert {k: pytest.approx(v, abs=1e-3) for k, v in figures.items()}.items() <= metrics[who].items()
         assert metrics[who]["C_1"] == 10.0
         assert "C_all" in metrics[who]
     assert "linear_all_sd" in metrics["simclr"]
-    assert len({s.accuracy for s in told if (s.who, s.how, s.labels) == ("simclr", "linear", "all")}) == 2
+    assert len({s.accuracy for s in rows if (s.who, s.how, s.labels) == ("simclr", "linear", "all")}) == 2
     assert json.loads(project.artifact("simclr", "diagnosis.json").read_text()).keys() == {"name", "because", "change"}
 
     y = probe_protocol.labels(Prepared(project.root / "data" / "prepared"))
@@ -64,7 +64,7 @@ def test_every_seed_is_read_and_its_features_and_predictions_are_kept(
     assert [len(kept[s]) for s in probe_protocol.SPLITS] == [len(y[s]) for s in probe_protocol.SPLITS]
     assert np.array_equal(kept["train_labels"], y["train"])
     assert np.array_equal(kept["test_labels"], y["test"])
-    (first,) = [s for s in told if (s.who, s.how, s.labels, s.seed) == ("simclr", "linear", "all", 0)]
+    (first,) = [s for s in rows if (s.who, s.how, s.labels, s.seed) == ("simclr", "linear", "all", 0)]
     assert 100 * np.mean(kept["test_predictions"] == y["test"]) == pytest.approx(first.accuracy, abs=1e-3)
 
 

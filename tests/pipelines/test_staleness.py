@@ -66,12 +66,12 @@ def closure(name: str) -> frozenset[str]:
 @pytest.mark.parametrize("stage", STAGES)
 def test_what_a_stage_imports_is_a_dependency_or_cannot_change_its_result(stage: str) -> None:
     deps = STAGES[stage].get("do", STAGES[stage])["deps"]
-    told = [Path(dep.replace("${item}", next(iter(METHODS)))) for dep in deps]
+    listed = [Path(dep.replace("${item}", next(iter(METHODS)))) for dep in deps]
     silent = NEVER | ALSO[stage]
     missing = [
         name
         for name in sorted(closure(f"pipelines.{stage}") - EMPTY)
-        if not any(BY_NAME[name].is_relative_to(path) for path in told)
+        if not any(BY_NAME[name].is_relative_to(path) for path in listed)
         and not any(f"{dotted(BY_NAME[name])}.".startswith(f"{each}.") for each in silent)
     ]
     assert not missing

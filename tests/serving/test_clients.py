@@ -87,9 +87,9 @@ def typescript(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def check(told: str) -> None:
+def check(printed: str) -> None:
     """One vector, and one image that is of no use."""
-    answer = json.loads(told)
+    answer = json.loads(printed)
     np.testing.assert_allclose(answer["embeddings"][0], expected(PIXELS), rtol=1e-5)
     assert answer["embeddings"][1] is None
     assert [(error["index"], error["status"]) for error in answer["errors"]] == [(1, 400)]

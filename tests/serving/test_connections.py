@@ -74,7 +74,7 @@ def test_more_connections_than_files_leave_the_log_empty_and_good_requests_are_a
         subprocess.Popen(limited, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, env=os.environ) as process,
     ):
         assert process.stdout is not None
-        said = process.stdout.readline().decode()
+        line = process.stdout.readline().decode()
         address = runtime.address("inference")
         check(runtime)
         with connected(runtime.address("inference"), 20):  # of 24
@@ -85,4 +85,4 @@ def test_more_connections_than_files_leave_the_log_empty_and_good_requests_are_a
         process.terminate()
     assert (tmp_path / "errors").read_text() == ""
     # No name: which models can be served is known only once they are loaded.
-    assert said == f"serving at {address}; Ctrl-C stops the server\n"
+    assert line == f"serving at {address}; Ctrl-C stops the server\n"

@@ -109,8 +109,8 @@ def test_however_many_images_are_bad_the_header_stays_short_and_json_has_every_r
     ]
     assert all("error" in each for each in full)
     client = Client.of(endpoint)
-    told = client.embed_many("digits-encoder", list(files.values()), batch=64)
-    assert [str(each) for each in told] == [f"The image: {each['error']}" for each in full]
+    found = client.embed_many("digits-encoder", list(files.values()), batch=64)
+    assert [str(each) for each in found] == [f"The image: {each['error']}" for each in full]
 
 
 def test_one_bad_image_of_many_fails_alone(endpoint: Runtime) -> None:
@@ -170,7 +170,7 @@ def test_what_is_refused_has_its_status(endpoint: Runtime, status: int, given: d
 
 @pytest.mark.parametrize("case", [case for case, (request, *_) in REFUSED.items() if request.parts])
 def test_what_the_core_refuses_every_server_refuses(endpoint: Runtime, case: str) -> None:
-    asked, status, said = REFUSED[case]
+    asked, status, sentence = REFUSED[case]
     one = len(asked.parts) == 1
     body: dict[str, Any] = (
         {"data": asked.parts[0]} if one else {"files": {str(i): part for i, part in enumerate(asked.parts)}}
@@ -178,7 +178,7 @@ def test_what_the_core_refuses_every_server_refuses(endpoint: Runtime, case: str
     headers = {"Content-Type": asked.content_type, "x-normalize": asked.normalize}
     answer = ask(endpoint, headers={key: value for key, value in headers.items() if value}, **body)
     assert answer.status_code == status
-    assert said in answer.json()["error"]
+    assert sentence in answer.json()["error"]
 
 
 def test_the_version_is_in_the_address(endpoint: Runtime) -> None:

@@ -204,8 +204,8 @@ def test_the_command_deploys_says_how_things_stand_and_rolls_back(
         done = command("--run", server.folder, "--promoted", path)
         assert done.returncode == 0, done.stderr
     assert command("--run", server.folder, "--rollback").returncode == 0
-    said = command("--run", server.folder, "--promoted", path, "--status").stdout.splitlines()
-    assert "by-hand: version 1, ready; before: version 2; promoted: version 2" in said
+    printed = command("--run", server.folder, "--promoted", path, "--status").stdout.splitlines()
+    assert "by-hand: version 1, ready; before: version 2; promoted: version 2" in printed
     refused = command("--run", server.folder, "--promoted", promote(tmp_path, entry("bad", path)))
     assert refused.returncode == 1
     assert refused.stderr.startswith("bad cannot be served from ")

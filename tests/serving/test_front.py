@@ -19,6 +19,7 @@ import requests
 
 from benchmarks.endpoint.processes import java
 from serving.client import Client
+from serving.host.free_ports import free_ports
 from serving.host.runtime import Runtime
 from tests.serving.conftest import ROOT, expected, listens, picture, until
 from tests.serving.test_contract import check
@@ -66,8 +67,7 @@ def front(server: Runtime, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 @contextmanager
 def nginx_before(behind: str, folder: Path) -> Iterator[str]:
     """The address of an nginx that passes requests on to `behind` (host:port)."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    (port,) = free_ports(1)
     text = (ROOT / "serving/nginx.conf").read_text()
     (folder / "nginx.conf").write_text(
         text.replace("127.0.0.1:8090", f"127.0.0.1:{port}").replace("127.0.0.1:8080", behind)
@@ -89,8 +89,8 @@ def test_good_requests_pass_as_they_are(front: Front) -> None:
     images = [picture(seed) for seed in range(100)]
     answers = list(client.embed_many("digits-encoder", [png for png, _ in images], batch=7))
     np.testing.assert_allclose(answers, [expected(pixels) for _, pixels in images], rtol=1e-4, atol=1e-5)  # type: ignore[arg-type]
-    told = list(client.embed_many("digits-encoder", [PNG[:-30]] * 64, batch=64))  # no header that nginx would refuse
-    assert {str(each) for each in told} == {"The image: This image is of no use: image file is truncated."}
+    found = list(client.embed_many("digits-encoder", [PNG[:-30]] * 64, batch=64))  # no header that nginx would refuse
+    assert {str(each) for each in found} == {"The image: This image is of no use: image file is truncated."}
 
 
 def test_what_is_refused_has_the_status_of_the_contract(front: Front) -> None:

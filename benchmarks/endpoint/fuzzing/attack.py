@@ -4,7 +4,6 @@ The token comes in TOKEN. Prints as JSON how often each kind got which status, a
 request is made as small as hypothesis can, and kept in the corpus.
 """
 
-import argparse
 import hashlib
 import json
 import math
@@ -25,6 +24,7 @@ from benchmarks.endpoint.fuzzing.bodies import FORMS, JSON, TENSORS
 from benchmarks.endpoint.fuzzing.envelopes import FRAMING, HEADERS
 from benchmarks.endpoint.fuzzing.exchange import API, Endpoint, request
 from benchmarks.endpoint.fuzzing.files import IMAGES
+from serving.host.command import Parser
 
 CORPUS = Path("tests/serving/corpus")
 ADDED = ("authorization", "content-length")
@@ -84,7 +84,7 @@ def attack(endpoint: Endpoint, strategy: st.SearchStrategy[bytes], examples: int
 
 def main() -> None:
     warnings.simplefilter("ignore")
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.endpoint.fuzzing.attack", description=__doc__)
+    parser = Parser(prog="python -m benchmarks.endpoint.fuzzing.attack", description=__doc__)
     parser.add_argument("address")
     parser.add_argument("name")
     parser.add_argument("--examples", type=int, required=True, help="of all kinds together")

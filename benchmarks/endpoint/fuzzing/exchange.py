@@ -53,8 +53,8 @@ class Endpoint:
         if answer.status not in ALLOWED and not (framed and answer.status == 0):
             raise AssertionError(f"{answer.status} {answer.body[:300]!r}")
         if answer.status != 200 and answer.body.startswith(b"{"):
-            said = json.loads(answer.body)
-            if not said.get("error", said.get("message")):
+            body = json.loads(answer.body)
+            if not body.get("error", body.get("message")):
                 raise AssertionError(f"{answer.status} without a reason: {answer.body[:300]!r}")
         return answer.status
 

@@ -172,7 +172,7 @@ def test_the_specification_survives_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spec", "said"),
+    ("spec", "reason"),
     [
         ({"size": 0}, "size is 0"),
         ({"size": 2.5}, "size is 2.5"),
@@ -182,8 +182,8 @@ def test_the_specification_survives_json() -> None:
         ({"size": 8, "crop": "random"}, "crop is 'random'; allowed: centre"),
     ],
 )
-def test_a_wrong_specification_names_key_value_and_allowed(spec: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_a_wrong_specification_names_key_value_and_allowed(spec: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
         Preprocess(**spec)
 
 

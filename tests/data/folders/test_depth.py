@@ -78,9 +78,9 @@ def test_every_grey_level_is_kept(trial: str, tmp_path: Path, capsys: pytest.Cap
     assert len(np.unique(found)) == 256
     assert manifest.preprocess.range == (low, high)
     assert manifest.quarantined == 0
-    (said,) = [line for line in capsys.readouterr().out.splitlines() if "more than 8 bits" in line]
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "more than 8 bits" in line]
     shown = depth.shown((low, high))
-    assert said == f"12 images have more than 8 bits: values {shown} become 0 to 255 (prepare.range: auto)"
+    assert line == f"12 images have more than 8 bits: values {shown} become 0 to 255 (prepare.range: auto)"
 
 
 def test_how_a_range_is_shown() -> None:
@@ -176,11 +176,11 @@ def test_a_deep_image_of_one_value_does_not_cost_the_folder(tmp_path: Path) -> N
     write(tmp_path / "raw", [np.full((SIDE, SIDE), 700, "<u2")], png)
     manifest = run(tmp_path)
     assert (manifest.images, manifest.quarantined, manifest.preprocess.range) == (12, 1, None)
-    said = (tmp_path / "out/quarantine.csv").read_text()
+    line = (tmp_path / "out/quarantine.csv").read_text()
     assert (
         '0000.tif,"more than 8 bits: its values are 16-bit integers, and no range says which of them become 0 and 255; '
         'convert it to 8 bits"'
-    ) in said
+    ) in line
 
 
 def test_lost_grey_levels_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -90,7 +90,7 @@ def test_a_folder_beside_the_splits_is_no_class(tmp_path: Path) -> None:
     paths = "seg_train/cat/1.jpg seg_train/dog/2.jpg seg_test/cat/3.jpg seg_test/dog/4.jpg seg_pred/5.jpg"
     assert meaning(tmp_path, paths) == CATS_AND_DOGS | {("extra", None): 1}
     found = find(tmp_path)
-    assert found.said == (
+    assert found.layout == (
         f"{tmp_path}: seg_train/ and seg_test/ with 2 class folders (cat, dog); 1 file without labels in seg_pred/"
     )
     assert found.cautions == [
@@ -116,11 +116,11 @@ def test_images_without_labels_keep_their_splits(tmp_path: Path, paths: str) -> 
 def test_labels_that_are_off_keep_the_splits(tmp_path: Path) -> None:
     paths = "train/cat/1.jpg train/dog/2.jpg test/3.jpg more/4.jpg"
     assert meaning(tmp_path, paths, labels=False) == {("train", None): 2, ("test", None): 1, (None, None): 1}
-    assert "train/ and test/; labels are off (prepare.labels: false)" in find(tmp_path, labels=False).said
+    assert "train/ and test/; labels are off (prepare.labels: false)" in find(tmp_path, labels=False).layout
 
 
 @pytest.mark.parametrize(
-    ("paths", "said"),
+    ("paths", "layout"),
     [
         ("1.jpg", "no class folders"),
         ("images/1.jpg", "/images: no class folders"),
@@ -135,9 +135,9 @@ def test_labels_that_are_off_keep_the_splits(tmp_path: Path) -> None:
         ("train/1.jpg val/1.jpg", "train/ and val/ with no class folders"),
     ],
 )
-def test_what_was_understood_is_one_line(tmp_path: Path, paths: str, said: str) -> None:
+def test_what_was_understood_is_one_line(tmp_path: Path, paths: str, layout: str) -> None:
     meaning(tmp_path, paths)
-    assert find(tmp_path).said.endswith(said)
+    assert find(tmp_path).layout.endswith(layout)
 
 
 @pytest.mark.parametrize(
@@ -156,8 +156,8 @@ def test_what_was_understood_is_one_line(tmp_path: Path, paths: str, said: str) 
 )
 def test_what_may_be_meant_otherwise_is_told(tmp_path: Path, paths: str, caution: str) -> None:
     meaning(tmp_path, paths)
-    (told,) = find(tmp_path).cautions
-    assert told.startswith(caution)
+    (warning,) = find(tmp_path).cautions
+    assert warning.startswith(caution)
 
 
 def test_files_of_other_kinds_are_no_images(tmp_path: Path) -> None:

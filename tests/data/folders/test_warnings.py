@@ -104,7 +104,7 @@ def test_classes_that_train_lacks_are_told(tmp_path: Path, capsys: pytest.Captur
 
 
 @pytest.mark.parametrize(
-    ("images", "told"),
+    ("images", "warning"),
     [
         ({"cat": 12}, "All labels are of one class. Accuracy is not measured, because it needs two classes."),
         (
@@ -120,11 +120,11 @@ def test_classes_that_train_lacks_are_told(tmp_path: Path, capsys: pytest.Captur
     ],
 )
 def test_labels_that_measure_nothing_are_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], images: dict[str, int], told: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], images: dict[str, int], warning: str
 ) -> None:
     fill(tmp_path / "raw", **images)
     prepared(tmp_path)
-    assert f"Warning: {told}\n" in capsys.readouterr().err
+    assert f"Warning: {warning}\n" in capsys.readouterr().err
 
 
 def test_good_labels_are_not_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -133,7 +133,7 @@ def test_the_loss_is_full_precision_under_bf16(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "sentence"),
     [
         (lambda: SupervisedParams(0, OPTIM, PLAIN), "batch_size is 0"),
         (lambda: SupervisedParams(4, OPTIM, PLAIN, label_smoothing=1.0), r"label_smoothing is 1\.0"),
@@ -144,6 +144,6 @@ def test_the_loss_is_full_precision_under_bf16(name: str) -> None:
         (lambda: replace(FIXMATCH, momentum=-0.1), r"momentum is -0\.1"),
     ],
 )
-def test_impossible_parameters_are_named(change: object, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_impossible_parameters_are_named(change: object, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
         change()  # type: ignore[operator]

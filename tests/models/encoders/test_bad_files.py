@@ -50,7 +50,7 @@ def test_a_damaged_file_is_one_sentence(name: str, share: float, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "sentence"),
     [
         ([1, 2], "holds list where names and tensors are expected"),
         ({1: torch.zeros(1)}, "holds dict where names and tensors are expected"),
@@ -63,7 +63,7 @@ def test_a_damaged_file_is_one_sentence(name: str, share: float, tmp_path: Path)
         ({"features.0.weight": torch.zeros(1)}, "has the keys features.0.weight; known are the files of MAE"),
     ],
 )
-def test_what_holds_no_encoder_is_one_sentence(content: Any, said: str, tmp_path: Path) -> None:
+def test_what_holds_no_encoder_is_one_sentence(content: Any, sentence: str, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match=rf"^{re.escape(str(tmp_path / 'a.pth'))} {re.escape(said)}"):
+    with pytest.raises(CheckpointError, match=rf"^{re.escape(str(tmp_path / 'a.pth'))} {re.escape(sentence)}"):
         public.read(tmp_path / "a.pth")

@@ -4,16 +4,16 @@ import pytest
 import torch
 
 from models import CheckpointError
-from models.encoders.encoder import build, load
 from models.encoders.normalize import Normalize
 from models.encoders.resnet import ResNet, ResNetParams
 from models.encoders.vit import ViT, ViTParams
+from models.encoders.weights import load
 from tests.models.conftest import MEAN, RESNET, STD, VIT, noise_images, small
 
 
 @pytest.mark.parametrize(("params", "kind"), [(RESNET, ResNet), (VIT, ViT)])
 def test_weights_make_the_encoder(params: ResNetParams | ViTParams, kind: type) -> None:
-    source, target = small(params).eval(), build(params, 16, (0.0,) * 3, (1.0,) * 3).eval()
+    source, target = small(params).eval(), params.build(16, (0.0,) * 3, (1.0,) * 3).eval()
     assert isinstance(target, kind)
     images = noise_images(3, 16)
     assert not torch.equal(source(images), target(images))
@@ -56,10 +56,10 @@ def test_normalised_is_zero_mean_and_unit_variance() -> None:
     torch.testing.assert_close(normalize(mean - 2 * std), torch.full((1, 3, 2, 2), -2.0))
     images = noise_images(64, 16)
     x = images.double() / 255
-    law = Normalize(x.mean(dim=(0, 2, 3)).tolist(), x.std(dim=(0, 2, 3)).tolist())
-    torch.testing.assert_close(law(images).mean(dim=(0, 2, 3)), torch.zeros(3), rtol=0, atol=1e-5)
-    torch.testing.assert_close(law(images).std(dim=(0, 2, 3)), torch.ones(3))
-    assert set(law.state_dict()) == {"mean", "std"}
+    normalize = Normalize(x.mean(dim=(0, 2, 3)).tolist(), x.std(dim=(0, 2, 3)).tolist())
+    torch.testing.assert_close(normalize(images).mean(dim=(0, 2, 3)), torch.zeros(3), rtol=0, atol=1e-5)
+    torch.testing.assert_close(normalize(images).std(dim=(0, 2, 3)), torch.ones(3))
+    assert set(normalize.state_dict()) == {"mean", "std"}
 
 
 def test_images_of_one_colour_stay_finite() -> None:

@@ -14,11 +14,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from models import CheckpointError
-from models.encoders import encoder as encoders
 from models.encoders import public
 from models.encoders.encoder import Encoder, EncoderParams
 from models.encoders.resnet import ResNetParams
 from models.encoders.vit import ViTParams
+from models.encoders.weights import check, load
 from tests.models.conftest import MEAN, RESNET, STD, VIT, noise_images, small
 from tests.models.peers import peer
 
@@ -51,7 +51,7 @@ def listed(name: str) -> dict[str, Tensor]:
 
 def on_meta(params: EncoderParams, size: int = 224) -> Encoder:
     with torch.device("meta"):
-        return encoders.build(params, size, MEAN, STD)
+        return params.build(size, MEAN, STD)
 
 
 def vit(size: str, patch: int) -> ViTParams:
@@ -118,8 +118,8 @@ def test_a_public_checkpoint_is_recognised_and_fits(
     assert found.source is source
     assert (len(found.tensors), set(found.aside)) == (count, aside)
     encoder = on_meta(vit(*arch) if isinstance(arch, tuple) else arch)
-    assert public.regrid(found.tensors, encoder) == []
-    encoders.check(encoder, found.tensors)
+    assert encoder.regrid(found.tensors) == []
+    check(encoder, found.tensors)
     assert set(encoder.state_dict()) - set(found.tensors) == {"normalize.mean", "normalize.std"}
 
 
@@ -151,27 +151,27 @@ def test_old_files_count_no_batches() -> None:
     weights = {k: v for k, v in listed("torchvision_resnet18").items() if not k.startswith("fc.")}
     older = {k: v for k, v in weights.items() if not k.endswith("num_batches_tracked")}
     assert len(older) == 100
-    encoders.check(on_meta(ResNetParams("resnet18")), older)
+    check(on_meta(ResNetParams("resnet18")), older)
 
 
 def test_another_stem_is_named_by_its_convolution() -> None:
     weights = {k: v for k, v in listed("torchvision_resnet18").items() if not k.startswith("fc.")}
     with pytest.raises(CheckpointError, match=r"conv1\.weight is \(64, 3, 7, 7\), expected \(64, 3, 3, 3\)$"):
-        encoders.check(on_meta(ResNetParams("resnet18", stem="small")), weights)
+        check(on_meta(ResNetParams("resnet18", stem="small")), weights)
 
 
 def test_another_size_is_named_briefly() -> None:
     weights = listed("mae_vit_large_16")
     with pytest.raises(CheckpointError, match=r"missing none; unknown (blocks\.\S+, ){2}blocks\.\S+ and 141 more$"):
-        encoders.check(on_meta(ViTParams("vit_base", 16)), weights)
+        check(on_meta(ViTParams("vit_base", 16)), weights)
 
 
 @pytest.mark.parametrize(("size", "new"), [(96, 6), (320, 20)])
 def test_positions_of_another_grid_are_interpolated_as_mae_does(size: int, new: int) -> None:
     table = torch.randn(1, 197, 64, generator=torch.Generator().manual_seed(0))
     tensors = {"pos_embed": table.clone()}
-    said = public.regrid(tensors, small(ViTParams("vit_nano", 16), size))
-    assert said == [f"positions interpolated from 14 × 14 to {new} × {new}"]
+    clauses = small(ViTParams("vit_nano", 16), size).regrid(tensors)
+    assert clauses == [f"positions interpolated from 14 × 14 to {new} × {new}"]
     square = table[:, 1:].reshape(-1, 14, 14, 64).permute(0, 3, 1, 2)
     square = torch.nn.functional.interpolate(square, size=(new, new), mode="bicubic", align_corners=False)
     expected = torch.cat((table[:, :1], square.permute(0, 2, 3, 1).flatten(1, 2)), dim=1)
@@ -203,8 +203,8 @@ def test_features_are_torchvisions(arch: str, tmp_path: Path) -> None:
     model = scrambled(peer("torchvision").models.get_model(arch))
     torch.save(model.state_dict(), tmp_path / "a.pth")
     model.fc = torch.nn.Identity()
-    ours = encoders.build(ResNetParams(arch), 224, MEAN, STD)  # type: ignore[arg-type]
-    encoders.load(ours, public.read(tmp_path / "a.pth").tensors)
+    ours = ResNetParams(arch).build(224, MEAN, STD)  # type: ignore[arg-type]
+    load(ours, public.read(tmp_path / "a.pth").tensors)
     assert difference(ours, model) < 1e-5
 
 
@@ -212,6 +212,6 @@ def test_features_are_torchvisions(arch: str, tmp_path: Path) -> None:
 def test_features_are_timms(arch: str, tmp_path: Path) -> None:
     model = scrambled(peer("timm").create_model(f"{arch}_patch16_224"))
     save_file(model.state_dict(), tmp_path / "a.safetensors")
-    ours = encoders.build(ViTParams(arch, 16, "learned"), 224, MEAN, STD)  # type: ignore[arg-type]
-    encoders.load(ours, public.read(tmp_path / "a.safetensors").tensors)
+    ours = ViTParams(arch, 16, "learned").build(224, MEAN, STD)  # type: ignore[arg-type]
+    load(ours, public.read(tmp_path / "a.safetensors").tensors)
     assert difference(ours, lambda x: model.forward_features(x)[:, 0]) < 1e-5

@@ -14,7 +14,7 @@ from models.evaluation.probe import (
     extract,
     retrieval,
     scaling,
-    standardise,
+    standardize,
 )  # fmt: skip
 from tests.models.conftest import RESNET, VIT, noise_images, small
 
@@ -60,7 +60,7 @@ def test_standardised_by_the_train_images_alone() -> None:
     rng = np.random.default_rng(0)
     train, test = (rng.standard_normal((n, 5)).astype(np.float32) * [1, 2, 3, 4, 100] + 7 for n in (200, 50))
     train[:, 4] = 1.0  # a dead feature
-    ours, other = standardise(train.astype(np.float32), test.astype(np.float32))
+    ours, other = standardize(train.astype(np.float32), test.astype(np.float32))
     assert np.isfinite(ours).all()
     np.testing.assert_allclose(ours.mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(ours[:, :4].std(axis=0), ours[:, 0].std(), rtol=1e-4)

@@ -6,13 +6,13 @@ import sklearn.linear_model
 from sklearn.metrics import log_loss
 
 from models.evaluation.logistic import LogisticRegression
-from models.evaluation.probe import Array, Labels, standardise
+from models.evaluation.probe import Array, Labels, standardize
 from tests.models.conftest import digits
 
 
 def halves(n: int = 1200) -> tuple[Array, Labels, Array, Labels]:
     x, y = digits()
-    train, test = standardise(x[:1200], x[1200:])
+    train, test = standardize(x[:1200], x[1200:])
     return train[:n], y[:n], test, y[1200:]
 
 

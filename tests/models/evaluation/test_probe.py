@@ -16,7 +16,7 @@ from models.evaluation.probe import (
     linear_probe,
     pick_C,
     shots_of,
-    standardise,
+    standardize,
 )  # fmt: skip
 from tests.models.conftest import digits
 
@@ -90,7 +90,7 @@ def picked_slowly(x: Array, y: Labels, folds: int) -> float:
 def test_c_is_picked_on_held_out_digits(shots: int, folds: int) -> None:
     x, y = digits()
     chosen = next(label_draws(y[:1200], shots, 1, seed=0))
-    few, _ = standardise(x[:1200][chosen], x[1200:])
+    few, _ = standardize(x[:1200][chosen], x[1200:])
     assert pick_C(few, y[chosen], GRID) == picked_slowly(few, y[chosen], folds)
 
 
@@ -105,19 +105,19 @@ def test_where_nothing_can_be_held_out_c_is_the_middle_of_the_grid(shots: int) -
 def test_a_class_of_one_image_stops_nothing() -> None:
     x, y = clusters(60, 4, 0.1)
     y[7] = 5
-    (told,), _ = linear_probe(x, y, [x], (1.0, 100.0))
-    assert (told[y != 5] == y[y != 5]).all()
+    (predicted,), _ = linear_probe(x, y, [x], (1.0, 100.0))
+    assert (predicted[y != 5] == y[y != 5]).all()
 
 
 @pytest.mark.parametrize("shots", [1, 5])
 def test_few_samples_of_many_features_are_the_plain_fit(shots: int) -> None:
     x, y = digits()
-    x, queries = standardise(x[:1200], x[1200:])
+    x, queries = standardize(x[:1200], x[1200:])
     chosen = next(label_draws(y[:1200], shots, 1, seed=0))
     assert len(chosen) < x.shape[1]
-    (told,), C = linear_probe(x[chosen], y[chosen], [queries], GRID)
+    (predicted,), C = linear_probe(x[chosen], y[chosen], [queries], GRID)
     plain = LogisticRegression(C=C, tol=1e-8, max_iter=5000).fit(x[chosen].astype(float), y[chosen])
-    ours, theirs = (100 * np.mean(p == y[1200:]) for p in (told, plain.predict(queries)))
+    ours, theirs = (100 * np.mean(p == y[1200:]) for p in (predicted, plain.predict(queries)))
     assert abs(ours - theirs) < 0.2
 
 

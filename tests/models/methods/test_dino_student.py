@@ -84,8 +84,8 @@ def test_views_are_those_of_the_paper() -> None:
     first, second, *local = DINOParams(VIT, 1, 4, OPTIM).views
     assert len(local) == 8
     assert (first.area, local[0].area) == ((0.4, 1.0), (0.05, 0.4))
-    assert [law.blur for law in (first, second, local[0])] == [1.0, 0.1, 0.5]
-    assert [law.solarize for law in (first, second, local[0])] == [0.0, 0.2, 0.0]
+    assert [view.blur for view in (first, second, local[0])] == [1.0, 0.1, 0.5]
+    assert [view.solarize for view in (first, second, local[0])] == [0.0, 0.2, 0.0]
     assert first.strengths == (0.4, 0.4, 0.2, 0.1)
 
 

@@ -95,10 +95,10 @@ def test_two_different_views_in_one_pass(generator: Generator) -> None:
 
 
 def test_colour_jitter_is_that_of_appendix_a() -> None:
-    law = SimCLRParams(RESNET, 1, 5, OPTIM, strength=0.5).views
-    assert law.jitter == 0.8
-    assert law.strengths == pytest.approx((0.4, 0.4, 0.4, 0.1))
-    assert (law.area, law.grey, law.blur, law.sigma) == ((0.08, 1.0), 0.2, 0.5, (0.1, 2.0))
+    views = SimCLRParams(RESNET, 1, 5, OPTIM, strength=0.5).views
+    assert views.jitter == 0.8
+    assert views.strengths == pytest.approx((0.4, 0.4, 0.4, 0.1))
+    assert (views.area, views.grey, views.blur, views.sigma) == ((0.08, 1.0), 0.2, 0.5, (0.1, 2.0))
 
 
 def test_impossible_parameters_are_named() -> None:

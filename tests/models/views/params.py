@@ -8,5 +8,5 @@ FULL = ViewParams(
 )
 
 
-def law(**changes: object) -> ViewParams:
+def view_params(**changes: object) -> ViewParams:
     return ViewParams(**(vars(WHOLE) | changes))

@@ -11,7 +11,7 @@ from models.views.augmentation import Draws, ViewParams, augment, draw, view
 from models.views.blur import BlurKernel, gaussian_blur
 from models.views.resample import rotate
 from tests.models.conftest import noise_images
-from tests.models.views.params import FULL, WHOLE, law
+from tests.models.views.params import FULL, WHOLE, view_params
 
 SIZES = [16, 72]  # a CPU's two ways: pieces of the batch, image by image
 
@@ -27,14 +27,14 @@ def rows(n: int, size: int, **columns: object) -> Tensor:
 def test_each_operation_with_known_parameters(size: int) -> None:
     images = noise_images(3, size)
     x = images.float() / 255
-    everything = law(jitter=1.0, strengths=(0.8,) * 3 + (0.2,), grey=1.0, blur=1.0, solarize=1.0)
-    pillow = law(blur=1.0, blur_kernel="pillow")
+    everything = view_params(jitter=1.0, strengths=(0.8,) * 3 + (0.2,), grey=1.0, blur=1.0, solarize=1.0)
+    pillow = view_params(blur=1.0, blur_kernel="pillow")
     sigma = torch.tensor([0.5, 1.0, 2.0])
     tenth, boxes = (gaussian_blur(x, sigma, kernel) for kernel in ("tenth", "pillow"))
     for p, columns, expected in (
         (WHOLE, {"flip": 1}, x.flip(3)),
         (everything, {}, x),
-        (law(rotation=20.0), {"angle": 10.0}, rotate(x, torch.tensor([10.0] * 3))),
+        (view_params(rotation=20.0), {"angle": 10.0}, rotate(x, torch.tensor([10.0] * 3))),
         (everything, {"factors": [1.5, 1.0, 1.0]}, colour.brightness(x, 1.5)),
         (everything, {"factors": [1.0, 1.5, 1.0]}, colour.contrast(x, 1.5)),
         (everything, {"factors": [1.0, 1.0, 1.5]}, colour.saturation(x, 1.5)),
@@ -68,7 +68,7 @@ def test_every_order_is_gone_through_step_by_step(size: int) -> None:
         orders.append([float(name) for name in names if name != "h"])
         turns.append(float(names.index("h")))
     drawn = rows(24, size, factors=torch.tensor(factors), hue=shift, order=orders, turn=turns)
-    p = law(jitter=1.0, strengths=(0.8, 0.8, 0.8, 0.2))
+    p = view_params(jitter=1.0, strengths=(0.8, 0.8, 0.8, 0.2))
     ours = augment(noise_images(1, size).expand(24, -1, -1, -1), drawn, size, p)
     torch.testing.assert_close(ours, torch.cat(expected), rtol=0, atol=1e-5)
     assert torch.cdist(ours.flatten(1), ours.flatten(1)).add(torch.eye(24)).min() > 0.01  # no two orders are one
@@ -150,9 +150,9 @@ def test_impossible_area_is_named(area: tuple[float, float]) -> None:
 @pytest.mark.parametrize("name", ["flip", "jitter", "grey", "blur", "solarize"])
 def test_impossible_probability_is_named(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} is 1.5, a probability"):
-        law(**{name: 1.5})
+        view_params(**{name: 1.5})
 
 
 def test_impossible_sigma_is_named() -> None:
     with pytest.raises(ValueError, match=r"sigma is \[0.0, 2.0\]"):
-        law(sigma=(0.0, 2.0))
+        view_params(sigma=(0.0, 2.0))

@@ -1,4 +1,4 @@
-"""What is drawn for a view follows its law."""
+"""What is drawn for a view is distributed as its settings say."""
 
 import math
 
@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from models.views.augmentation import Draws, draw, random_boxes, view
 from tests.models.conftest import noise_images
-from tests.models.views.params import FULL, law
+from tests.models.views.params import FULL, view_params
 
 
 def is_uniform(draws: Tensor, low: float, high: float) -> bool:
@@ -68,7 +68,7 @@ def test_where_no_box_fits_the_central_one_is_taken(
 
 
 def test_factors_shifts_angles_and_sigmas_are_uniform(generator: Generator) -> None:
-    p = law(jitter=1.0, strengths=(0.4, 0.8, 1.5, 0.1), rotation=15.0, blur=1.0, sigma=(0.1, 2.0))
+    p = view_params(jitter=1.0, strengths=(0.4, 0.8, 1.5, 0.1), rotation=15.0, blur=1.0, sigma=(0.1, 2.0))
     d = Draws.of(draw(4000, 8, 8, p, generator))
     assert is_uniform(d.factors[:, 0], 0.6, 1.4)
     assert is_uniform(d.factors[:, 1], 0.2, 1.8)
@@ -93,7 +93,7 @@ def test_all_24_orders_are_as_frequent(generator: Generator) -> None:
 
 @pytest.mark.parametrize("name", ["flip", "jitter", "grey", "blur", "solarize"])
 def test_a_probability_is_the_share_of_images(name: str, generator: Generator) -> None:
-    d = Draws.of(draw(4000, 8, 8, law(**{"strengths": (0.4, 0.4, 0.4, 0.1), name: 0.3}), generator))
+    d = Draws.of(draw(4000, 8, 8, view_params(**{"strengths": (0.4, 0.4, 0.4, 0.1), name: 0.3}), generator))
     done = {
         "flip": d.flip > 0,
         "jitter": (d.factors != 1).all(dim=1) & (d.hue != 0),

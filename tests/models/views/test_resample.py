@@ -86,9 +86,9 @@ def test_rotation_is_counter_clockwise() -> None:
 @pytest.mark.parametrize("size", [32, 224])
 def test_half_precision_is_less_than_half_a_grey_level_off(size: int) -> None:
     """What a GPU does for its speed, done here: crops of noise, whose contrasts are the strongest there are."""
-    law, generator = ViewParams(area=(0.08, 1.0)), Generator().manual_seed(0)
+    params, generator = ViewParams(area=(0.08, 1.0)), Generator().manual_seed(0)
     x = torch.rand(32, 3, size, size, generator=generator).round()
-    top, left, height, width = draw(32, size, size, law, generator)[:, :4].unbind(1)
-    rows, columns = (interpolation(a, n / size, size, size, law.filter) for a, n in ((top, height), (left, width)))
+    top, left, height, width = draw(32, size, size, params, generator)[:, :4].unbind(1)
+    rows, columns = (interpolation(a, n / size, size, size, params.filter) for a, n in ((top, height), (left, width)))
     off = products(x.half(), rows.half(), columns.half()).float() - products(x, rows, columns)
     assert off.abs().max() < 0.5 / 255

@@ -104,8 +104,8 @@ def test_a_cut_or_missing_file_is_found_and_the_one_before_is_used(
         fault = f"{name} has {size} bytes, {written} were written"
         fault = "manifest.json has another SHA-256 than it says" if name == "manifest.json" else fault
     assert_loads(3)
-    said = capfd.readouterr().err.splitlines()
-    assert said[0].startswith(f"pretrain@mae: the checkpoint of step 6 is damaged: {fault}; set aside in ")
+    errors = capfd.readouterr().err.splitlines()
+    assert errors[0].startswith(f"pretrain@mae: the checkpoint of step 6 is damaged: {fault}; set aside in ")
     assert saved(3, 6).steps() == ["step-00000003", "step-00000006"]  # and the run goes on
 
 

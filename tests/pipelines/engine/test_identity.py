@@ -88,7 +88,7 @@ def test_the_code_is_what_dvc_trains_a_method_anew_for(project: Project, monkeyp
     )
     for file in (*changing, "models/methods/mae.py", "models/evaluation/probe.py"):
         with Path(file).open("a") as f:
-            f.write("# another law\n")
+            f.write("# another line\n")
     after = code("simclr")
     assert before.keys() == after.keys()
     assert {file for file in before if before[file] != after[file]} == set(changing)

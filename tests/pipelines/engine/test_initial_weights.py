@@ -45,7 +45,7 @@ def normalization(method: Method) -> tuple[list[float], list[float]]:
 def test_every_encoder_of_a_method_begins_as_the_file_says_and_nothing_else_does(name: str, tmp_path: Path) -> None:
     own = weights(PARAMS[name].encoder)
     torch.save({"weights": own, "spec": {}, "run_id": ""}, tmp_path / "checkpoint.pt")
-    method, said = begin(name, starting_from(name, tmp_path / "checkpoint.pt"))
+    method, line = begin(name, starting_from(name, tmp_path / "checkpoint.pt"))
     fresh, nothing = begin(name, PARAMS[name])
     found = [m for m in method.modules() if isinstance(m, ResNet | ViT)]
     assert len(found) == (2 if name == "dino" else 1)
@@ -56,7 +56,7 @@ def test_every_encoder_of_a_method_begins_as_the_file_says_and_nothing_else_does
     assert len(rest) > 2
     assert all(torch.equal(v, method.state_dict()[k]) for k, v in rest.items())
     count = len(own) - 2
-    assert said == (
+    assert line == (
         f"{name}.encoder.init: {count} tensors from {tmp_path}/checkpoint.pt (ours); left aside: none; "
         "normalize: their own"
     )
@@ -83,8 +83,8 @@ def test_the_random_control_knows_nothing_of_it(tmp_path: Path) -> None:
 def test_the_sentence_names_what_was_left_aside_and_interpolated(tmp_path: Path) -> None:
     decoder = {"mask_token": torch.zeros(1), "decoder_pos_embed": torch.zeros(1)}
     torch.save({"model": bare(PARAMS["mae"].encoder, 56) | decoder}, tmp_path / "mae.pth")
-    _, said = begin("mae", starting_from("mae", tmp_path / "mae.pth"))
-    assert said == (
+    _, line = begin("mae", starting_from("mae", tmp_path / "mae.pth"))
+    assert line == (
         f"mae.encoder.init: 54 tensors from {tmp_path}/mae.pth (MAE); left aside: mask_token, decoder_pos_embed; "
         "positions interpolated from 14 × 14 to 4 × 4; normalize: imagenet"
     )

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from models import saved
-from models.encoders.encoder import restore
 from models.encoders.vit import ViTParams
+from models.encoders.weights import restore
 from pipelines.project import config
 from pipelines.project.parse import ConfigError
 from tests.pipelines.engine.weights import bare
@@ -49,7 +49,7 @@ def damaged(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("write", "said"),
+    ("write", "sentence"),
     [
         (None, "weights/a.pth is not here, or not readable; encoder.init takes a file of weights, "),
         (damaged, "mae.encoder.init: weights/a.pth is damaged, or no checkpoint"),
@@ -63,14 +63,14 @@ def damaged(path: Path) -> None:
         ),
     ],
 )  # fmt: skip
-def test_a_bad_file_ends_the_stage_with_one_sentence(project: Project, write: Any, said: str) -> None:
+def test_a_bad_file_ends_the_stage_with_one_sentence(project: Project, write: Any, sentence: str) -> None:
     project.set({"mae.encoder.init": "weights/a.pth"})
     (project.root / "weights").mkdir()
     if write:
         write(project.root / "weights" / "a.pth")
     done = project.run("-c", BARE, "mae")
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith(f"pretrain@mae: {said}")
+    assert done.stderr.splitlines()[-1].startswith(f"pretrain@mae: {sentence}")
     assert "Traceback" not in done.stderr
     assert not project.artifact("mae", "checkpoint.pt").exists()
 

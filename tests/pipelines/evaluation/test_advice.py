@@ -30,8 +30,8 @@ def test_it_reads_the_champions_own_scores() -> None:
         *scores("mae", "finetune", 90, 90, 90),
         *scores("fixmatch-simclr", "finetune", 70, 70, 70),
     ]
-    said = advice(figures, "simclr", "embeddings", 1000)
-    assert said.startswith(
+    sentence = advice(figures, "simclr", "embeddings", 1000)
+    assert sentence.startswith(
         "Do not use simclr frozen with 1 and 10 labels a class: FixMatch of simclr's backbone from scratch is better "
         "(with 1 label a class 40.0 against 70.0 %; -30.0 ± "
     )
@@ -47,10 +47,14 @@ def test_a_loss_is_never_dropped() -> None:
         *level("supervised-simclr", "finetune", "5", 60, 61, 62),
         *level("supervised-simclr", "finetune", "all", 88, 88, 88),
     ]
-    said = advice(figures, "simclr", "embeddings", 2000)
-    assert said.startswith("Do not use simclr frozen with all labels: supervised training of simclr's backbone from ")
-    assert "81.0 against 88.0 %; -7.0 ±" in said
-    assert "; with 5 labels a class simclr frozen is level with the best way without pretraining, raw pixels" in said
+    sentence = advice(figures, "simclr", "embeddings", 2000)
+    assert sentence.startswith(
+        "Do not use simclr frozen with all labels: supervised training of simclr's backbone from "
+    )
+    assert "81.0 against 88.0 %; -7.0 ±" in sentence
+    assert (
+        "; with 5 labels a class simclr frozen is level with the best way without pretraining, raw pixels" in sentence
+    )
 
 
 def test_vectors_beside_raw_pixels_and_a_random_encoder_are_named() -> None:
@@ -62,18 +66,18 @@ def test_vectors_beside_raw_pixels_and_a_random_encoder_are_named() -> None:
         *scores("random-mae", "linear", 99, 99, 99),
         *scores("simclr", "finetune", 70, 72, 75),
     ]
-    said = advice(figures, "simclr", "embeddings", 2000)
+    sentence = advice(figures, "simclr", "embeddings", 2000)
     assert re.search(
         r" Simclr's vectors are better than raw pixels with 1 label a class \(.*; \+10\.0 ± [\d.]+ points\), not with "
         r"10 labels a class and with all \(most with all labels 65\.8 against 68\.2 %; -2\.4 points\)\.",
-        said,
+        sentence,
     )
     assert re.search(
         r" Simclr's vectors are better than a random encoder with 1 and 10 labels a class \(.*\), not with all labels "
         r"\(with all labels 65\.8 against 66\.0 %; -0\.2 points\)\. ",
-        said,
+        sentence,
     )
-    assert said.endswith(
+    assert sentence.endswith(
         " Frozen features of mae (with all labels 65.8 against 71.7 %; -5.9 points) are better on test."
     )
     assert "vectors" not in advice(figures, "simclr", "finetuning", 2000)
@@ -82,9 +86,10 @@ def test_vectors_beside_raw_pixels_and_a_random_encoder_are_named() -> None:
 def test_one_lost_column_within_noise_is_no_verdict_and_a_clear_loss_is_one() -> None:
     """80 photographs: ahead of raw pixels in all columns but one, and nowhere beyond the noise of 16 test images."""
     figures = scores("simclr", "linear", 41, 46, 56) + scores("pixels", "linear", 42, 36, 44)
-    said = advice(figures, "simclr", "embeddings", 16)
+    sentence = advice(figures, "simclr", "embeddings", 16)
     assert (
-        " Nothing shows that simclr's vectors are better than raw pixels (at best with all labels 56.0 against" in said
+        " Nothing shows that simclr's vectors are better than raw pixels (at best with all labels 56.0 against"
+        in sentence
     )
     assert " Simclr's vectors are worse than raw pixels with 1 label a class (" in advice(
         scores("simclr", "linear", 30, 46, 56) + scores("pixels", "linear", 42, 46, 56), "simclr", "embeddings", 5000

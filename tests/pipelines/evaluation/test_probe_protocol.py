@@ -67,8 +67,8 @@ def test_features_that_are_the_labels_are_read_perfectly(prepared: Prepared, fea
     assert {probe_protocol.score(r, y, "hot", 0).accuracy for r in read(hot, y, [1])} == {100.0}
     rng = np.random.default_rng(0)
     noise = {split: rng.normal(size=x.shape).astype(np.float32) for split, x in hot.items()}
-    told = scores.figures(probe_protocol.score(r, y, "noise", 0) for r in read(noise, y, []))
-    assert told["linear_all"] < 35  # chance is 10
+    measured = scores.figures(probe_protocol.score(r, y, "noise", 0) for r in read(noise, y, []))
+    assert measured["linear_all"] < 35  # chance is 10
 
 
 def test_unlabelled_images_are_told_but_not_counted(prepared: Prepared, features: Arrays) -> None:

@@ -8,7 +8,7 @@ SOUND = {"name": "healthy"}
 
 
 @pytest.mark.parametrize(
-    ("champion", "random", "pixels", "diagnosis", "said"),
+    ("champion", "random", "pixels", "diagnosis", "sentence"),
     [
         (80.0, 13.0, 41.0, "healthy", "Look at simclr's nearest neighbours"),
         (80.0, 13.0, 41.0, "undertrained", "Look at simclr's nearest neighbours"),
@@ -20,9 +20,9 @@ SOUND = {"name": "healthy"}
     ],
 )
 def test_advice_follows_from_the_figures(
-    champion: float, random: float, pixels: float, diagnosis: str, said: str
+    champion: float, random: float, pixels: float, diagnosis: str, sentence: str
 ) -> None:
-    assert advice("simclr", SecondViews(champion, random, pixels, 400), {"name": diagnosis}).startswith(said)
+    assert advice("simclr", SecondViews(champion, random, pixels, 400), {"name": diagnosis}).startswith(sentence)
 
 
 def test_few_images_prove_nothing() -> None:
@@ -32,6 +32,6 @@ def test_few_images_prove_nothing() -> None:
 
 
 def test_the_figures_stand_beside_those_of_what_has_learnt_nothing() -> None:
-    said = figures("simclr", SecondViews(24.5, 12.9, 41.4, 1000))
-    assert "of 1,000 images of test simclr finds 24.5 % again by a second view, a random encoder 12.9 %" in said
-    assert "raw pixels 41.4 %" in said
+    sentence = figures("simclr", SecondViews(24.5, 12.9, 41.4, 1000))
+    assert "of 1,000 images of test simclr finds 24.5 % again by a second view, a random encoder 12.9 %" in sentence
+    assert "raw pixels 41.4 %" in sentence

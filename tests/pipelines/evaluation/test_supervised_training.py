@@ -82,10 +82,10 @@ def test_the_same_seed_gives_the_same_predictions_and_leaves_the_encoder(c: Conf
     encoder = start.method("simclr", c.method("simclr"), 16, GREY, GREY, seed=0).encoder
     before = {k: v.clone() for k, v in encoder.state_dict().items()}
     trial = Trial("simclr", "supervised", c.finetune, encoder, 0, steps=6)
-    rows, told = data.rows["train"], list[int]()
-    first, again = (data.fit(trial, rows, 3, told.append) for _ in range(2))
+    rows, advanced = data.rows["train"], list[int]()
+    first, again = (data.fit(trial, rows, 3, advanced.append) for _ in range(2))
     assert (first.val, first.test) == (again.val, again.test)
-    assert told == [c.finetune.batch_size] * 12
+    assert advanced == [c.finetune.batch_size] * 12
     assert first.images == 6 * c.finetune.batch_size
     assert all(torch.equal(v, encoder.state_dict()[k]) for k, v in before.items())
     made = data.control("supervised", encoder, c.finetune, 3)  # the long way round
@@ -161,7 +161,7 @@ def test_equal_backbones_are_trained_once(c: Config) -> None:
     assert list(trials.backbones(c)) == ["simclr", "mae"]
     started = replace(c.method("dino"), encoder=replace(c.method("dino").encoder, init="weights/elsewhere.pth"))
     assert list(trials.backbones(c.having("dino", started))) == ["simclr", "mae"]
-    wider = replace(c.method("dino"), encoder=replace(c.method("simclr").encoder, width=4))  # type: ignore[arg-type]
+    wider = replace(c.method("dino"), encoder=replace(c.method("simclr").encoder, width=4))  # type: ignore[call-arg]
     assert list(trials.backbones(c.having("dino", wider))) == ["simclr", "mae", "dino"]
 
 
@@ -203,9 +203,9 @@ def test_the_stages_leave_scores_figures_and_cost(project: Project, capsys: pyte
         assert of["seconds"] > 0
     assert figures["mae"]["images_all"] == 3 * 2 * 32
     assert figures["mae"]["images"] == 2 * 32
-    said = capsys.readouterr()
-    assert "fixmatch-simclr: finetune_1 " in said.out
-    assert "finetune@mae " in said.err and " images/s" in said.err  # noqa: PT018
+    printed = capsys.readouterr()
+    assert "fixmatch-simclr: finetune_1 " in printed.out
+    assert "finetune@mae " in printed.err and " images/s" in printed.err  # noqa: PT018
 
 
 def test_without_labels_the_files_are_empty_and_a_sentence_says_so(
@@ -221,8 +221,8 @@ def test_without_labels_the_files_are_empty_and_a_sentence_says_so(
         finetune.main("simclr")
     assert read(project, "pseudolabel", "scores.csv", "metrics.json") == ([], {})
     assert read(project, "simclr", "finetune.csv", "finetune.json") == ([], {})
-    said = capsys.readouterr().out.splitlines()
-    assert said[-2:] == 2 * ["nothing was trained with labels: there are none, or labelled_trainings is false"]
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-2:] == 2 * ["nothing was trained with labels: there are none, or labelled_trainings is false"]
 
 
 def test_two_ranks_learn_from_labels_what_one_process_learns(project: Project) -> None:

@@ -30,7 +30,7 @@ def test_the_best_is_the_best_on_val() -> None:
 
 
 @pytest.mark.parametrize(
-    ("who", "how", "pretrained", "said"),
+    ("who", "how", "pretrained", "text"),
     [
         ("simclr", "linear", True, "simclr with a linear probe"),
         ("mae", "finetune", True, "mae fine-tuned"),
@@ -41,9 +41,9 @@ def test_the_best_is_the_best_on_val() -> None:
         ("fixmatch-mae", "finetune", False, "FixMatch of mae's backbone from scratch"),
     ],
 )
-def test_an_approach_has_words(who: str, how: str, pretrained: bool, said: str) -> None:
+def test_an_approach_has_words(who: str, how: str, pretrained: bool, text: str) -> None:
     approach = Approach(who, how)
-    assert (approach.pretrained, str(approach)) == (pretrained, said)
+    assert (approach.pretrained, str(approach)) == (pretrained, text)
 
 
 def test_labels_ascend_and_all_is_the_last() -> None:
@@ -52,7 +52,7 @@ def test_labels_ascend_and_all_is_the_last() -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "said"),
+    ("labels", "text"),
     [
         (["1"], "with 1 label a class"),
         (["1", "5", "10"], "with 1, 5 and 10 labels a class"),
@@ -60,8 +60,8 @@ def test_labels_ascend_and_all_is_the_last() -> None:
         (["all"], "with all labels"),
     ],
 )
-def test_label_counts_in_words(labels: list[str], said: str) -> None:
-    assert counts(labels) == said
+def test_label_counts_in_words(labels: list[str], text: str) -> None:
+    assert counts(labels) == text
 
 
 def test_worth_says_where_pretraining_wins_and_where_it_is_noise() -> None:

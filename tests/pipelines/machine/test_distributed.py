@@ -99,19 +99,19 @@ def test_a_batch_in_parts_is_the_whole_batch(exact: Project, alone: Alone, what:
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "errors"),
     [
         ({"simclr.accumulate": 2}, "simclr.accumulate is 2; allowed: 1"),
         ({"dino.accumulate": 2}, "dino.accumulate is 2; allowed: 1, for batch norm"),
         ({"mae.accumulate": 3}, "mae.batch_size is 28; allowed: a multiple of 3, processes times accumulate"),
     ],
 )
-def test_a_batch_that_cannot_be_split_is_not(exact: Project, changed: dict[str, Any], said: str) -> None:
+def test_a_batch_that_cannot_be_split_is_not(exact: Project, changed: dict[str, Any], errors: str) -> None:
     exact.set(changed)
     method = next(iter(changed)).split(".")[0]
     done = exact.run("-m", "pipelines.pretrain", method)
     assert done.returncode == 1
-    assert said in done.stderr.splitlines()[-1]
+    assert errors in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("what", ["simclr sgd", "mae", "dino vit"])
@@ -135,9 +135,9 @@ def test_processes_that_are_stopped_go_on_alone_to_the_same_numbers(exact: Proje
     history = exact.root / ".scratch" / "pretrain" / "dino" / "history.jsonl"
     wait_for(stopped, history.exists)
     stopped.terminate()
-    _, said = stopped.communicate()
+    _, errors = stopped.communicate()
     assert stopped.returncode == TRY_AGAIN
-    assert said.count("run the same command to go on") == 1
+    assert errors.count("run the same command to go on") == 1
     exact.set({"pretrain.processes": 1})
     assert_same(train(exact, "dino"), unstopped)
     for key, value in weights(exact, "dino").items():

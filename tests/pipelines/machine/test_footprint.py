@@ -68,9 +68,9 @@ def test_what_no_gpu_holds_is_refused_with_the_keys_to_change() -> None:
     footprint.check("dino", build, BASE.method("dino"), 224, BASE.pretrain, 8, GPU)
     with pytest.raises(StageError) as refused:
         footprint.check("dino", build, BASE.method("dino"), 224, BASE.pretrain, 1, GPU)
-    said = str(refused.value)
-    assert said.startswith("dino needs about 3")
-    assert said.endswith(
+    sentence = str(refused.value)
+    assert sentence.startswith("dino needs about 3")
+    assert sentence.endswith(
         "GB of memory for 1024 images at once, and H100 has 80 GB. In params.yaml, raise pretrain.processes (now 1, "
         "one per GPU), raise dino.accumulate (now 1), set dino.recompute to true (for transformers), or lower "
         "dino.batch_size (now 1024)."
@@ -95,17 +95,17 @@ def little_room() -> Iterator[None]:
 
 
 def test_out_of_memory_is_a_sentence() -> None:
-    said = (
+    sentence = (
         "mae ran out of memory with 512 images at once. In params.yaml, raise pretrain.processes (now 8, one per "
         "GPU), raise mae.accumulate (now 1), set mae.recompute to true (for transformers), or lower mae.batch_size "
         "(now 4096)."
     )
-    with pytest.raises(StageError) as of_a_gpu, footprint.told("mae", BASE.method("mae"), 8):
+    with pytest.raises(StageError) as of_a_gpu, footprint.explained("mae", BASE.method("mae"), 8):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 79.10 GiB")
-    with little_room(), pytest.raises(StageError) as of_a_cpu, footprint.told("mae", BASE.method("mae"), 8):
+    with little_room(), pytest.raises(StageError) as of_a_cpu, footprint.explained("mae", BASE.method("mae"), 8):
         torch.ones(2 * GIB)
-    assert str(of_a_gpu.value) == str(of_a_cpu.value) == said
-    with pytest.raises(RuntimeError, match="another"), footprint.told("mae", BASE.method("mae"), 8):
+    assert str(of_a_gpu.value) == str(of_a_cpu.value) == sentence
+    with pytest.raises(RuntimeError, match="another"), footprint.explained("mae", BASE.method("mae"), 8):
         raise RuntimeError("another")
 
 
@@ -128,8 +128,8 @@ def test_the_command_says_what_fits_the_machine_of_a_recipe(
     recipe.write_text(text.replace("# Machine: 1 × 4 GB", "# Machine: 1 × 1 GB"))
     with pytest.raises(SystemExit, match="1"):
         memory.main(["digits"])
-    said = capsys.readouterr().out
-    assert "That is too much. In params.yaml, raise pretrain.processes (now 1, one per GPU)" in said
+    sentence = capsys.readouterr().out
+    assert "That is too much. In params.yaml, raise pretrain.processes (now 1, one per GPU)" in sentence
     recipe.write_text(text.replace("# Machine: ", "# Machines: "))
     with pytest.raises(StageError, match=r"^recipes/digits\.yaml states no machine\."):
         memory.main(["digits"])

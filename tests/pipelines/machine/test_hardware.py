@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from models.encoders import encoder
 from models.encoders.encoder import EncoderParams
 from models.encoders.resnet import ResNetParams
 from models.encoders.vit import ViTParams
@@ -22,7 +21,7 @@ from pipelines.machine import hardware
 def test_on_a_cpu_that_multiplies_bf16_auto_takes_it_where_it_pays(
     params: EncoderParams, smallest: int, chosen: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    built = encoder.build(params, 32, (0.5,) * 3, (0.25,) * 3)
+    built = params.build(32, (0.5,) * 3, (0.25,) * 3)
     cpu = torch.device("cpu")
     monkeypatch.setattr(hardware, "cpu_bf16", lambda: True)
     assert hardware.precision("auto", cpu, built, smallest) == chosen

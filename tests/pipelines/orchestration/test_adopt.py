@@ -162,8 +162,8 @@ def test_odd_files_are_left_out_of_the_copy_and_named(
     adopt.adopt(folder, "photos")
     linked = {f"linked/{name}": data for name, data in outside.items()}
     assert files(Path("data/raw/odd")) == given | linked
-    said = f"3 of 27 entries of {folder} are left out of the copy: caf\\xe9.png (the name is not valid UTF-8), "
-    assert said + "dangling.png (dangling symlink), pipe.png (not a regular file)" in capfd.readouterr().err
+    sentence = f"3 of 27 entries of {folder} are left out of the copy: caf\\xe9.png (the name is not valid UTF-8), "
+    assert sentence + "dangling.png (dangling symlink), pipe.png (not a regular file)" in capfd.readouterr().err
 
 
 def make_odd(folder: Path) -> None:
@@ -183,14 +183,14 @@ def test_what_dvc_cannot_record_is_one_sentence(here: Project) -> None:
 
 
 @pytest.mark.parametrize(
-    ("folder", "recipe", "said"),
+    ("folder", "recipe", "sentence"),
     [
         ("absent", "photos", "absent is not a folder."),
         ("models", "imagenet", f"imagenet is not a recipe; there are: {RECIPES}"),
     ],
 )
-def test_what_cannot_be_adopted_is_one_sentence(here: Project, folder: str, recipe: str, said: str) -> None:
-    with pytest.raises(StageError, match=f"^{re.escape(said)}$"):
+def test_what_cannot_be_adopted_is_one_sentence(here: Project, folder: str, recipe: str, sentence: str) -> None:
+    with pytest.raises(StageError, match=f"^{re.escape(sentence)}$"):
         adopt.adopt(Path(folder), recipe)
     assert not Path("data/raw", folder).exists()
 

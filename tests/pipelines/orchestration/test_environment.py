@@ -56,10 +56,10 @@ def test_a_bad_params_file_is_one_sentence_from_every_stage(project: Project, co
         "    except SystemExit as end: print(end.code)"
     )
     done = run(project, "-c", program)
-    said = "params.yaml is missing" if content is None else "params.yaml is not UTF-8: line 1"
+    sentence = "params.yaml is missing" if content is None else "params.yaml is not UTF-8: line 1"
     lines = done.stderr.splitlines()
     assert [line.split(": ")[0].split("@")[0] for line in lines] == list(STAGES)
-    assert all(said in line for line in lines), lines
+    assert all(sentence in line for line in lines), lines
     assert done.stdout.split() == ["1"] * len(STAGES)
 
 
@@ -114,8 +114,8 @@ def test_the_flow_that_watches_for_drift_works_behind_a_proxy(project: Project) 
     ports = free()
     runtime.config.write_text(ports, encoding="utf-8")
     runtime.keys.write_text("{}", encoding="utf-8")
-    told = b'# TYPE encoder_drift gauge\nencoder_drift{model="digits-encoder",version="1"} 0.5\n'
-    with ready.serve(settings(ports)["ready_address"], dict, lambda: told):
+    metrics = b'# TYPE encoder_drift gauge\nencoder_drift{model="digits-encoder",version="1"} 0.5\n'
+    with ready.serve(settings(ports)["ready_address"], dict, lambda: metrics):
         done = run(project, "-m", "pipelines.drift", **PROXIES)
     assert (done.returncode, done.stdout) == (0, "digits-encoder version 1: drift 0.50, allowed 1\n"), done.stderr
 
@@ -146,8 +146,8 @@ def test_a_checkout_of_another_user_is_one_sentence(project: Project) -> None:
     for folder in (project.root, *project.root.parents[:3]):
         os.chmod(folder, 0o755)
     done = run(project, *stage("print('done')", "import os; from pipelines.project import stage; os.setuid(12345)"))
-    said = "probe@x: .scratch: permission denied. Let user 12345 read and write it, or use a folder of your own.\n"
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
+    sentence = "probe@x: .scratch: permission denied. Let user 12345 read and write it, or use a folder of your own.\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", sentence)
 
 
 READ_ONLY = 'mount --bind "$PWD" "$PWD" && mount -o remount,ro,bind "$PWD"'
@@ -219,5 +219,5 @@ def test_a_long_path_of_the_temporary_folder_works(project: Project) -> None:
 
 def test_a_missing_temporary_folder_is_said_and_another_taken(project: Project) -> None:
     done = run(project, *stage("import os; print(os.environ['TMPDIR'])"), TMPDIR="/nowhere")
-    said = "TMPDIR is /nowhere, where no file can be written; temporary files go to /tmp.\n"
-    assert (done.returncode, done.stdout, done.stderr) == (0, "/tmp\n", said)
+    sentence = "TMPDIR is /nowhere, where no file can be written; temporary files go to /tmp.\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, "/tmp\n", sentence)

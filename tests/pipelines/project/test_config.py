@@ -11,6 +11,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pytest
 import yaml
 
+from models.encoders import ENCODERS
+from models.encoders.encoder import EncoderParams
 from models.methods import METHODS
 from pipelines.project import config
 from pipelines.project.parse import ConfigError
@@ -108,11 +110,11 @@ def test_a_bad_value_is_named_with_file_key_and_what_is_allowed(
     path = changed(tmp_path, key, value)
     with pytest.raises(ConfigError) as caught:
         config.load(path)
-    said = str(caught.value)
+    sentence = str(caught.value)
     shown = rf"{re.escape(str(value))}|{re.escape(repr(value))}"
-    assert re.match(rf"{re.escape(str(path))}: {re.escape(key)}(\[\d\])? is ({shown})", said), said
-    assert f"allowed: {allowed}" in said or allowed in said.split("allowed: ")[1]
-    assert "\n" not in said
+    assert re.match(rf"{re.escape(str(path))}: {re.escape(key)}(\[\d\])? is ({shown})", sentence), sentence
+    assert f"allowed: {allowed}" in sentence or allowed in sentence.split("allowed: ")[1]
+    assert "\n" not in sentence
 
 
 @pytest.mark.parametrize(
@@ -149,6 +151,7 @@ def test_an_end_of_the_range_is_a_finite_number(tmp_path: Path, given: Any) -> N
 
 def numbers(kind: Any, key: str, given: Any, length: int = 0) -> Iterator[tuple[str, type, int]]:
     """Every key below this one whose value is a number, with its type, and its length where it is a list."""
+    kind = ENCODERS[given["arch"]] if kind is EncoderParams else kind
     if dataclasses.is_dataclass(kind):
         for field, hint in get_type_hints(kind).items():
             below = given.get(field) if isinstance(given, dict) else None
@@ -160,8 +163,6 @@ def numbers(kind: Any, key: str, given: Any, length: int = 0) -> Iterator[tuple[
         yield from numbers(kinds[0], key, given, len(kinds))
     elif get_origin(kind) is not Literal:
         kinds = [each for each in get_args(kind) if each is not type(None)]
-        if kinds and dataclasses.is_dataclass(kinds[0]):  # the encoders
-            kinds = [each for each in kinds if given["arch"] in get_args(get_type_hints(each)["arch"])]
         for each in kinds[:1]:
             yield from numbers(each, key, given)
 

@@ -53,7 +53,7 @@ def test_contradictions_between_sections_are_found(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "sentence"),
     [
         (None, r" is missing\. Run the command in the project's folder, or make the file again: cp recipes/digits"),
         ("", r" is empty\. Run the command in the project's folder, or make the file again"),
@@ -73,11 +73,11 @@ def test_contradictions_between_sections_are_found(tmp_path: Path) -> None:
         ("dataset: digits\n".encode("utf-16"), " is not UTF-8: line 1 has the byte 0xff"),
     ],
 )
-def test_what_is_no_params_file_is_one_sentence(tmp_path: Path, text: str | bytes | None, said: str) -> None:
+def test_what_is_no_params_file_is_one_sentence(tmp_path: Path, text: str | bytes | None, sentence: str) -> None:
     path = tmp_path / "params.yaml"
     if text is not None:
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(ConfigError, match=rf"^{re.escape(str(path))}{said}") as caught:
+    with pytest.raises(ConfigError, match=rf"^{re.escape(str(path))}{sentence}") as caught:
         config.load(path)
     assert "\n" not in str(caught.value)
 
@@ -91,8 +91,10 @@ def test_every_public_set_may_be_downloaded_and_nothing_else() -> None:
 def test_what_is_downloaded_is_what_is_trained_on(tmp_path: Path, dataset: str, download: list[str]) -> None:
     path = changed(tmp_path, "download", download)
     path.write_text(path.read_text().replace("dataset: digits", f"dataset: {dataset}"))
-    said = re.escape(f"download is {download}; allowed: [{dataset}], the set that dataset names, or [] for a folder")
-    with pytest.raises(ConfigError, match=said):
+    sentence = re.escape(
+        f"download is {download}; allowed: [{dataset}], the set that dataset names, or [] for a folder"
+    )
+    with pytest.raises(ConfigError, match=sentence):
         config.load(path)
 
 

@@ -28,8 +28,8 @@ def test_a_recipe_opens_with_source_machine_command_expected_number_and_time(wor
         line for line in text.splitlines(keepends=True)[: text[: text.index("\ndataset:")].count("\n") + 1]
     )
     assert all(line.startswith("#") for line in opening.splitlines())
-    said = re.findall(r"^# (Source|Machine|Command|Expected|Time):", opening, re.MULTILINE)
-    assert said == ["Source", "Machine", "Command", "Expected", "Time"]
+    keys = re.findall(r"^# (Source|Machine|Command|Expected|Time):", opening, re.MULTILINE)
+    assert keys == ["Source", "Machine", "Command", "Expected", "Time"]
     assert memory.MACHINE.search(opening)
     assert f"--recipe {word}" in opening or "pipelines.flow FOLDER" in opening
     assert yaml.safe_load(text)["dataset"] == word.split("-", maxsplit=1)[0]

@@ -35,10 +35,10 @@ def test_a_stage_dies_when_its_parent_is_killed(project: Project) -> None:
 
 def test_a_stage_whose_flow_died_while_it_started_does_nothing(project: Project) -> None:
     (flow := project.start("-c", "")).communicate()
-    for pid, said in ((flow.pid, ""), (os.getpid(), "done\n")):
+    for pid, printed in ((flow.pid, ""), (os.getpid(), "done\n")):
         program = f"import os; os.environ['{FLOW}'] = '{pid}'; from pipelines.project import stage; "
         done = project.run("-c", program + "stage.run('x', lambda: print('done'))")
-        assert (done.returncode, done.stdout, done.stderr) == (int(not said), said, "")
+        assert (done.returncode, done.stdout, done.stderr) == (int(not printed), printed, "")
 
 
 def test_a_second_one_of_the_same_name_waits_aloud(project: Project) -> None:

@@ -64,8 +64,8 @@ def test_no_password_is_printed(text: str, shown: str) -> None:
 def test_what_mlflow_refuses_is_one_sentence(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     client = mlflow_store.connect()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:geheim@127.0.0.1:9")
-    said = r"^MLflow's store http://\*\*\*@127\.0\.0\.1:9 refused \(Run .* not found\)\. Look"
-    with pytest.raises(StageError, match=said), mlflow_store.refusals():
+    sentence = r"^MLflow's store http://\*\*\*@127\.0\.0\.1:9 refused \(Run .* not found\)\. Look"
+    with pytest.raises(StageError, match=sentence), mlflow_store.refusals():
         client.get_run("0" * 32)
 
 

@@ -57,9 +57,9 @@ def test_a_store_that_is_down_does_not_stop_training(
     live = LiveRun("digits", "mae", store / "run_id")
     live.log({"step": 10, "loss": 0.5})
     live.close()
-    said = capsys.readouterr().err
-    assert said.startswith("MLflow does not take the curves now, training goes on: ")
-    assert said.count("\n") == 1
+    printed = capsys.readouterr().err
+    assert printed.startswith("MLflow does not take the curves now, training goes on: ")
+    assert printed.count("\n") == 1
     assert live.id == ""
 
 
@@ -77,9 +77,9 @@ def test_four_processes_at_once_make_one_store(project: Project) -> None:
         "from pipelines.registry import mlflow_store; print(mlflow_store.experiment(mlflow_store.connect(), 'digits'))"
     )
     processes = [project.start("-c", program) for _ in range(4)]
-    said = [process.communicate(timeout=120) for process in processes]
-    assert [process.returncode for process in processes] == [0] * 4, said
-    assert len({out for out, _ in said}) == 1
+    printed = [process.communicate(timeout=120) for process in processes]
+    assert [process.returncode for process in processes] == [0] * 4, printed
+    assert len({out for out, _ in printed}) == 1
     with sqlite3.connect(project.root / "mlflow.db") as database:
         assert database.execute("select count(*) from experiments where name = 'digits'").fetchone() == (1,)
 

@@ -20,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 
 from data.shards import Prepared
-from models.encoders import encoder as encoders
 from models.encoders.encoder import EncoderParams
 from models.encoders.resnet import ResNetParams
 from models.encoders.vit import ViTParams
@@ -77,7 +76,7 @@ def exported(prepared: Prepared, tmp_path_factory: pytest.TempPathFactory) -> Ca
     def of(kind: str) -> Exported:
         torch.manual_seed(0)
         m = prepared.manifest
-        encoder = encoders.build(KINDS[kind], 16, m.mean, m.std)
+        encoder = KINDS[kind].build(16, m.mean, m.std)
         for name, p in encoder.named_parameters():
             if name.endswith("bias"):  # a fresh ViT's are 0, which would hide what a scale does to them
                 torch.nn.init.normal_(p, std=0.1)
@@ -191,7 +190,7 @@ def test_a_graph_that_was_calibrated_on_the_wrong_images_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("lower", "cosine", "said"),
+    ("lower", "cosine", "sentence"),
     [
         (99.5, 0.995, None),
         (99.4, 0.995, "0.6 points less; allowed: 0.5"),
@@ -200,7 +199,7 @@ def test_a_graph_that_was_calibrated_on_the_wrong_images_is_refused(
         (100.0, math.nan, "a cosine of nan"),
     ],
 )
-def test_what_a_precision_may_cost(lower: float, cosine: float, said: str | None) -> None:
-    with nullcontext() if said is None else pytest.raises(StageError, match=said) as caught:
+def test_what_a_precision_may_cost(lower: float, cosine: float, sentence: str | None) -> None:
+    with nullcontext() if sentence is None else pytest.raises(StageError, match=sentence) as caught:
         Cost("linear probe", 100.0, lower, cosine).check("int8")
     assert caught is None or "\n" not in str(caught.value)

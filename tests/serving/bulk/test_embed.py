@@ -24,8 +24,8 @@ def test_every_image_has_a_row_with_its_vector_or_its_reason(
     monkeypatch.setattr(embed, "PART", 8)
     monkeypatch.setattr(embed, "TOGETHER", 3)
     out = tmp_path / "vectors.parquet"
-    said = make(photos, out, model, direct)
-    assert "28 embeddings by digits-encoder, version 3; 2 images of no use; 1 other files left out, no .bmp" in said
+    summary = make(photos, out, model, direct)
+    assert "28 embeddings by digits-encoder, version 3; 2 images of no use; 1 other files left out, no .bmp" in summary
     table = pq.read_table(out)
     rows = table.to_pylist()
     assert [row["path"] for row in rows] == [f"{'a' if i < 20 else 'b/ü'}/{i:03d}.PNG" for i in range(N)]

@@ -91,7 +91,7 @@ def test_names_of_any_kind_pass_the_command_in_an_ascii_locale(make_archive: Mak
 
 
 @pytest.mark.parametrize(
-    ("place", "said"),
+    ("place", "sentence"),
     [
         ("words.parquet", r"is there and is not a table of this command\. Name another file\.$"),
         ("others.parquet", r"is there and is not a table of this command\. Name another file\.$"),
@@ -106,7 +106,7 @@ def test_names_of_any_kind_pass_the_command_in_an_ascii_locale(make_archive: Mak
     ],
 )
 def test_a_place_that_is_none_for_a_table_is_one_sentence_and_stays_as_it_was(
-    photos: Path, model: Model, direct: Direct, tmp_path: Path, place: str, said: str
+    photos: Path, model: Model, direct: Direct, tmp_path: Path, place: str, sentence: str
 ) -> None:
     (tmp_path / "words.parquet").write_text("no table")
     pq.write_table(pa.table({"mine": [1]}), tmp_path / "others.parquet")
@@ -115,7 +115,7 @@ def test_a_place_that_is_none_for_a_table_is_one_sentence_and_stays_as_it_was(
     (tmp_path / "kept.parquet.parts").mkdir()
     (tmp_path / "kept.parquet.parts" / "mine.txt").write_text("mine")
     before = sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*"))
-    with pytest.raises(ServingError, match=said):
+    with pytest.raises(ServingError, match=sentence):
         make(photos, tmp_path / place, model, counting := Counting(direct))
     assert counting.asked == 0
     assert sorted((path, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")) == before
@@ -128,7 +128,7 @@ def test_a_read_only_checkout_embeds_to_elsewhere_or_says_why_not(
         pytest.skip("only root can mount a file system")
     promote(checkout := tmp_path / "checkout", entry("digits-encoder", make_archive()))
     script = 'mount --bind . . && mount -o remount,ro,bind "$PWD" && cd "$PWD" && exec "$@"'
-    for out, status, said in (
+    for out, status, sentence in (
         ("v.parquet", 1, "v.parquet.parts cannot be written: the file system is read-only. Run from a copy"),
         ("../v.parquet", 0, ""),
     ):
@@ -136,5 +136,5 @@ def test_a_read_only_checkout_embeds_to_elsewhere_or_says_why_not(
         done = subprocess.run([*command, str(photos), "--out", out], cwd=checkout, check=False, text=True,
                               env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True)  # fmt: skip
         assert (done.returncode, "Traceback" in done.stderr) == (status, False), done.stderr
-        assert said in done.stderr
+        assert sentence in done.stderr
     assert pq.read_table(tmp_path / "v.parquet").num_rows == N

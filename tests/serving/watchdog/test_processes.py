@@ -47,9 +47,9 @@ def test_ready_names_each_model_and_ping_only_the_process(server: Server) -> Non
 
 def test_what_the_workers_counted_is_told_to_prometheus(server: Server) -> None:
     Client.of(server.runtime).embed(NAME, picture(1)[0])
-    told = ready(server, "metrics").text
-    assert re.search(rf'encoder_requests_total{{model="{NAME}",status="200",version="1"}} [1-9]', told)
-    assert re.search(rf'encoder_inference_seconds_count{{model="{NAME}",version="1"}} [1-9]', told)
+    metrics = ready(server, "metrics").text
+    assert re.search(rf'encoder_requests_total{{model="{NAME}",status="200",version="1"}} [1-9]', metrics)
+    assert re.search(rf'encoder_inference_seconds_count{{model="{NAME}",version="1"}} [1-9]', metrics)
 
 
 def test_the_dashboard_asks_for_series_and_labels_that_a_live_server_tells(server: Server) -> None:
@@ -58,7 +58,7 @@ def test_the_dashboard_asks_for_series_and_labels_that_a_live_server_tells(serve
     list(Client.of(server.runtime).embed_many(NAME, [*images, b"rubbish"]))
     text = ready(server, "metrics").text
     text += requests.get(f"{server.runtime.address('metrics')}/metrics", timeout=20).text
-    told = {
+    metrics = {
         name: set(re.findall(r'(\w+)="', labels)) for name, labels in re.findall(r"^(\w+)\{(.*)\} \S+$", text, re.M)
     }
     board = json.loads((ROOT / "serving/grafana.json").read_text())
@@ -67,10 +67,10 @@ def test_the_dashboard_asks_for_series_and_labels_that_a_live_server_tells(serve
     assert len(queries) > len(board["panels"]) == 8
     for query in queries:
         series = set(re.findall(r"\b(?:encoder|ts)_\w+", query))
-        assert series <= told.keys(), query
+        assert series <= metrics.keys(), query
         grouped = {label.strip() for labels in re.findall(r"by \(([^)]*)\)", query) for label in labels.split(",")}
         selected = set(re.findall(r"(\w+)\s*(?:=~|!=|=)", query))
-        assert all(grouped | selected <= told[name] for name in series), query
+        assert all(grouped | selected <= metrics[name] for name in series), query
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])

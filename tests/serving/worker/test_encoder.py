@@ -165,14 +165,14 @@ def test_an_image_of_more_than_8_bits_is_refused_or_mapped_by_the_range_of_the_t
     np.testing.assert_allclose(json.loads(answer.body)["embeddings"], [expected(pixels)], rtol=1e-5)
 
 
-@pytest.mark.parametrize(("request_", "status", "said"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(("request_", "status", "reason"), REFUSED.values(), ids=REFUSED)
 def test_what_is_of_no_use_is_a_status_and_a_sentence(
-    encoder: Encoder, request_: Request, status: int, said: str
+    encoder: Encoder, request_: Request, status: int, reason: str
 ) -> None:
     wrong, right = encoder.answer("m", [request_, Request([ONE[0]])])
     assert wrong.status == status
     (sentence,) = json.loads(wrong.body).values()
-    assert said in sentence
+    assert reason in sentence
     assert sentence.endswith(".")
     assert right.status == 200
 

@@ -109,8 +109,8 @@ meters.append(Meter("second", "1", Path("none")))
 for meter in meters:
     for status in range(200, 220):
         meter.count([status], [status], np.zeros((1, 5), np.float32), 0.1, 0.1)
-said = []
-upkeep = Upkeep(Runtime(here), said.append)
+printed = []
+upkeep = Upkeep(Runtime(here), printed.append)
 upkeep.look()
 print(upkeep.faults["disk"])
 for refused in (lambda: admit(Model("digits", "simclr", "3", Path(sys.argv[0]), "0"), "3", here),

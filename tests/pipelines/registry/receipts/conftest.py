@@ -41,8 +41,12 @@ def train(name: str) -> None:
     for table, how in (("scores.csv", "linear"), ("finetune.csv", "finetune")):
         scores.write(folder / table, [Score(name, how, "1", 0, 0, VAL[name], VAL[name])])  # type: ignore[arg-type]
     figures = {name: {"val_linear_all": VAL[name], "val_linear_1": VAL[name]}}
-    for file, said in {"metrics": figures, "finetune": {name: {"val_finetune_1": 0.0}}, "diagnosis": HEALTHY}.items():
-        (folder / f"{file}.json").write_text(json.dumps(said))
+    for file, figure in {
+        "metrics": figures,
+        "finetune": {name: {"val_finetune_1": 0.0}},
+        "diagnosis": HEALTHY,
+    }.items():
+        (folder / f"{file}.json").write_text(json.dumps(figure))
 
 
 @pytest.fixture(scope="package")

@@ -48,10 +48,10 @@ def archives() -> dict[str, str]:
 def assert_aliases_hold() -> None:
     """Both models' aliases name what the files here hold, by digest; promoted.json names the same versions."""
     client = mlflow_store.connect()
-    said = json.loads(stage.PROMOTED.read_text())
-    numbers = {model["method"]: model["version"] for model in said["models"]}
+    promoted = json.loads(stage.PROMOTED.read_text())
+    numbers = {model["method"]: model["version"] for model in promoted["models"]}
     for alias in (*METHODS, "champion"):
-        name = said["champion"] if alias == "champion" else alias
+        name = promoted["champion"] if alias == "champion" else alias
         checkpoint = torch.load(stage.artifact(name, "checkpoint.pt"), weights_only=True)
         ours = client.get_model_version_by_alias(MODEL, alias)
         twin = client.get_model_version_by_alias(TWIN, alias)
@@ -60,7 +60,7 @@ def assert_aliases_hold() -> None:
         assert str(ours.version) == numbers[name] == twin.tags["encoder_version"]
         assert receipts.is_whole(client, ours, receipts.ENCODER)
         assert receipts.is_whole(client, twin, receipts.GRAPH)
-    assert said["champion"] == "simclr"
+    assert promoted["champion"] == "simclr"
 
 
 def assert_archives() -> None:

@@ -1,4 +1,4 @@
-"""Room on a disk, asked for before something is written that must not be cut."""
+"""Free space on a disk, asked for before something is written that must not be cut."""
 
 import shutil
 from pathlib import Path

@@ -1,17 +1,17 @@
-"""One run of the whole pipeline, which all tests of this package look at."""
+"""One project after four flow runs, which all tests of this package examine."""
 
 import sqlite3
 
 import pytest
 
-from tests.line.project import Line
+from tests.flows.project import Flows
 from tests.pipelines.small_project import Project, make
 
 
 @pytest.fixture(scope="package")
-def line(tmp_path_factory: pytest.TempPathFactory) -> Line:
+def flows(tmp_path_factory: pytest.TempPathFactory) -> Flows:
     """DINO cannot learn at first; then it can; then nothing is new; then another figure promotes, through DVC alone."""
-    project = make(tmp_path_factory.mktemp("line"))
+    project = make(tmp_path_factory.mktemp("flows"))
     lr = 1e-3
     project.set({"dino.optim.lr": 1e30})
     broken = project.flow()
@@ -25,7 +25,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Line:
     changed = project.flow()
     project.set({"promote.for": "embeddings"})
     project.dvc("repro")
-    return Line(project, broken, mended, again, changed, before, after)
+    return Flows(project, broken, mended, again, changed, before, after)
 
 
 def count(project: Project) -> tuple[int, int]:

@@ -14,8 +14,8 @@ Done = subprocess.CompletedProcess[str]
 
 
 @dataclass(frozen=True)
-class Line:
-    """A project after four commands, and what each of them said."""
+class Flows:
+    """A project after four flow runs, and what each of them printed."""
 
     project: Project
     broken: Done

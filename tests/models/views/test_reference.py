@@ -1,4 +1,4 @@
-"""Whole views against the reference law, written out one image at a time with Pillow: two samples, a few statistics.
+"""Whole views against the reference, written out one image at a time with Pillow: two samples, a few statistics.
 
 The reference is what torchvision's transforms and the official codes do, in numpy's floats; Pillow crops and resizes,
 and blurs for DINO. (Colours in Pillow's bytes are rounded at every step, which the statistics see.)

@@ -1,0 +1,55 @@
+"""An encoder's way to and from plain tensors."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from torch import Tensor
+
+from models import CheckpointError
+from models.encoders import ENCODERS
+from models.encoders.encoder import Encoder
+
+Spec = dict[str, Any]  # encoder: its params; image_size: px; and what else the pipeline knows of it
+
+
+def restore(spec: Spec, weights: Mapping[str, Tensor]) -> Encoder:
+    """The encoder that `spec` describes, with these weights, in eval mode. Raises CheckpointError."""
+    given = spec["encoder"]
+    kind = ENCODERS[given["arch"]]
+    params = kind(**{f.name: given[f.name] for f in fields(kind) if f.name in given})
+    encoder = params.build(spec["image_size"], (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    load(encoder, weights)
+    return encoder.eval()
+
+
+def load(encoder: Encoder, weights: Mapping[str, Tensor]) -> None:
+    """Copy weights into the encoder. Raises CheckpointError when they do not fit."""
+    check(encoder, weights)
+    encoder.load_state_dict(dict(weights), strict=False)
+
+
+def check(encoder: Encoder, weights: Mapping[str, Tensor]) -> None:
+    """Raises CheckpointError that names missing and unknown keys, or the first key of another shape.
+
+    What public checkpoints lack may be absent: the normalisation, and in old ones batch norm's count of batches,
+    which nothing reads.
+    """
+    own = encoder.state_dict()
+    optional = [k for k in own if k.startswith("normalize.") or k.endswith(".num_batches_tracked")]
+    missing = [k for k in own if k not in weights and k not in optional]
+    unknown = [k for k in weights if k not in own]
+    if missing or unknown:
+        raise CheckpointError(f"the weights do not fit: missing {listed(missing)}; unknown {listed(unknown)}")
+    for key, tensor in weights.items():
+        if tensor.shape != own[key].shape:
+            raise CheckpointError(
+                f"the weights do not fit: {key} is {tuple(tensor.shape)}, expected {tuple(own[key].shape)}"
+            )
+
+
+def listed(keys: Sequence[str]) -> str:
+    """Keys for a sentence: all of them when they are few, else the first and how many more."""
+    if len(keys) <= 4:
+        return ", ".join(keys) or "none"
+    return f"{', '.join(keys[:3])} and {len(keys) - 3} more"

@@ -1,0 +1,30 @@
+"""Ports for servers that other programs open a moment after they were chosen."""
+
+import os
+import socket
+from itertools import cycle
+
+from serving import ServingError
+
+# Below the ports that Linux gives to outgoing connections: one of those could take a port before its server does.
+RANGE = range(20_000, 32_000)
+STEP = 16  # between the first ports of two processes that were started one after the other
+
+start = os.getpid() * STEP % len(RANGE)
+candidates = cycle([*RANGE[start:], *RANGE[:start]])  # so no port is chosen twice within moments
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 on which nothing listens now. Raises ServingError where there are not so many."""
+    found: list[int] = []
+    for port, _ in zip(candidates, RANGE, strict=False):
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            continue
+        found.append(port)
+        if len(found) == count:
+            return found
+    raise ServingError(
+        f"Fewer than {count} of the ports {RANGE.start} to {RANGE.stop - 1} are free. Stop some servers."
+    )
