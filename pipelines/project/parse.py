@@ -88,9 +88,8 @@ def convert_section(value: Any, kind: Any, key: str) -> Any:
     if not isinstance(value, Mapping):
         raise ConfigError(f"{name} is {shown(value)}; allowed: a section of keys")
     hints = get_type_hints(kind)
-    known = {
-        f.name.rstrip("_"): f for f in sorted(fields(kind), key=lambda f: f.kw_only)
-    }  # `for_` is `for`, which Python keeps for itself
+    own_first = sorted(fields(kind), key=lambda f: f.kw_only is True)
+    known = {f.name.rstrip("_"): f for f in own_first}  # `for_` is `for`, which Python keeps for itself
     prefix = f"{key}." if key else ""
     for k in value:
         if k not in known:
