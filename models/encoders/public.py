@@ -26,11 +26,12 @@ class Source:
     name: str
     aside: tuple[str, ...] = ()  # how the keys begin that are no part of an encoder
     normalize: str | None = "imagenet"  # a key of PUBLISHED; None: the file does not say
+    licence: str = ""  # of the weights, where their authors state one
 
 
 OURS = Source("ours")
-MAE = Source("MAE", ("mask_token", "decoder_", "head."))
-DINO = Source("DINO's teacher", ("head.",))
+MAE = Source("MAE", ("mask_token", "decoder_", "head."), licence="CC BY-NC 4.0, no commercial use")
+DINO = Source("DINO's teacher", ("head.",), licence="Apache 2.0")
 TORCHVISION = Source("torchvision", ("fc.",))
 TIMM = Source("timm", ("head.",), normalize=None)  # augreg's were trained with 0.5 / 0.5, DeiT's with ImageNet's
 BARE = Source("a backbone without a head, as DINO's")

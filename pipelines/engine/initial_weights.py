@@ -45,7 +45,7 @@ def apply(method: Method, params: MethodParams, name: str) -> str | None:
         tensors = dict(found.tensors)
         count = sum(not k.startswith("normalize.") for k in tensors)
         clauses = [
-            f"{count} tensors from {chosen.init} ({found.source.name})",
+            f"{count} tensors from {chosen.init} ({found.source.name}{licence(found.source)})",
             f"left aside: {listed(found.aside)}",
             *method.encoder.regrid(tensors),
             normalize(tensors, found.source, chosen.normalize),
@@ -56,6 +56,11 @@ def apply(method: Method, params: MethodParams, name: str) -> str | None:
     except CheckpointError as error:
         raise CheckpointError(f"{name}.encoder.init: {other(chosen, name) or error}") from None
     return f"{name}.encoder.init: {'; '.join(clauses)}"
+
+
+def licence(source: public.Source) -> str:
+    """What a person must know who serves an encoder that started from these weights."""
+    return f"; if they are the official weights, their licence is {source.licence}" if source.licence else ""
 
 
 def other(chosen: EncoderParams, name: str) -> str | None:

@@ -85,7 +85,8 @@ def test_the_sentence_names_what_was_left_aside_and_interpolated(tmp_path: Path)
     torch.save({"model": bare(PARAMS["mae"].encoder, 56) | decoder}, tmp_path / "mae.pth")
     _, line = begin("mae", starting_from("mae", tmp_path / "mae.pth"))
     assert line == (
-        f"mae.encoder.init: 54 tensors from {tmp_path}/mae.pth (MAE); left aside: mask_token, decoder_pos_embed; "
+        f"mae.encoder.init: 54 tensors from {tmp_path}/mae.pth (MAE; if they are the official weights, their "
+        "licence is CC BY-NC 4.0, no commercial use); left aside: mask_token, decoder_pos_embed; "
         "positions interpolated from 14 × 14 to 4 × 4; normalize: imagenet"
     )
 
