@@ -59,7 +59,7 @@ def lock(m: Machine) -> str:
 
 
 def training(method: str, resident: bool, changes: dict[str, Any], m: Machine) -> str:
-    """The real loop: feed, events, looks, checkpoints; resident: the images lie on the GPU."""
+    """The real loop: feed, events, health checks, checkpoints; resident: the images lie on the GPU."""
     folder = m.project(method, changes | ({"pretrain.compile": False} if m.tiny else {}))
     loop.train(folder, method, threads=int(m.tiny), resident=resident)
     return f"{loop.figures(folder, method)['images/s']:,.0f} images/s"

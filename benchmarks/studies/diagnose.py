@@ -136,7 +136,7 @@ def train(folder: Path, case: str, seed: int, share: float) -> None:
 
 
 def record(case: str, seed: int, epochs: int, history: Path) -> None:
-    """Add the looks of a history, to five digits."""
+    """Add the health checks of a history, to five digits."""
     rows = [row for row in map(json.loads, history.read_text().splitlines()) if "held_out_loss" in row]
     path = RECORDS / f"{case.split(maxsplit=1)[0]}.csv"
     new = not path.exists()
@@ -150,7 +150,7 @@ def record(case: str, seed: int, epochs: int, history: Path) -> None:
 
 
 def recorded() -> dict[tuple[str, int, int], list[Row]]:
-    """(case, seed, epochs) → the looks of that training."""
+    """(case, seed, epochs) → the health checks of that training."""
     found: dict[tuple[str, int, int], list[Row]] = {}
     for path in sorted(RECORDS.glob("*.csv")):
         with path.open(newline="") as file:
@@ -162,9 +162,9 @@ def recorded() -> dict[tuple[str, int, int], list[Row]]:
 
 def table() -> Iterator[dict[str, Any]]:
     """A row a training that is recorded: its last figures and the diagnosis."""
-    for (case, seed, epochs), looks in recorded().items():
-        figures = {key: f"{looks[-1][key]:.3g}" for key in SHOWN if key in looks[-1]}
-        found = diagnose(case.split()[0], params(case), looks).name
+    for (case, seed, epochs), checks in recorded().items():
+        figures = {key: f"{checks[-1][key]:.3g}" for key in SHOWN if key in checks[-1]}
+        found = diagnose(case.split()[0], params(case), checks).name
         yield {"case": case, "seed": seed, "epochs": epochs} | dict.fromkeys(SHOWN, "") | figures | {"diagnosis": found}
 
 

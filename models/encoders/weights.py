@@ -16,7 +16,8 @@ Spec = dict[str, Any]  # encoder: its params; image_size: px; and what else the 
 def restore(spec: Spec, weights: Mapping[str, Tensor]) -> Encoder:
     """The encoder that `spec` describes, with these weights, in eval mode. Raises CheckpointError."""
     given = spec["encoder"]
-    kind = ENCODERS[given["arch"]]
+    if (kind := ENCODERS.get(given["arch"])) is None:
+        raise CheckpointError(f"the encoder is a {given['arch']}, which is not known; known: {', '.join(ENCODERS)}")
     params = kind(**{f.name: given[f.name] for f in fields(kind) if f.name in given})
     encoder = params.build(spec["image_size"], (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     load(encoder, weights)

@@ -2,10 +2,9 @@
 
 import logging
 import os
+import subprocess
 import sys
-from contextlib import redirect_stdout
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 
 from dvc.exceptions import DvcException
@@ -29,6 +28,23 @@ class Node:
     outs: tuple[str, ...]
 
 
+def bring_up_to_date(target: str) -> None:
+    """Do one stage, as the flow does the others. Raises StageError with the stage's own sentence, or DVC's."""
+    command = [sys.executable, "-m", "pipelines.orchestration.dvc_process", "--wait-for-lock"]
+    with deaf_children():
+        process = subprocess.Popen(
+            [*command, "repro", "--single-item", target],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+        )
+    printed, _ = process.communicate()
+    if process.returncode:
+        own = [line for line in printed.splitlines() if line.startswith(f"{target}: ")]
+        raise StageError(own[-1] if own else f"DVC cannot read the pipeline: {' '.join(printed.split())[:300]}")
+
+
 def read() -> list[Node]:
     """The target stage and all that it stands on, every stage after its upstream. Raises StageError.
 
@@ -40,8 +56,7 @@ def read() -> list[Node]:
     try:
         mend()
         with Repo() as repo:
-            with redirect_stdout(StringIO()), deaf_children():
-                repo.reproduce([SETTINGS], single_item=True)
+            bring_up_to_date(SETTINGS)
             graph = repo.index.graph
             by_address = {s.addressing: s for s in graph}
             ancestors: dict[str, set[str]] = {}

@@ -35,17 +35,13 @@ def install() -> None:
 def deaf_children() -> Iterator[None]:
     """What is started in the block does not hear Ctrl-C, which a terminal sends to every process.
 
-    Prefect's server must live long enough to record how the flow ended, and the flow ends its stages itself. Started
-    through a shell, a child must ignore it: dash unblocks every signal. Only the main thread can see to that.
+    Prefect's server must live long enough to record how the flow ended, and the flow ends its stages itself. A shell
+    may unblock the signal again, as dash does: DVC, which starts one, has its stage ignore it (dvc_process).
     """
-    before, handler = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}), None
-    if threading.current_thread() is threading.main_thread():
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # blocked, it is ours still, when the block ends
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        if handler is not None:
-            signal.signal(signal.SIGINT, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 

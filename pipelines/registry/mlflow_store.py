@@ -94,8 +94,8 @@ def masked(text: str) -> str:
 
 def reason(error: Exception) -> str:
     """The first line of what a library says of an error, short and without passwords."""
-    reason = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-    return masked(reason)[:300].rstrip(". ")
+    line = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    return masked(line)[:300].rstrip(". ")
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from itertools import cycle
 
 from serving import ServingError
 
-# Below the ports that Linux gives to outgoing connections: one of those could take a port before its server does.
+# Below the ports that Linux by default gives to outgoing connections, which could take one before its server does.
 RANGE = range(20_000, 32_000)
 STEP = 16  # between the first ports of two processes that were started one after the other
 

@@ -64,19 +64,33 @@ def test_the_interpreter_of_the_flow_runs_the_stages_whatever_is_first_on_the_pa
 def test_ctrl_c_is_for_the_flow_not_for_its_stages_whatever_shell_starts_them(fresh: Project, shell: str) -> None:
     """A stage that imports would end in a traceback. DVC starts it through $SHELL, and dash unblocks every signal."""
     graph = (fresh.root / "dvc.yaml").read_text()
-    hears = "stages:\n  hears:\n    cmd: grep SigIgn /proc/self/status\n    always_changed: true\n"
+    hears = "stages:\n  hears:\n    cmd: grep SigIgn /proc/self/status >> heard\n    always_changed: true\n"
     (fresh.root / "dvc.yaml").write_text(graph.replace("stages:\n", hears, 1))
     program = (
         f"import os; os.environ['SHELL'] = {shell!r}; from pipelines.orchestration import dvc_graph; "
         "from pipelines import flow; "
-        "flow.say = lambda name, line: print(line); dvc_graph.SETTINGS = 'hears'; dvc_graph.read(); "
+        "flow.say = print; dvc_graph.SETTINGS = 'hears'; dvc_graph.read(); "
         "flow.run('hears', 'pipelines.orchestration.dvc_process', 'repro', '--single-item', 'hears')"
     )
     done = fresh.run("-c", program)
     (fresh.root / "dvc.yaml").write_text(graph)
-    ignored = [int(mask, 16) for mask in re.findall(r"^SigIgn:\s*(\w+)$", done.stdout, re.MULTILINE)]
+    heard = (fresh.root / "heard").read_text()
+    (fresh.root / "heard").unlink()
+    ignored = [int(mask, 16) for mask in re.findall(r"^SigIgn:\s*(\w+)$", heard, re.MULTILINE)]
     assert len(ignored) == 2, done.stdout + done.stderr  # of the graph's reading, and of the flow
     assert all(mask >> signal.SIGINT - 1 & 1 for mask in ignored)
+
+
+def test_ctrl_c_while_a_child_is_started_is_not_lost(fresh: Project) -> None:
+    """Whichever thread of the flow takes the signal."""
+    program = (
+        "import os, signal, threading; from pipelines.orchestration import stop; stop.install()\n"
+        "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+        "with stop.deaf_children(): os.kill(os.getpid(), signal.SIGINT)\n"
+        "print('lost')"
+    )
+    done = fresh.run("-c", program)
+    assert (done.returncode, done.stdout) == (130, "")
 
 
 def test_a_record_of_locks_that_a_killed_dvc_left_half_written_stops_nothing(fresh: Project) -> None:
