@@ -119,7 +119,7 @@ class Masking(Pretraining):
         """Prediction and target (B, N, P²·3) of images (B, 3, S, S), and what of them is masked (B, N)."""
 
 
-class Control(Method):
+class Baseline(Method):
     """A baseline that learns from labels: the last of its draws, int64 (n,), `supervised.UNLABELLED` where unknown.
 
     Called on images (B, 3, S, S) it gives logits (B, classes): in eval mode.

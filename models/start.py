@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 
 from models.encoders.encoder import Encoder
-from models.method import Control, MethodParams, Pretraining
-from models.methods import CONTROLS, METHODS, ControlParams
+from models.method import Baseline, MethodParams, Pretraining
+from models.methods import BASELINES, METHODS, BaselineParams
 
 
 def method(
@@ -19,8 +19,8 @@ def method(
         return METHODS[name](encoder, params, image_size)
 
 
-def control(name: str, encoder: Encoder, params: ControlParams, image_size: int, classes: int, seed: int) -> Control:
-    """A control over an encoder, which it trains in place; the same seed gives the same head."""
+def baseline(name: str, encoder: Encoder, params: BaselineParams, image_size: int, classes: int, seed: int) -> Baseline:
+    """A baseline over an encoder, which it trains in place; the same seed gives the same head."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return CONTROLS[name](encoder, params, image_size, classes)
+        return BASELINES[name](encoder, params, image_size, classes)

@@ -33,7 +33,7 @@ from serving.host.command import Parser, command
 
 # Not the size of the pool: a task that waits for its upstream holds a thread.
 SLOTS = threading.Semaphore(hardware.side_by_side())
-TRAINS = ("pretrain@", "finetune@", "control@")
+TRAINS = ("pretrain@", "finetune@", "baseline@")
 CHATTER = (
     *("Running stage", "> ", "Updating lock file", "Generating lock file", "ERROR: failed to reproduce"),
     "WARNING: Process '",  # DVC's word for a lock that a stopped flow has left

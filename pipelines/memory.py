@@ -14,7 +14,7 @@ import torch
 
 from models import start
 from models.method import Method, MethodParams
-from models.methods import CONTROLS, ControlParams
+from models.methods import BASELINES, BaselineParams
 from pipelines.evaluation import trials
 from pipelines.machine import footprint
 from pipelines.project import config, stage
@@ -36,31 +36,31 @@ class Work:
     section: str
     who: str  # of the scores
     build: Callable[[], Method]
-    params: MethodParams | ControlParams
+    params: MethodParams | BaselineParams
     processes: int
 
 
 def trainings(c: Config, classes: int, labelled: bool) -> Iterator[Work]:
-    """All that a configuration trains: every method, and where there are labels its fine-tuning and the controls."""
+    """All that a configuration trains: every method, and where there are labels its fine-tuning and the baselines."""
     for name in c.methods:
         build = partial(start.method, name, c.method(name), c.prepare.size, *COLOURS, 0)
         yield Work(f"pretrain@{name}", name, name, build, c.method(name), c.pretrain.processes)
     if not labelled:
         return
     for name in trials.backbones(c):
-        tuned = [("finetune", who, control, params) for who, control, params in trials.ways(name, c)]
+        tuned = [("finetune", who, baseline, params) for who, baseline, params in trials.ways(name, c)]
         some = tuned if c.finetune.shots else tuned[:1]  # with all labels there is nothing to label
-        scratch = [(control, f"{control}-{name}", control, c.of_control(control)) for control in CONTROLS]
-        for section, who, control, params in [*some, *scratch]:
-            own = f"finetune@{name}" if section == "finetune" else f"control@{control}"
-            made = partial(over, control, name, c, params, classes)
+        scratch = [(baseline, f"{baseline}-{name}", baseline, c.of_baseline(baseline)) for baseline in BASELINES]
+        for section, who, baseline, params in [*some, *scratch]:
+            own = f"finetune@{name}" if section == "finetune" else f"baseline@{baseline}"
+            made = partial(over, baseline, name, c, params, classes)
             yield Work(own, section, who, made, params, c.pretrain.processes)
 
 
-def over(control: str, name: str, c: Config, params: ControlParams, classes: int) -> Method:
-    """A control over the encoder of this method."""
+def over(baseline: str, name: str, c: Config, params: BaselineParams, classes: int) -> Method:
+    """A baseline over the encoder of this method."""
     encoder = c.method(name).encoder.build(c.prepare.size, *COLOURS)
-    return start.control(control, encoder, params, c.prepare.size, classes, 0)
+    return start.baseline(baseline, encoder, params, c.prepare.size, classes, 0)
 
 
 def table(recipe: str) -> tuple[list[str], bool]:

@@ -14,7 +14,7 @@ import torch
 from data.shards import Prepared
 from models.evaluation import probe
 from models.method import Method, MethodParams
-from models.methods import CONTROLS, ControlParams
+from models.methods import BASELINES, BaselineParams
 from pipelines import memory
 from pipelines.engine import initial_weights
 from pipelines.engine.loop import Training
@@ -32,7 +32,7 @@ STEPS = 2  # that are timed, after one that is not
 SECONDS = 2.0  # after which no further step is timed
 AT_ONCE = 32, 2e11  # images and FLOPs of a timed step, at most
 OTHERWISE = 100.0  # s of all that does not train: to start the stages, register, export, deploy; on 2 cores
-KINDS = {"pretrain": "pretraining", "finetune": "fine-tuning", "control": "the controls"}
+KINDS = {"pretrain": "pretraining", "finetune": "fine-tuning", "baseline": "the baselines"}
 
 
 def main(wanted: Sequence[str]) -> None:
@@ -45,7 +45,7 @@ def main(wanted: Sequence[str]) -> None:
         for line in config.cut(name, given, c, images):
             print(line)
     check_labels(c, prepared)
-    every = [f"{kind}@{name}" for kind in KINDS for name in (CONTROLS if kind == "control" else c.methods)]
+    every = [f"{kind}@{name}" for kind in KINDS for name in (BASELINES if kind == "baseline" else c.methods)]
     if unknown := sorted(set(wanted) - set(every)):
         raise StageError(f"{unknown[0]} is no stage that trains; allowed: {', '.join(every)}")
     torch.set_num_threads(hardware.threads())
@@ -57,7 +57,7 @@ def main(wanted: Sequence[str]) -> None:
         data = Labelled(prepared, c.pretrain, device)
         for work in memory.trainings(c, len(prepared.classes), c.labelled_trainings and data.enough):
             if work.stage in (wanted or every):
-                if isinstance(work.params, ControlParams):
+                if isinstance(work.params, BaselineParams):
                     supervised_runs.check(work.section, work.params, c)
                 footprint.check(work.section, work.build, work.params, data.size, c.pretrain, work.processes, device)
         seconds = durations(c, data, wanted or every)
@@ -85,25 +85,27 @@ def durations(c: Config, data: Labelled, wanted: Sequence[str]) -> dict[str, flo
     found = dict.fromkeys(KINDS, 0.0)
     labelled = c.labelled_trainings and data.enough
     trained = {
-        name: trials.from_scratch(name, c, data) for name in CONTROLS if f"control@{name}" in wanted and labelled
+        name: trials.from_scratch(name, c, data) for name in BASELINES if f"baseline@{name}" in wanted and labelled
     }
     for name in c.methods:
         params, method = c.method(name), c.build(name, data.prepared.manifest)
-        encoder, draws = method.encoder, {"finetune": c.finetune, "control": c.control}
+        encoder, samples = method.encoder, {"finetune": c.finetune, "baseline": c.baseline}
         if f"pretrain@{name}" in wanted:
             images = c.seeds * params.epochs * (len(data.train) // params.batch_size) * params.batch_size
             found["pretrain"] += images * per_image(method, params, c, data)
-        own = {"finetune": [], "control": [t for of in trained.values() for t in of if t.who.endswith(f"-{name}")]}
+        own = {"finetune": [], "baseline": [t for of in trained.values() for t in of if t.who.endswith(f"-{name}")]}
         if f"finetune@{name}" in wanted and labelled:
             own["finetune"] = trials.fine_tunings(name, c, {c.seed + k: encoder for k in range(c.seeds)})
         if any(own.values()):
-            each = per_image(data.control("supervised", encoder, c.finetune, c.seed), c.finetune, c, data)
+            each = per_image(data.baseline("supervised", encoder, c.finetune, c.seed), c.finetune, c, data)
             for kind, of in own.items():
-                found[kind] += each * supervised_runs.images(data, supervised_runs.plan(data, of, draws[kind], c.seed))
+                found[kind] += each * supervised_runs.images(
+                    data, supervised_runs.plan(data, of, samples[kind], c.seed)
+                )
     return {kind: seconds for kind, seconds in found.items() if seconds}
 
 
-def per_image(method: Method, params: MethodParams | ControlParams, c: Config, data: Labelled) -> float:
+def per_image(method: Method, params: MethodParams | BaselineParams, c: Config, data: Labelled) -> float:
     """Seconds of a step of this training, an image: the fastest of a few, not compiled."""
     most = min(params.batch_size, AT_ONCE[0], len(data.train), round(AT_ONCE[1] / flops.flops(method, data.size)))
     n = max(2, most // params.accumulate * params.accumulate)

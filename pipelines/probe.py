@@ -1,6 +1,6 @@
 """Stage probe@<method>: frozen features → features.npz, scores.csv, metrics.json, diagnosis.json.
 
-Always beside a random encoder of the same architecture and raw pixels: same images, same draws, same probe.
+Always beside a random encoder of the same architecture and raw pixels: same images, same samples, same probe.
 The protocol: docs/evaluation.md.
 """
 
@@ -101,7 +101,7 @@ def readers(name: str, c: Config, prepared: Prepared) -> Iterator[tuple[str, int
 
 
 def summary(found: Mapping[str, list[float]]) -> Metrics:
-    """The median of a C, mean and sd of all else, over draws and seeds."""
+    """The median of a C, mean and sd of all else, over samples and seeds."""
     metrics: Metrics = {}
     for key, values in found.items():
         metrics[key] = median(values) if key.startswith("C_") else mean(values)

@@ -55,7 +55,7 @@ def main(name: str) -> None:
     log_figures(version.run_id, metrics[name] | own, diagnosis)
     for who, figures in (metrics | finetuned).items():
         if who != name:
-            runs.ensure_control(client, c.dataset, who, figures)
+            runs.ensure_baseline(client, c.dataset, who, figures)
     batch = c.fitted(Manifest.read(stage.PREPARED).splits["train"]).method(name).batch_size
     history = read_history(stage.artifact(name, "history.jsonl"))
     runs.finish(client, version.run_id, trained_seconds(history, batch))

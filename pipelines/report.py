@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from models.methods import METHODS
 from pipelines.evaluation import verdict
-from pipelines.evaluation.approach import CONTROLS
+from pipelines.evaluation.approach import BASELINES
 from pipelines.project import config, stage
 from pipelines.project.stage import PAGE
 from pipelines.registry import mlflow_store, provenance, receipts, runs
@@ -89,7 +89,7 @@ def facts(r: Results) -> dict[str, str]:
         "Left out": f"{m.quarantined:,} that could not be read, {m.duplicates:,} copies; "
         f"{m.conflicts:,} without a label, as their copies disagreed",
         "Methods": ", ".join(METHODS[m].TITLE for m in c.methods),
-        "Seeds": f"{', '.join(map(str, seeds))}; {len({s.draw for s in r.scores})} draws of labels",
+        "Seeds": f"{', '.join(map(str, seeds))}; {len({s.sample for s in r.scores})} label samples",
         "Champion": f"{r.champion}: {r.promoted['reason']}",
         "Versions": ", ".join(f"{v['name']} {v['version']}" for v in r.promoted["models"]),
         "Commit": provenance.git_commit(),
@@ -101,7 +101,7 @@ def facts(r: Results) -> dict[str, str]:
 def write_plots(r: Results, counts: NDArray[np.int64] | None) -> None:
     """What `dvc plots` draws: the figures of the page's charts."""
     points: Plot = [
-        {"encoder": a.who, "read": tables.reading(a), "labels": labels, "labels_a_class": r.per_class(labels)}
+        {"encoder": a.who, "read": tables.reading(a), "labels": labels, "labels_per_class": r.per_class(labels)}
         | {"accuracy": p.mean, "low": p.mean - p.sd, "high": p.mean + p.sd}
         for a, cell in r.cells().items()
         for labels, p in cell.items()
@@ -122,7 +122,7 @@ def write_plots(r: Results, counts: NDArray[np.int64] | None) -> None:
 
 @mlflow_store.refusals()
 def keep(r: Results, gallery: Gallery) -> None:
-    """In MLflow: each method's pictures in its run, the page in the champion's, and a run a control."""
+    """In MLflow: each method's pictures in its run, the page in the champion's, and a run a baseline."""
     client = mlflow_store.connect()
     receipts.check(client, r.config.methods)
     for m in r.config.methods:
@@ -132,9 +132,9 @@ def keep(r: Results, gallery: Gallery) -> None:
         runs.log_files(client, results.load(stage.artifact(m, "version.json"))["run_id"], files)
     where = mlflow_store.experiment(client, r.config.dataset)
     client.set_experiment_tag(where, "mlflow.note.content", note(r))
-    for control in CONTROLS:
-        for who, figures in results.load(stage.baseline(control, "metrics.json")).items():
-            runs.ensure_control(client, r.config.dataset, who, figures)
+    for baseline in BASELINES:
+        for who, figures in results.load(stage.baseline(baseline, "metrics.json")).items():
+            runs.ensure_baseline(client, r.config.dataset, who, figures)
 
 
 def note(r: Results) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from models.methods import CONTROLS
+from models.methods import BASELINES
 from pipelines.project import config, stage
 from pipelines.project.config import Config
 
@@ -31,13 +31,13 @@ def main() -> None:
 
 
 def of_stages(c: Config) -> dict[str, Any]:
-    """Stage → what it reads, of a stage of each method or control by its name."""
+    """Stage → what it reads, of a stage of each method or baseline by its name."""
     methods = {name: plain(c.method(name)) for name in c.methods}
     how = {key: getattr(c.pretrain, key) for key in HOW}
     trained = {"dataset": c.dataset, "seed": c.seed, "seeds": c.seeds, "pretrain": plain(c.pretrain)}
     labelled = {"seed": c.seed, "labelled_trainings": c.labelled_trainings, "pretrain": how}
     tuned = labelled | {"finetune": plain(c.finetune), "pseudolabel": plain(c.pseudolabel)}
-    scratch = labelled | {"seeds": c.seeds, "control": plain(c.control), "pretrained": pretrained(c)}
+    scratch = labelled | {"seeds": c.seeds, "baseline": plain(c.baseline), "pretrained": pretrained(c)}
     scratch |= {"finetune": {"steps": c.finetune.steps, "batch_size": c.finetune.batch_size}}
     exported = {"export": plain(c.export), "probe": plain(c.probe)}
     return {
@@ -45,7 +45,7 @@ def of_stages(c: Config) -> dict[str, Any]:
         "pretrain": {m: trained | {"method": params} for m, params in methods.items()},
         "probe": {m: {"seed": c.seed, "method": params} | plain(c.probe) for m, params in methods.items()},
         "finetune": dict.fromkeys(methods, tuned),
-        "control": {name: scratch | {name: plain(c.of_control(name))} for name in CONTROLS},
+        "baseline": {name: scratch | {name: plain(c.of_baseline(name))} for name in BASELINES},
         "register": {m: {"dataset": c.dataset} for m in methods},
         "export": dict.fromkeys(methods, exported),
         "promote": {"dataset": c.dataset, "methods": list(methods)} | plain(c.promote),

@@ -50,7 +50,7 @@ def targets(node: ast.stmt) -> set[str]:
     return set()
 
 
-def test_methods_and_controls_are_mapped() -> None:
+def test_methods_and_baselines_are_mapped() -> None:
     assert {file for file, _ in rows()} == {"simclr", "mae", "dino", "supervised", "pseudolabel", "fixmatch"}
     assert len(rows()) > 60
 

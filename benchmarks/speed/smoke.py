@@ -20,7 +20,7 @@ from models import start
 from models.baselines.supervised import SupervisedParams
 from models.encoders.vit import ViTParams
 from models.evaluation import probe
-from models.method import Control
+from models.method import Baseline
 from models.optim import OptimParams
 from models.views.augmentation import ViewParams
 from pipelines.engine.loop import Training
@@ -83,8 +83,8 @@ def labels(m: Machine) -> str:
     params = SupervisedParams(n, OptimParams("sgd", 0.1, 1e-4), ViewParams(area=(0.5, 1.0)), recompute=True)
     vit = ViTParams("vit_nano" if m.tiny else "vit_small", 8 if m.tiny else 16)
 
-    def build() -> Control:
-        return start.control("supervised", vit.build(size, *COLOURS), params, size, 10, 0)
+    def build() -> Baseline:
+        return start.baseline("supervised", vit.build(size, *COLOURS), params, size, 10, 0)
 
     with torch.device("meta"):
         shadow = build()

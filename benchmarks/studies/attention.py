@@ -1,7 +1,7 @@
 """`python -m benchmarks.studies.attention FOLDER artifacts/methods/dino …`: does attention cover the garment?
 
 FOLDER holds the photographs that `garments.json` names. The mask of 60 % of the class token's attention is laid over
-the garment as drawn by hand, and so is a box in the middle, of the same area. Controls: random encoders of the same
+the garment as drawn by hand, and so is a box in the middle, of the same area. Baselines: random encoders of the same
 architecture, and another photograph's mask, whose score is due to where attention mostly lies, not to what it sees.
 What could be had at most: the outlines themselves, in patches.
 """

@@ -13,7 +13,7 @@ from torch import Generator, Tensor, nn
 
 from models.baselines.supervised import check_training, cross_entropy, head, unlabelled
 from models.encoders.encoder import Encoder
-from models.method import Control
+from models.method import Baseline
 from models.optim import OptimParams
 from models.precision import at_least_fp32, full_precision
 from models.views.augmentation import ViewParams, draw
@@ -48,7 +48,7 @@ class FixMatchParams:
                 raise ValueError(f"{name} is {getattr(self, name)}; allowed: 0 to 1")
 
 
-class FixMatch(Control):
+class FixMatch(Baseline):
     """The first of every 1 + μ parts of a batch holds the labelled images, the others the unlabelled."""
 
     params: FixMatchParams

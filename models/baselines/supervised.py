@@ -1,6 +1,6 @@
 """Supervised learning: a linear head on the encoder, and cross-entropy with label smoothing, of labelled images only.
 
-From scratch it is the control of what the labels alone give; from a pretrained encoder it is fine-tuning end to end
+From scratch it is the baseline of what the labels alone give; from a pretrained encoder it is fine-tuning end to end
 (He et al., 2022, arXiv:2111.06377, appendix A.2). Label smoothing: Szegedy, Vanhoucke, Ioffe, Shlens, Wojna, 2015,
 arXiv:1512.00567, section 7.
 """
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from models.encoders.encoder import Encoder
-from models.method import Control
+from models.method import Baseline
 from models.optim import OptimParams
 from models.precision import at_least_fp32, full_precision
 from models.views.augmentation import ViewParams, draw
@@ -46,7 +46,7 @@ def check_training(batch_size: int, accumulate: int, label_smoothing: float) -> 
         raise ValueError(f"label_smoothing is {label_smoothing}; allowed: 0 to below 1")
 
 
-class Supervised(Control):
+class Supervised(Baseline):
     """A linear head on the encoder; both are trained."""
 
     params: SupervisedParams

@@ -156,7 +156,7 @@ def shots_of(y: Labels, wanted: Sequence[int]) -> list[int]:
     return [n for n in wanted if n <= np.unique(y, return_counts=True)[1].min()]
 
 
-def label_draws(y: Labels, shots: int, draws: int, seed: int) -> Iterator[NDArray[np.int64]]:
+def label_samples(y: Labels, shots: int, draws: int, seed: int) -> Iterator[NDArray[np.int64]]:
     """Positions of `shots` labels a class (all, where a class has fewer); the same draws for every encoder."""
     for draw in range(draws):
         rng = np.random.default_rng([seed, shots, draw])

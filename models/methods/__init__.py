@@ -5,14 +5,14 @@ from collections.abc import Callable
 from models.baselines.fixmatch import FixMatch, FixMatchParams
 from models.baselines.pseudolabel import PseudoLabel, PseudoLabelParams
 from models.baselines.supervised import Supervised, SupervisedParams
-from models.method import Control, Pretraining
+from models.method import Baseline, Pretraining
 from models.methods.dino import DINO
 from models.methods.mae import MAE
 from models.methods.simclr import SimCLR
 
 METHODS: dict[str, type[Pretraining]] = {"simclr": SimCLR, "mae": MAE, "dino": DINO}
-ControlParams = SupervisedParams | PseudoLabelParams | FixMatchParams
-CONTROLS: dict[str, Callable[..., Control]] = {
+BaselineParams = SupervisedParams | PseudoLabelParams | FixMatchParams
+BASELINES: dict[str, Callable[..., Baseline]] = {
     "supervised": Supervised,
     "pseudolabel": PseudoLabel,
     "fixmatch": FixMatch,

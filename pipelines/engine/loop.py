@@ -18,7 +18,7 @@ from models.diagnose import EARLY, diagnose
 from models.diagnosis import HOPELESS
 from models.encoders.vit import recompute
 from models.method import Method, MethodParams
-from models.methods import ControlParams
+from models.methods import BaselineParams
 from pipelines.engine.monitor import Watch
 from pipelines.engine.prefetch import Inputs, pretraining
 from pipelines.engine.step_metrics import Meter
@@ -120,7 +120,7 @@ class Training:
     def __init__(
         self,
         method: Method,
-        params: MethodParams | ControlParams,
+        params: MethodParams | BaselineParams,
         how: PretrainParams,
         setting: Setting,
         device: torch.device,
@@ -131,7 +131,7 @@ class Training:
             recompute(method)
         hardware.place(setting, method, device)
         self.loss_of = distributed.spread(method, how.sharded, setting.bf16)
-        self.optimizer = optim.build(params.optim, method, spare_tokens=isinstance(params, ControlParams))
+        self.optimizer = optim.build(params.optim, method, spare_tokens=isinstance(params, BaselineParams))
         self.trainable = [p for p in method.parameters() if p.requires_grad]
 
     def step(self, inputs: Inputs, done: float) -> tuple[float, Tensor, Tensor]:

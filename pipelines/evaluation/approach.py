@@ -7,7 +7,7 @@ from statistics import mean
 
 from pipelines.evaluation.scores import ALL, Score
 
-CONTROLS = ("supervised", "pseudolabel", "fixmatch")
+BASELINES = ("supervised", "pseudolabel", "fixmatch")
 BY = {"linear": "with a linear probe", "knn": "by nearest neighbours", "finetune": "fine-tuned"}
 FROM_SCRATCH = {"supervised": "supervised training", "pseudolabel": "pseudo-labelling", "fixmatch": "FixMatch"}
 
@@ -21,7 +21,7 @@ class Approach:
 
     @property
     def pretrained(self) -> bool:
-        return not (self.who == "pixels" or self.who.startswith(("random-", *(f"{c}-" for c in CONTROLS))))
+        return not (self.who == "pixels" or self.who.startswith(("random-", *(f"{c}-" for c in BASELINES))))
 
     def __str__(self) -> str:
         first, _, rest = self.who.partition("-")
@@ -49,7 +49,7 @@ def cells(scores: Iterable[Score]) -> Cells:
 def contested(scores: Iterable[Score]) -> Cells:
     """The label counts with which something was trained from scratch, where there are any: raw pixels prove little."""
     every = cells(scores)
-    found = {n: cell for n, cell in every.items() if any(a.who.partition("-")[0] in CONTROLS for a in cell)}
+    found = {n: cell for n, cell in every.items() if any(a.who.partition("-")[0] in BASELINES for a in cell)}
     return found or every
 
 

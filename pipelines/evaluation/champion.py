@@ -15,7 +15,7 @@ FEW = 50  # images of val, below which a choice rests on little
 
 @dataclass(frozen=True)
 class Candidate:
-    """val: its single readings on val, paired with the others' by seed and draw; flops: of one image, frozen."""
+    """val: its single readings on val, paired with the others' by seed and sample; flops: of one image, frozen."""
 
     val: Sequence[Score]
     flops: float

@@ -49,15 +49,15 @@ class Difference:
 def difference(
     ours: Sequence[Score], theirs: Sequence[Score], images: int, on: Literal["accuracy", "val"] = "accuracy"
 ) -> Difference:
-    """Paired by seed and draw where both have the seed, else by draw. images: that judged; on: test, or val.
+    """Paired by seed and sample where both have the seed, else by sample. images: that judged; on: test, or val.
 
     Two independent sources of noise: labels and seeds (Student's interval over the pairs, where there are two or more),
     and the choice of the images (discordant answers of independent errors).
     """
     value = attrgetter(on)
-    by_both = {(s.seed, s.draw): value(s) for s in theirs}
-    by_draw = {s.draw: value(s) for s in theirs}
-    found = [(value(s), by_both.get((s.seed, s.draw), by_draw.get(s.draw))) for s in ours]
+    by_both = {(s.seed, s.sample): value(s) for s in theirs}
+    by_sample = {s.sample: value(s) for s in theirs}
+    found = [(value(s), by_both.get((s.seed, s.sample), by_sample.get(s.sample))) for s in ours]
     pairs = [(a, b) for a, b in found if b is not None]
     n, (right, other) = len(pairs), (mean(side) / 100 for side in zip(*pairs, strict=True))
     of_pairs = stdev(a - b for a, b in pairs) / math.sqrt(n) if n > 1 else 0.0

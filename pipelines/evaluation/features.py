@@ -17,7 +17,7 @@ from pipelines.evaluation.probe_protocol import SPLITS
 from pipelines.machine import gpus
 
 BATCH = 256
-PIXELS = 32  # side of the raw-pixel control at most
+PIXELS = 32  # side of the raw-pixel baseline at most
 VIEWS = 4  # of each
 Metrics = dict[str, float]
 Extract = Callable[[Iterable[Tensor]], Array]
@@ -56,7 +56,7 @@ def encoder_features(encoder: nn.Module, device: torch.device) -> Extract:
 
 
 def pixel_features(batches: Iterable[Tensor]) -> Array:
-    """Raw pixels, averaged down to 32 × 32 where there are more: a larger vector is no better control, only slower."""
+    """Raw pixels, averaged down to 32 × 32 where there are more: a larger vector is no better baseline, only slower."""
     small = [F.adaptive_avg_pool2d(x.float(), min(x.shape[-1], PIXELS)) for x in batches]
     return torch.cat(small).flatten(1).numpy()
 

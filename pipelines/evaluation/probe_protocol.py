@@ -18,11 +18,11 @@ COMPARED = 1000  # images of which views are compared, at most
 
 @dataclass(frozen=True)
 class Reading:
-    """What a probe said of every image of test and val, with one draw of labels; C: that of the linear probe."""
+    """What a probe said of every image of test and val, with one label sample; C: that of the linear probe."""
 
     how: How
     labels: str
-    draw: int
+    sample: int
     predictions: dict[str, Labels]  # split → (n,)
     C: float | None = None
 
@@ -36,27 +36,31 @@ def labels(prepared: Prepared) -> dict[str, Labels]:
 def readings(
     features: Mapping[str, Array], y: Mapping[str, Labels], shots: list[int], p: ProbeParams, seed: int
 ) -> Iterator[Reading]:
-    """Linear probe and kNN at each label count, a draw at a time, and at all labels.
+    """Linear probe and kNN at each label count, a sample at a time, and at all labels.
 
-    features: split → (n, D); y: split → (n,). The draws depend on y, shots and seed alone: the same for every encoder.
+    features: split → (n, D); y: split → (n,). The samples depend on y, shots and seed alone: equal for every encoder.
     """
     known = y["train"] >= 0
     truth, raw = y["train"][known], features["train"] if known.all() else features["train"][known]
     scaled = probe.scaling(features["train"])
     x, *standard = (scaled(of) for of in (raw, *(features[s] for s in JUDGED)))
-    draws = [(str(n), i, rows, n) for n in shots for i, rows in enumerate(probe.label_draws(truth, n, p.draws, seed))]
-    for count, draw, rows, most in [*draws, (ALL, 0, np.arange(len(truth)), len(truth))]:
+    samples = [
+        (str(n), i, rows, n)
+        for n in shots
+        for i, rows in enumerate(probe.label_samples(truth, n, p.label_samples, seed))
+    ]
+    for count, sample, rows, most in [*samples, (ALL, 0, np.arange(len(truth)), len(truth))]:
         predicted, C = probe.linear_probe(x[rows], truth[rows], standard, p.C)
-        yield Reading("linear", count, draw, dict(zip(JUDGED, predicted, strict=True)), C)
+        yield Reading("linear", count, sample, dict(zip(JUDGED, predicted, strict=True)), C)
         k = min(p.neighbours, most)  # no class has more
         votes = {s: probe.knn(raw[rows], truth[rows], features[s], k, p.temperature) for s in JUDGED}
-        yield Reading("knn", count, draw, votes)
+        yield Reading("knn", count, sample, votes)
 
 
 def score(reading: Reading, y: Mapping[str, Labels], who: str, seed: int) -> Score:
     """seed: of the pretraining."""
     test, val = (accuracy(reading.predictions[s], y[s]) for s in JUDGED)
-    return Score(who, reading.how, reading.labels, seed, reading.draw, test, val)
+    return Score(who, reading.how, reading.labels, seed, reading.sample, test, val)
 
 
 def accuracy(prediction: Labels, truth: Labels) -> float:

@@ -14,11 +14,11 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Score:
-    """One reading of one encoder with one draw of labels.
+    """One reading of one encoder on one label sample.
 
-    who: a run's name: a method, its control (random-simclr, pixels, supervised-simclr: the backbone of simclr), or
+    who: a run's name: a method, its baseline (random-simclr, pixels, supervised-simclr: the backbone of simclr), or
     simclr-pseudolabel. how: by a probe of frozen features, or trained end to end (`finetune`, also from scratch).
-    labels: so many a class, or `all`; seed: of the pretraining, or of the training from scratch; draw: of the labels,
+    labels: so many a class, or `all`; seed: of the pretraining, or of the training from scratch; sample: of the labels,
     the same for everyone. accuracy and val: top-1 in percent, on test and on val.
     """
 
@@ -26,7 +26,7 @@ class Score:
     how: How
     labels: str
     seed: int
-    draw: int
+    sample: int
     accuracy: float
     val: float
 
@@ -43,7 +43,7 @@ def read(path: Path) -> list[Score]:
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert all(row["how"] in get_args(How) for row in rows)
-    numbers: dict[str, type] = {"seed": int, "draw": int, "accuracy": float, "val": float}
+    numbers: dict[str, type] = {"seed": int, "sample": int, "accuracy": float, "val": float}
     return [Score(**{k: numbers.get(k, str)(v) for k, v in row.items()}) for row in rows]
 
 

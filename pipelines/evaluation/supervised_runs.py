@@ -1,4 +1,4 @@
-"""All trainings of a stage that trains with labels: every trial with every draw of labels; the scores and the cost."""
+"""All trainings of a stage that trains with labels: every trial with every label sample; the scores and the cost."""
 
 import json
 import sys
@@ -13,34 +13,34 @@ import numpy as np
 from data.progress import Progress
 from models import parallel
 from models.evaluation import probe
-from models.methods import ControlParams
+from models.methods import BaselineParams
 from pipelines.evaluation import scores
 from pipelines.evaluation.scores import ALL, Score
 from pipelines.evaluation.supervised_training import Labelled, Numbers, Outcome, Trial
 from pipelines.machine import footprint, ranks
 from pipelines.project.config import Config
 from pipelines.project.stage import StageError
-from pipelines.project.supervision import LabelDraws
+from pipelines.project.supervision import LabelSamples
 
 Run = tuple[Score, Outcome]
-Planned = tuple[Trial, str, int, Numbers]  # with a label count, a draw, and its rows
+Planned = tuple[Trial, str, int, Numbers]  # with a label count, a sample, and its rows
 
 
-def run(name: str, data: Labelled, trials: list[Trial], of: LabelDraws, seed: int) -> list[Run]:
-    """Every trial with every draw of labels, the same for all. name: the stage's, for the progress."""
+def run(name: str, data: Labelled, trials: list[Trial], of: LabelSamples, seed: int) -> list[Run]:
+    """Every trial with every label sample, the same for all. name: the stage's, for the progress."""
     planned = plan(data, trials, of, seed)
     runs = []
     shown = sys.stderr if ranks.first() else sys.stdout  # which of other ranks is nowhere
     with Progress(images(data, planned), name, "images", 0, shown) as progress:
-        for t, count, draw, rows in planned:
-            section = "finetune" if name.startswith("finetune@") else t.control
+        for t, count, sample, rows in planned:
+            section = "finetune" if name.startswith("finetune@") else t.baseline
             with footprint.explained(section, t.params, parallel.world()):
-                outcome = data.fit(t, rows, seed_of(t.seed, count, draw), progress.advance)
-            runs.append((Score(t.who, "finetune", count, t.seed, draw, outcome.test, outcome.val), outcome))
+                outcome = data.fit(t, rows, seed_of(t.seed, count, sample), progress.advance)
+            runs.append((Score(t.who, "finetune", count, t.seed, sample, outcome.test, outcome.val), outcome))
     return runs
 
 
-def check(section: str, params: ControlParams, c: Config) -> None:
+def check(section: str, params: BaselineParams, c: Config) -> None:
     """Raises StageError where the ranks' parts of a batch would not be equal."""
     parts = ranks.size(c.pretrain.processes) * params.accumulate
     if c.labelled_trainings and params.batch_size % parts:
@@ -49,40 +49,40 @@ def check(section: str, params: ControlParams, c: Config) -> None:
         )
 
 
-def plan(data: Labelled, trials: list[Trial], of: LabelDraws, seed: int) -> list[Planned]:
-    """Every trial with every draw that it has a use for."""
+def plan(data: Labelled, trials: list[Trial], of: LabelSamples, seed: int) -> list[Planned]:
+    """Every trial with every sample that it has a use for."""
     return [
         (
             replace(t, steps=of.steps_of_all(t.steps, len(rows), t.params.batch_size)) if count == ALL else t,
             count,
-            draw,
+            sample,
             rows,
         )
         for t in trials
-        for count, draw, rows in draws(data, of, seed)
+        for count, sample, rows in label_samples(data, of, seed)
         if t.uses(len(data.train) - len(rows))
     ]
 
 
 def images(data: Labelled, planned: list[Planned]) -> int:
     """That go through a backbone in all of them."""
-    return sum(t.steps * data.images_a_step(t.control, t.encoder, t.params) for t, *_ in planned)
+    return sum(t.steps * data.images_a_step(t.baseline, t.encoder, t.params) for t, *_ in planned)
 
 
-def draws(data: Labelled, of: LabelDraws, seed: int) -> list[tuple[str, int, Numbers]]:
-    """Label count, draw, and its rows: the draws of the probe, then all labels."""
+def label_samples(data: Labelled, of: LabelSamples, seed: int) -> list[tuple[str, int, Numbers]]:
+    """Label count, sample, and its rows: the samples of the probe, then all labels."""
     rows, y = data.rows["train"], data.y["train"]
     few = [
-        (str(shots), draw, rows[chosen])
+        (str(shots), sample, rows[chosen])
         for shots in probe.shots_of(y, of.shots)
-        for draw, chosen in enumerate(probe.label_draws(y, shots, of.draws, seed))
+        for sample, chosen in enumerate(probe.label_samples(y, shots, of.label_samples, seed))
     ]
     return [*few, (ALL, 0, rows)]
 
 
-def seed_of(seed: int, labels: str, draw: int) -> int:
-    """Of one training: another for each draw of labels, the same for every approach."""
-    return int(np.random.SeedSequence([seed, 0 if labels == ALL else int(labels), draw]).generate_state(1)[0])
+def seed_of(seed: int, labels: str, sample: int) -> int:
+    """Of one training: another for each label sample, the same for every approach."""
+    return int(np.random.SeedSequence([seed, 0 if labels == ALL else int(labels), sample]).generate_state(1)[0])
 
 
 def save(runs: Iterable[Run], table: Path, summary: Path) -> None:

@@ -15,8 +15,8 @@ from data.shards import Prepared
 from models import parallel, start
 from models.baselines.supervised import predict
 from models.encoders.encoder import Encoder
-from models.method import Control
-from models.methods import ControlParams
+from models.method import Baseline
+from models.methods import BaselineParams
 from pipelines.engine.loop import Training
 from pipelines.engine.prefetch import Feed, Inputs, generator
 from pipelines.machine import flops, hardware
@@ -43,8 +43,8 @@ class Trial:
     """A start, and a way to go on from it with labels."""
 
     who: str  # of the scores
-    control: str  # which of methods.CONTROLS
-    params: ControlParams
+    baseline: str  # which of methods.BASELINES
+    params: BaselineParams
     encoder: Encoder  # of which every training gets a copy
     seed: int  # of the encoder
     steps: int
@@ -74,14 +74,14 @@ class Labelled:
         """Whether there is something to learn and to judge: two classes in each split."""
         return all(len(np.unique(y)) > 1 for y in self.y.values())
 
-    def control(self, name: str, encoder: Encoder, params: ControlParams, seed: int) -> Control:
-        """A control over this encoder, with a head of as many classes as there are."""
-        return start.control(name, encoder, params, self.size, len(self.prepared.classes), seed)
+    def baseline(self, name: str, encoder: Encoder, params: BaselineParams, seed: int) -> Baseline:
+        """A baseline over this encoder, with a head of as many classes as there are."""
+        return start.baseline(name, encoder, params, self.size, len(self.prepared.classes), seed)
 
-    def images_a_step(self, name: str, encoder: Encoder, params: ControlParams) -> int:
+    def images_a_step(self, name: str, encoder: Encoder, params: BaselineParams) -> int:
         """That go through the backbone."""
         n, more = batch_of(params)
-        return round(n * flops.views(self.control(name, encoder, params, 0), 1 + more // n, self.size))
+        return round(n * flops.views(self.baseline(name, encoder, params, 0), 1 + more // n, self.size))
 
     def fit(self, trial: Trial, labelled: Numbers, seed: int, advance: Callable[[int], None]) -> Outcome:
         """Train on these labelled rows, and on all train images as unlabelled ones; then judge, once, as it is.
@@ -91,42 +91,42 @@ class Labelled:
         """
         started = time.monotonic()
         params, steps = trial.params, trial.steps
-        control = self.control(trial.control, copy.deepcopy(trial.encoder), params, seed)
-        images = self.images_a_step(trial.control, trial.encoder, params)
-        setting = hardware.choose(self.how, control, params, self.size, steps, self.device)
-        training = Training(control, params, self.how, setting, self.device)
-        control.train()
+        baseline = self.baseline(trial.baseline, copy.deepcopy(trial.encoder), params, seed)
+        images = self.images_a_step(trial.baseline, trial.encoder, params)
+        setting = hardware.choose(self.how, baseline, params, self.size, steps, self.device)
+        training = Training(baseline, params, self.how, setting, self.device)
+        baseline.train()
         loss = torch.zeros(())
         if setting.compiled:
             torch._dynamo.reset()  # it compiles one piece of code for so many networks only
-        feed = Feed(partial(self.inputs, control, params, labelled, seed), self.device)
+        feed = Feed(partial(self.inputs, baseline, params, labelled, seed), self.device)
         for step, inputs in enumerate(feed.steps(0, steps)):
             _, loss, _ = training.step(inputs, step / steps)
             advance(images)
         if not loss.isfinite():
             raise StageError(f"the loss is {loss.item()} at the end; lower optim.lr (now {params.optim.lr})")
-        val, test = (self.accuracy(control, split) for split in ("val", "test"))
+        val, test = (self.accuracy(baseline, split) for split in ("val", "test"))
         return Outcome(val, test, time.monotonic() - started, steps * images)
 
-    def inputs(self, control: Control, params: ControlParams, labelled: Numbers, seed: int, step: int) -> Inputs:
+    def inputs(self, baseline: Baseline, params: BaselineParams, labelled: Numbers, seed: int, step: int) -> Inputs:
         """Of this rank, on the CPU: labelled images first, then unlabelled ones; the last draws are their labels."""
         n, more = batch_of(params)
         known = labelled[places(len(labelled), step * n, n, seed)]
         others = self.train[places(len(self.train), step * more, more, seed + 1)]
-        *draws, y = control.draw(n + more, self.size, self.size, generator(seed, step))
+        *draws, y = baseline.draw(n + more, self.size, self.size, generator(seed, step))
         y[:n] = torch.from_numpy(self.prepared.labels(known))
         own = np.concatenate([part(np.arange(n)), n + part(np.arange(more))])
         images = torch.from_numpy(self.prepared.images(np.concatenate([known, others])[own]))
         return Inputs(images, [d[torch.from_numpy(own)] for d in (*draws, y)])
 
-    def accuracy(self, control: nn.Module, split: str) -> float:
+    def accuracy(self, baseline: nn.Module, split: str) -> float:
         """Top-1 in percent, every rank at its part of the images."""
         rows, y = self.rows[split], torch.from_numpy(self.y[split])
         right = torch.zeros((), dtype=torch.int64, device=self.device)
         for chunk in np.array_split(own := part(np.arange(len(rows))), -(-len(own) // BATCH) or 1):
             images = torch.from_numpy(self.prepared.images(rows[chunk])).to(self.device)
             with torch.compiler.set_stance("force_eager"):  # other shapes would compile it once more
-                right += (predict(control, images) == y[chunk].to(self.device)).sum()
+                right += (predict(baseline, images) == y[chunk].to(self.device)).sum()
         return 100 * int(parallel.total(right)) / len(rows)
 
 

@@ -1,11 +1,11 @@
-"""The trainings with labels that a configuration asks for: fine-tunings of an encoder, controls from scratch."""
+"""The trainings with labels that a configuration asks for: fine-tunings of an encoder, baselines from scratch."""
 
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from models.encoders.encoder import Encoder
-from models.methods import ControlParams
+from models.methods import BaselineParams
 from pipelines.evaluation.supervised_training import Labelled, Trial
 from pipelines.machine import flops
 from pipelines.project.config import Config
@@ -16,8 +16,8 @@ def fine_tunings(name: str, c: Config, encoders: Mapping[int, Encoder]) -> list[
     return [Trial(*way, encoder, seed, c.finetune.steps) for way in ways(name, c) for seed, encoder in encoders.items()]
 
 
-def ways(name: str, c: Config) -> list[tuple[str, str, ControlParams]]:
-    """Who, which control and its numbers: with labels, and with pseudo-labels beside them."""
+def ways(name: str, c: Config) -> list[tuple[str, str, BaselineParams]]:
+    """Who, which baseline and its numbers: with labels, and with pseudo-labels beside them."""
     p = c.finetune
     same = {"batch_size": p.batch_size, "optim": p.optim, "views": p.views, "label_smoothing": p.label_smoothing}
     return [
@@ -26,11 +26,11 @@ def ways(name: str, c: Config) -> list[tuple[str, str, ControlParams]]:
     ]
 
 
-def from_scratch(control: str, c: Config, data: Labelled) -> list[Trial]:
+def from_scratch(baseline: str, c: Config, data: Labelled) -> list[Trial]:
     """On every backbone, of every seed."""
     fitted = c.fitted(len(data.train))
     seeds = range(c.seed, c.seed + c.seeds)
-    return [trial(control, m, seed, fitted, data) for m in backbones(c) for seed in seeds]
+    return [trial(baseline, m, seed, fitted, data) for m in backbones(c) for seed in seeds]
 
 
 def backbones(c: Config) -> Iterator[str]:
@@ -42,14 +42,14 @@ def backbones(c: Config) -> Iterator[str]:
             yield m
 
 
-def trial(control: str, name: str, seed: int, c: Config, data: Labelled) -> Trial:
+def trial(baseline: str, name: str, seed: int, c: Config, data: Labelled) -> Trial:
     """Starts where the method's pretraining starts; sees as many images as the budget says of the pretraining's.
 
     It sees as many labelled images as a fine-tuning at least: a training of a few steps would prove nothing.
     """
-    of, params = c.method(name), c.of_control(control)
+    of, params = c.method(name), c.of_baseline(baseline)
     method = c.build(name, data.prepared.manifest, seed)
     pretrained = of.epochs * (len(data.train) // of.batch_size) * of.batch_size * flops.views(method, 1, data.size)
-    steps = round(params.budget * pretrained / data.images_a_step(control, method.encoder, params))
+    steps = round(params.budget * pretrained / data.images_a_step(baseline, method.encoder, params))
     least = math.ceil(c.finetune.steps * c.finetune.batch_size / params.batch_size)
-    return Trial(f"{control}-{name}", control, params, method.encoder, seed, max(steps, least))
+    return Trial(f"{baseline}-{name}", baseline, params, method.encoder, seed, max(steps, least))

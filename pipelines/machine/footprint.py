@@ -19,7 +19,7 @@ from models.baselines.fixmatch import FixMatchParams
 from models.baselines.pseudolabel import PseudoLabelParams
 from models.encoders.vit import recompute
 from models.method import Method, MethodParams
-from models.methods import ControlParams
+from models.methods import BaselineParams
 from pipelines.machine import hardware
 from pipelines.project.config import PretrainParams
 from pipelines.project.stage import StageError
@@ -58,7 +58,7 @@ class Live(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def needed(
-    method: Method, params: MethodParams | ControlParams, size: int, n: int, bf16: bool, shards: int = 1
+    method: Method, params: MethodParams | BaselineParams, size: int, n: int, bf16: bool, shards: int = 1
 ) -> float:
     """Bytes that training takes at the most while it has n images of this size, px, at once.
 
@@ -84,7 +84,7 @@ def needed(
     return float(SPARE[0] * counted + SPARE[1])
 
 
-def at_once(params: MethodParams | ControlParams, processes: int) -> int:
+def at_once(params: MethodParams | BaselineParams, processes: int) -> int:
     """Images that a process has in one part of a step."""
     return sum(batch_of(params)) // (processes * params.accumulate)
 
@@ -92,7 +92,7 @@ def at_once(params: MethodParams | ControlParams, processes: int) -> int:
 def check(
     name: str,
     build: Callable[[], Method],
-    params: MethodParams | ControlParams,
+    params: MethodParams | BaselineParams,
     size: int,
     how: PretrainParams,
     processes: int,
@@ -120,7 +120,7 @@ def check(
         print(f"It may run out of memory: {sentence}", flush=True)
 
 
-def remedy(name: str, params: MethodParams | ControlParams, processes: int, sharded: bool = True) -> str:
+def remedy(name: str, params: MethodParams | BaselineParams, processes: int, sharded: bool = True) -> str:
     """The keys that make a step smaller, as a sentence."""
     ways = [f"raise pretrain.processes (now {processes}, one per GPU)"]
     blocks = not isinstance(params, MethodParams) or params.encoder.BLOCKS
@@ -135,7 +135,7 @@ def remedy(name: str, params: MethodParams | ControlParams, processes: int, shar
 
 
 @contextmanager
-def explained(name: str, params: MethodParams | ControlParams, processes: int = 1) -> Iterator[None]:
+def explained(name: str, params: MethodParams | BaselineParams, processes: int = 1) -> Iterator[None]:
     """Raises StageError, with the keys to change, where what is inside runs out of memory."""
     try:
         yield

@@ -15,7 +15,7 @@ from torch import Tensor
 from models import parallel
 from models.encoders.encoder import Encoder
 from models.method import Method, MethodParams, Pretraining
-from models.methods import ControlParams
+from models.methods import BaselineParams
 from pipelines.machine.flops import flops
 from pipelines.project.config import PretrainParams
 
@@ -48,7 +48,7 @@ class Setting:
 def choose(
     how: PretrainParams,
     method: Method,
-    params: MethodParams | ControlParams,
+    params: MethodParams | BaselineParams,
     size: int,
     steps: int,
     device: torch.device,
@@ -112,7 +112,7 @@ def keep_freed_memory() -> None:
         libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
 
 
-def smallest_view(params: MethodParams | ControlParams, size: int) -> int:
+def smallest_view(params: MethodParams | BaselineParams, size: int) -> int:
     """Side of the smallest view, px."""
     return min(params.sides(size).values()) if isinstance(params, MethodParams) else size
 

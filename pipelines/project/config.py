@@ -9,17 +9,17 @@ from typing import Any, Literal
 from data.shards import Manifest
 from models import start
 from models.method import MethodParams, Pretraining
-from models.methods import CONTROLS, METHODS
+from models.methods import BASELINES, METHODS
 from pipelines.project.params import read
 from pipelines.project.parse import ConfigError, convert
 from pipelines.project.stage import StageError
 from pipelines.project.supervision import (
-    ControlParams,
+    BaselineParams,
     FinetuneParams,
-    FixMatchControl,
-    LabelDraws,
-    PseudoLabelControl,
-    SupervisedControl,
+    FixMatchBaseline,
+    LabelSamples,
+    PseudoLabelBaseline,
+    SupervisedBaseline,
 )
 
 PARAMS = Path("params.yaml")
@@ -52,7 +52,7 @@ class PretrainParams:
 @dataclass(frozen=True)
 class ProbeParams:
     shots: tuple[int, ...] = (1, 2, 5, 10, 50)  # labels a class, as the data allow
-    draws: int = 5
+    label_samples: int = 5
     C: tuple[float, ...] = (0.1, 1.0, 10.0, 100.0, 1000.0)  # inverse regularisation: it is picked on a held-out slice
     neighbours: int = 20  # k of kNN
     temperature: float = 0.07  # of the neighbours' votes
@@ -76,17 +76,17 @@ class Sections:
     dataset: str
     download: tuple[Literal["digits", "digits-writers", "cifar10", "stl10", "imagenette"], ...]  # data/sources.py
     seed: int
-    seeds: int  # trainings of each method and control, from `seed` on; the first is registered
+    seeds: int  # trainings of each method and baseline, from `seed` on; the first is registered
     methods: tuple[str, ...]  # that are pretrained, each by its own section; in this order they are shown
-    labelled_trainings: bool  # fine-tuning and the controls; without them only frozen features are read
+    labelled_trainings: bool  # fine-tuning and the baselines; without them only frozen features are read
     prepare: PrepareParams
     pretrain: PretrainParams
     probe: ProbeParams
     finetune: FinetuneParams
-    control: LabelDraws
-    supervised: SupervisedControl
-    pseudolabel: PseudoLabelControl
-    fixmatch: FixMatchControl
+    baseline: LabelSamples
+    supervised: SupervisedBaseline
+    pseudolabel: PseudoLabelBaseline
+    fixmatch: FixMatchBaseline
     export: ExportParams
     promote: PromoteParams
 
@@ -121,13 +121,13 @@ class Config(Sections):
                 fitted = fitted.having(name, replace(params, batch_size=most))
         return fitted
 
-    def of_control(self, name: str) -> ControlParams:
-        controls: dict[str, ControlParams] = {
+    def of_baseline(self, name: str) -> BaselineParams:
+        baselines: dict[str, BaselineParams] = {
             "supervised": self.supervised,
             "pseudolabel": self.pseudolabel,
             "fixmatch": self.fixmatch,
         }
-        return controls[name]
+        return baselines[name]
 
 
 def cut(name: str, given: Config, fitted: Config, images: int) -> list[str]:
@@ -166,8 +166,8 @@ def cross_check(config: Config) -> None:
         "pretrain.watch": 1 if config.pretrain.watch is None else config.pretrain.watch,
         "probe.temperature": q.temperature,
         "finetune.all_labels": config.finetune.all_labels,
-        "control.all_labels": config.control.all_labels,
-        **{f"{name}.budget": config.of_control(name).budget for name in CONTROLS},
+        "baseline.all_labels": config.baseline.all_labels,
+        **{f"{name}.budget": config.of_baseline(name).budget for name in BASELINES},
     }
     check_name(config.dataset, "dataset")
     require(config.download in ((), (config.dataset,)), "download", list(config.download),
@@ -181,10 +181,15 @@ def cross_check(config: Config) -> None:
     require(0 <= p.max_bad_fraction <= 1, "prepare.max_bad_fraction", p.max_bad_fraction, "0 to 1")
     require(bool(q.shots), "probe.shots", list(q.shots), "label counts of 1 or more")
     require(bool(q.C) and list(q.C) == sorted(set(q.C)) and q.C[0] > 0, "probe.C", list(q.C), "ascending, above 0")
-    labels: dict[str, LabelDraws] = {"finetune": config.finetune, "control": config.control}
+    labels: dict[str, LabelSamples] = {"finetune": config.finetune, "baseline": config.baseline}
     for key, of in labels.items():  # or there would be no pairs
         require(set(of.shots) <= set(q.shots), f"{key}.shots", list(of.shots), f"some of probe.shots {list(q.shots)}")
-        require(0 < of.draws <= q.draws, f"{key}.draws", of.draws, f"1 to probe.draws {q.draws}")
+        require(
+            0 < of.label_samples <= q.label_samples,
+            f"{key}.label_samples",
+            of.label_samples,
+            f"1 to probe.label_samples {q.label_samples}",
+        )
     use, read = config.promote.for_, {"embeddings": q.shots, "finetuning": config.finetune.shots}
     require(config.promote.labels in (*read[use], "all"), "promote.labels", config.promote.labels,
             f"{', '.join(map(str, read[use]))}, all: what encoders are read with for {use}")  # fmt: skip

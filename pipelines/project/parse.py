@@ -17,7 +17,7 @@ MOST = {
     **{"width": 1024, "patch_size": 4096, "local_size": 4096, "local_crops": 128},
     **{"head_hidden": 2**16, "head_dim": 2**20, "head_bottleneck": 2**16},
     **{"decoder_dim": 2**13, "decoder_depth": 128, "decoder_heads": 1024},
-    **{"shots": 10**6, "labels": 10**6, "draws": 1000, "neighbours": 10**6},
+    **{"shots": 10**6, "labels": 10**6, "label_samples": 1000, "neighbours": 10**6},
 }
 LARGE = 2**20  # of a key without a limit of its own
 FROM_ZERO = {"seed", "local_crops"}

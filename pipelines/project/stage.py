@@ -33,9 +33,9 @@ def artifact(method: str, name: str) -> Path:
     return Path("artifacts/methods", method, name)
 
 
-def baseline(control: str, name: str) -> Path:
-    """The same of a control."""
-    return Path("artifacts/baselines", control, name)
+def baseline(baseline: str, name: str) -> Path:
+    """The same of a baseline."""
+    return Path("artifacts/baselines", baseline, name)
 
 
 def enter(name: str, work: Callable[..., None], doc: str | None, items: Collection[str] = ()) -> None:

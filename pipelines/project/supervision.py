@@ -6,15 +6,15 @@ from models.baselines.fixmatch import FixMatchParams
 from models.baselines.pseudolabel import PseudoLabelParams
 from models.baselines.supervised import SupervisedParams
 from models.method import MethodParams
-from models.methods import ControlParams as Control
+from models.methods import BaselineParams as Baseline
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelDraws:
+class LabelSamples:
     """Some of the probe's label counts and draws; all labels are always one draw more."""
 
     shots: tuple[int, ...]  # labels a class; none: all labels only
-    draws: int
+    label_samples: int
     all_labels: float = 1.0  # times as many steps where all labels are known: more to learn from takes longer,
     passes: float = 20.0  # but for no more than so many times through the labelled images
 
@@ -24,7 +24,7 @@ class LabelDraws:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FinetuneParams(LabelDraws, SupervisedParams):
+class FinetuneParams(LabelSamples, SupervisedParams):
     steps: int
 
 
@@ -34,24 +34,24 @@ class Budget:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SupervisedControl(Budget, SupervisedParams):
+class SupervisedBaseline(Budget, SupervisedParams):
     pass
 
 
 @dataclass(frozen=True, kw_only=True)
-class PseudoLabelControl(Budget, PseudoLabelParams):
+class PseudoLabelBaseline(Budget, PseudoLabelParams):
     pass
 
 
 @dataclass(frozen=True, kw_only=True)
-class FixMatchControl(Budget, FixMatchParams):
+class FixMatchBaseline(Budget, FixMatchParams):
     pass
 
 
-ControlParams = SupervisedControl | PseudoLabelControl | FixMatchControl
+BaselineParams = SupervisedBaseline | PseudoLabelBaseline | FixMatchBaseline
 
 
-def batch_of(params: MethodParams | Control) -> tuple[int, int]:
+def batch_of(params: MethodParams | Baseline) -> tuple[int, int]:
     """Images of a step, and unlabelled ones beside them."""
     more = params.unlabelled if isinstance(params, PseudoLabelParams | FixMatchParams) else 0
     return params.batch_size, params.batch_size * more

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ROWS = 40  # a message; MLflow takes 1,000 figures
 DIGEST = "training_digest"
-CONTROL = "control"
+BASELINE = "baseline"
 
 
 def training_digest(name: str, history: Path) -> str:
@@ -113,8 +113,8 @@ def reopened(run_id: str) -> Iterator[None]:
     client.set_terminated(run_id, before.status, end_time=before.end_time)
 
 
-def ensure_control(client: "MlflowClient", dataset: str, name: str, metrics: dict[str, float]) -> None:
-    """One run a control and its figures, so that it stands beside the methods; made once."""
+def ensure_baseline(client: "MlflowClient", dataset: str, name: str, metrics: dict[str, float]) -> None:
+    """One run a baseline and its figures, so that it stands beside the methods; made once."""
     from mlflow.entities import Metric, RunTag  # noqa: PLC0415
 
     digest = hashlib.sha256(json.dumps([name, metrics], sort_keys=True).encode()).hexdigest()
@@ -126,7 +126,7 @@ def ensure_control(client: "MlflowClient", dataset: str, name: str, metrics: dic
         client.log_batch(
             run.info.run_id,
             metrics=[Metric(k, v, run.info.start_time, 0) for k, v in metrics.items()],
-            tags=[RunTag("method", name), RunTag("figures_digest", digest), RunTag(CONTROL, "true")],
+            tags=[RunTag("method", name), RunTag("figures_digest", digest), RunTag(BASELINE, "true")],
         )
         finish(client, run.info.run_id, metrics.get("seconds", metrics.get("seconds_all", 0.0)))
 

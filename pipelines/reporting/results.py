@@ -9,7 +9,7 @@ from typing import Any
 
 from data.shards import Prepared
 from pipelines.evaluation import approach, probe_protocol, scores, second_views, verdict
-from pipelines.evaluation.approach import CONTROLS, Approach, Shares
+from pipelines.evaluation.approach import BASELINES, Approach, Shares
 from pipelines.evaluation.champion import FEW, UNLABELLED
 from pipelines.evaluation.scores import ALL, Score
 from pipelines.evaluation.second_views import SecondViews
@@ -26,7 +26,7 @@ Cells = dict[Approach, dict[str, "Point"]]  # approach → labels a class, or al
 
 @dataclass(frozen=True)
 class Point:
-    """Top-1 on test in percent: mean and sd over n runs (pretraining seeds × label draws)."""
+    """Top-1 on test in percent: mean and sd over n runs (pretraining seeds × label samples)."""
 
     mean: float
     sd: float
@@ -114,8 +114,8 @@ class Results:
         """The images of a training from scratch, as a share of its backbone's pretraining."""
         found: dict[tuple[str, str], float] = {}
         for who, figures in self.figures.items():
-            control, _, method = who.partition("-")
-            if control in CONTROLS:
+            baseline, _, method = who.partition("-")
+            if baseline in BASELINES:
                 pretrained = self.pretrained_images(method)
                 found |= {
                     (who, n): figures[key] / pretrained
@@ -133,7 +133,7 @@ class Results:
 
 def place(way: Approach, methods: Sequence[str]) -> tuple[int, ...]:
     """What an approach is sorted by."""
-    order = [*methods, *(f"{m}-pseudolabel" for m in methods), *(f"{c}-{m}" for c in CONTROLS for m in methods)]
+    order = [*methods, *(f"{m}-pseudolabel" for m in methods), *(f"{c}-{m}" for c in BASELINES for m in methods)]
     order += [*(f"random-{m}" for m in methods), "pixels"]
     return (order.index(way.who), list(READERS).index(way.how))
 
@@ -144,7 +144,7 @@ def read() -> Results:
     measured: list[Score] = []
     c, prepared = config.load(), Prepared(stage.PREPARED)
     files = [(stage.artifact(m, js), stage.artifact(m, csv)) for m in c.methods for js, csv in READ_FROM.items()]
-    files += [(stage.baseline(name, "metrics.json"), stage.baseline(name, "scores.csv")) for name in CONTROLS]
+    files += [(stage.baseline(name, "metrics.json"), stage.baseline(name, "scores.csv")) for name in BASELINES]
     for summary, table in files:
         for who, found in load(summary).items():
             figures[who] = figures.get(who, {}) | found

@@ -1,4 +1,4 @@
-"""Methods and controls side by side, one line each: accuracy, and what it cost."""
+"""Methods and baselines side by side, one line each: accuracy, and what it cost."""
 
 from pipelines.evaluation.approach import Approach
 from pipelines.evaluation.champion import UNLABELLED
@@ -9,7 +9,7 @@ Table = list[dict[str, str]]
 
 
 def accuracies(r: Results) -> Table:
-    """Top-1 on test in percent, mean ± sd; without labels `UNLABELLED`. Methods first, controls after them."""
+    """Top-1 on test in percent, mean ± sd; without labels `UNLABELLED`. Methods first, baselines after them."""
     if not r.labelled:
         return [{"encoder": who, UNLABELLED: f"{f[UNLABELLED]:.1f}"} for who, f in r.figures.items() if UNLABELLED in f]
     return [
@@ -62,10 +62,10 @@ def head(r: Results) -> str:
     """What the figures of the table are."""
     if not r.labelled:
         return "images of the test split that find a second view of themselves among all others', in percent"
-    seeds, draws = len({s.seed for s in r.scores}), len({s.draw for s in r.scores})
-    runs = f"{counted(seeds, 'seed')} and up to {counted(draws, 'draw')} of labels"
+    seeds, samples = len({s.seed for s in r.scores}), len({s.sample for s in r.scores})
+    runs = f"{counted(seeds, 'seed')} and up to {counted(samples, 'label sample')}"
     mean = f"top-1 on the test split in percent by labels a class, mean ± sd over {runs}"
-    return f"{mean}; the verdict compares two by the draws that both have"
+    return f"{mean}; the verdict compares two by the label samples that both have"
 
 
 def counted(n: int, what: str) -> str:

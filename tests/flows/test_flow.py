@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from models.methods import CONTROLS
+from models.methods import BASELINES
 from tests.browser import check, look, needs_chromium
 from tests.flows.project import Done, Flows
 from tests.pipelines.small_project import METHODS, Project, git
 
 STAGES = ("pretrain", "probe", "finetune", "register", "export", "archive")
 EVERY = {"settings", "download@digits", "prepare", "promote", "report"}
-EVERY |= {f"{stage}@{m}" for stage in STAGES for m in METHODS} | {f"control@{c}" for c in CONTROLS}
+EVERY |= {f"{stage}@{m}" for stage in STAGES for m in METHODS} | {f"baseline@{c}" for c in BASELINES}
 
 
 def shown(done: Done) -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ import torch
 import yaml
 from mlflow.entities import Run
 
-from models.methods import CONTROLS
+from models.methods import BASELINES
 from pipelines.project.history import read_history, trained_seconds
 from tests.flows.project import Flows
 from tests.pipelines.small_project import METHODS, git
@@ -34,13 +34,13 @@ def finished(flows: Flows) -> dict[str, Run]:
     return {run.info.run_name: run for run in runs}
 
 
-def test_mlflow_holds_a_run_a_method_and_a_control_with_its_figures(flows: Flows) -> None:
+def test_mlflow_holds_a_run_a_method_and_a_baseline_with_its_figures(flows: Flows) -> None:
     runs = finished(flows)
-    controls = {who: f for name in CONTROLS for who, f in flows.json(name, "metrics.json").items()}
+    baselines = {who: f for name in BASELINES for who, f in flows.json(name, "metrics.json").items()}
     own = {*METHODS, *(who for m in METHODS for who in (f"random-{m}", f"{m}-pseudolabel")), "pixels"}
-    assert runs.keys() == own | controls.keys()
-    assert {"supervised-simclr", "fixmatch-mae"} <= controls.keys()
-    assert all(figures.items() <= runs[who].data.metrics.items() for who, figures in controls.items())
+    assert runs.keys() == own | baselines.keys()
+    assert {"supervised-simclr", "fixmatch-mae"} <= baselines.keys()
+    assert all(figures.items() <= runs[who].data.metrics.items() for who, figures in baselines.items())
     for m in METHODS:
         for file in ("metrics.json", "finetune.json"):
             for who, figures in flows.json(m, file).items():

@@ -21,14 +21,14 @@ SMALL = {
     "dino.epochs": 2,
     "dino.encoder.width": 8,
     "probe.shots": [1, 5],
-    "probe.draws": 2,
+    "probe.label_samples": 2,
     "finetune.shots": [1],
     "promote.labels": 1,
-    "finetune.draws": 1,
+    "finetune.label_samples": 1,
     "finetune.steps": 2,
-    "control.shots": [1],
-    "control.draws": 1,
-    **{f"{control}.budget": 0.001 for control in ("supervised", "pseudolabel", "fixmatch")},
+    "baseline.shots": [1],
+    "baseline.label_samples": 1,
+    **{f"{baseline}.budget": 0.001 for baseline in ("supervised", "pseudolabel", "fixmatch")},
 }
 
 

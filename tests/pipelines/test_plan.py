@@ -51,20 +51,20 @@ def test_weights_that_are_not_there_and_stages_that_do_not_train_are_told_before
         plan.main(["pretrain@nonsense"])
     project.set({"dino.encoder.init": "nonsense"})
     with pytest.raises(CheckpointError, match=r"^nonsense is not here, or not readable; encoder.init takes"):
-        plan.main(["control@supervised"])
+        plan.main(["baseline@supervised"])
 
 
 def test_every_stage_is_timed_that_will_run_and_no_other(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     with contextlib.chdir(project.root):
-        plan.main(["finetune@mae", "control@supervised"])
+        plan.main(["finetune@mae", "baseline@supervised"])
         printed = capsys.readouterr().out.splitlines()
         assert re.fullmatch(
-            r"about .+ in all on this machine, as busy as it is now: fine-tuning \d+ s, the controls \d+ s\. "
+            r"about .+ in all on this machine, as busy as it is now: fine-tuning \d+ s, the baselines \d+ s\. "
             r"With labelled_trainings: false in params\.yaml it takes about .+",
             printed[-1],
         )
         project.set({"labelled_trainings": False})
-        plan.main(["finetune@mae", "control@supervised"])
+        plan.main(["finetune@mae", "baseline@supervised"])
     assert "about" not in capsys.readouterr().out
 
 
@@ -88,7 +88,7 @@ def test_twice_the_epochs_take_twice_the_time(project: Project, monkeypatch: pyt
     once = seconds()
     images = len(Prepared(stage.PREPARED).rows("train")) // 32 * 32
     assert once["pretrain"] == 3 * 10 * images
-    project.set({f"{m}.epochs": 20 for m in METHODS} | {"finetune.steps": 4, "finetune.draws": 2})
+    project.set({f"{m}.epochs": 20 for m in METHODS} | {"finetune.steps": 4, "finetune.label_samples": 2})
     twice = seconds()
     assert twice["pretrain"] == 2 * once["pretrain"]
     assert twice["finetune"] > 2 * once["finetune"]

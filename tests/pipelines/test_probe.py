@@ -46,10 +46,10 @@ def test_every_seed_is_read_and_its_features_and_predictions_are_kept(
     assert "not every class has so many labels in train, so left out: 50 a class" in printed
     assert "simclr: not judged: 0 health checks are too few to judge by" in printed
     rows = scores.read(project.artifact("simclr", "scores.csv"))
-    draws = config.load(project.root / "params.yaml").probe.draws
+    samples = config.load(project.root / "params.yaml").probe.label_samples
     for who, seeds in (("simclr", SEEDS), ("random-simclr", SEEDS), ("pixels", SEEDS[:1])):
-        cells = {(s.how, s.labels, s.seed, s.draw) for s in rows if s.who == who}
-        few = {(how, n, s, d) for how in ("linear", "knn") for n in "15" for s in seeds for d in range(draws)}
+        cells = {(s.how, s.labels, s.seed, s.sample) for s in rows if s.who == who}
+        few = {(how, n, s, d) for how in ("linear", "knn") for n in "15" for s in seeds for d in range(samples)}
         assert cells == few | {(how, "all", s, 0) for how in ("linear", "knn") for s in seeds}
         figures = scores.figures(s for s in rows if s.who == who)
         assert {k: pytest.approx(v, abs=1e-3) for k, v in figures.items()}.items() <= metrics[who].items()
@@ -114,6 +114,6 @@ def test_pixels_are_read_once_for_all_methods(project: Project, monkeypatch: pyt
     shutil.rmtree(project.root / "artifacts")
     assert probed(project)["pixels"] == first["pixels"]
     shutil.rmtree(project.root / "artifacts")
-    project.set({"probe.draws": 3})
+    project.set({"probe.label_samples": 3})
     with pytest.raises(pytest.fail.Exception, match="they are known"):
         probed(project)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from models.methods import CONTROLS, METHODS
+from models.methods import BASELINES, METHODS
 from pipelines import settings
 from pipelines.project import config
 from tests.pipelines.small_project import ROOT, Project
@@ -39,7 +39,7 @@ ALSO = {
     "pretrain": READ | OTHERS | HEALTH | {"pipelines.registry"},  # the last: curves in MLflow
     "probe": READ | OTHERS | TRAINING,
     "finetune": READ | OTHERS | HEALTH | {"data.batches", "models.evaluation.logistic", "models.signals"},
-    "control": READ | HEALTH | {"data.batches", "models.evaluation.logistic", "models.signals"},
+    "baseline": READ | HEALTH | {"data.batches", "models.evaluation.logistic", "models.signals"},
     "register": SHARDS | CONFIG,
     "export": SHARDS | CONFIG | {"pipelines.evaluation.scores"},
     "archive": CONFIG,
@@ -129,7 +129,7 @@ def other(value: Any, kind: Any) -> Any:
 def stages_that_read(section: str, key: tuple[str, ...], c: config.Config) -> set[str]:
     """By this table, which is what docs/architecture.md promises."""
     of = {kind: {f"{kind}@{name}" for name in c.methods} for kind in ("probe", "finetune", "export")}
-    baselines = {f"control@{name}" for name in CONTROLS}
+    baselines = {f"baseline@{name}" for name in BASELINES}
     if key[-1] in settings.NO_RESULT:
         return set()
     if section in c.trainings:
@@ -145,10 +145,10 @@ def stages_that_read(section: str, key: tuple[str, ...], c: config.Config) -> se
         "prepare": {"prepare"},
         "probe": of["probe"] | of["export"],
         "finetune": of["finetune"],
-        "control": baselines,
-        "supervised": {"control@supervised"},
-        "pseudolabel": {"control@pseudolabel"} | of["finetune"],
-        "fixmatch": {"control@fixmatch"},
+        "baseline": baselines,
+        "supervised": {"baseline@supervised"},
+        "pseudolabel": {"baseline@pseudolabel"} | of["finetune"],
+        "fixmatch": {"baseline@fixmatch"},
         "export": of["export"],
         "promote": {"promote"},
     }[section]
@@ -165,7 +165,7 @@ def changed_stages(before: dict[str, Any], after: dict[str, Any]) -> set[str]:
 
 
 SECTIONS = [f.name for f in fields(config.Sections) if is_dataclass(f.type) or f.name in (
-    "prepare", "pretrain", "probe", "finetune", "control", *CONTROLS, "export", "promote")]  # fmt: skip
+    "prepare", "pretrain", "probe", "finetune", "baseline", *BASELINES, "export", "promote")]  # fmt: skip
 
 
 @pytest.mark.parametrize("recipe", ["digits", "imagenet-vit-base"])
@@ -177,7 +177,7 @@ def test_a_changed_default_makes_those_stages_stale_that_read_it(section: str, r
         now = c.having(section, changed) if section in c.trainings else dataclasses.replace(c, **{section: changed})
         assert changed_stages(before, settings.of_stages(now)) == stages_that_read(section, key, c), key
         seen += 1
-    assert seen or section in ("promote", "control", "finetune")
+    assert seen or section in ("promote", "baseline", "finetune")
 
 
 def test_dvc_sees_a_default_that_changes_in_the_code(project: Project) -> None:

@@ -12,7 +12,7 @@ from models.evaluation.probe import (
     Array,
     Labels,
     knn,
-    label_draws,
+    label_samples,
     linear_probe,
     pick_C,
     shots_of,
@@ -89,7 +89,7 @@ def picked_slowly(x: Array, y: Labels, folds: int) -> float:
 @pytest.mark.parametrize(("shots", "folds"), [(5, 5), (10, 5), (60, 1)])
 def test_c_is_picked_on_held_out_digits(shots: int, folds: int) -> None:
     x, y = digits()
-    chosen = next(label_draws(y[:1200], shots, 1, seed=0))
+    chosen = next(label_samples(y[:1200], shots, 1, seed=0))
     few, _ = standardize(x[:1200][chosen], x[1200:])
     assert pick_C(few, y[chosen], GRID) == picked_slowly(few, y[chosen], folds)
 
@@ -113,7 +113,7 @@ def test_a_class_of_one_image_stops_nothing() -> None:
 def test_few_samples_of_many_features_are_the_plain_fit(shots: int) -> None:
     x, y = digits()
     x, queries = standardize(x[:1200], x[1200:])
-    chosen = next(label_draws(y[:1200], shots, 1, seed=0))
+    chosen = next(label_samples(y[:1200], shots, 1, seed=0))
     assert len(chosen) < x.shape[1]
     (predicted,), C = linear_probe(x[chosen], y[chosen], [queries], GRID)
     plain = LogisticRegression(C=C, tol=1e-8, max_iter=5000).fit(x[chosen].astype(float), y[chosen])
@@ -136,17 +136,17 @@ def test_counts_that_not_every_class_has_are_left_out() -> None:
     assert shots_of(y, (1, 5, 10, 11, 50)) == [1, 5, 10]
 
 
-def test_draws_hold_so_many_labels_a_class() -> None:
+def test_draws_hold_so_many_labels_per_class() -> None:
     y = np.array([0] * 30 + [1] * 30 + [4] * 3)
     np.random.default_rng(0).shuffle(y)
-    draws = list(label_draws(y, shots=5, draws=4, seed=7))
+    draws = list(label_samples(y, shots=5, draws=4, seed=7))
     for chosen in draws:
         assert np.bincount(y[chosen]).tolist() == [5, 5, 0, 0, 3]  # all three of the class that has no more
         assert len(set(chosen.tolist())) == 13
     assert len({tuple(sorted(chosen)) for chosen in draws}) == 4
-    again = label_draws(y, shots=5, draws=4, seed=7)
+    again = label_samples(y, shots=5, draws=4, seed=7)
     assert all(np.array_equal(a, b) for a, b in zip(draws, again, strict=True))
-    other = label_draws(y, shots=5, draws=4, seed=8)
+    other = label_samples(y, shots=5, draws=4, seed=8)
     assert not any(np.array_equal(a, b) for a, b in zip(draws, other, strict=True))
-    more = list(label_draws(y, shots=5, draws=6, seed=7))  # more draws keep the first ones
+    more = list(label_samples(y, shots=5, draws=6, seed=7))  # more draws keep the first ones
     assert all(np.array_equal(a, b) for a, b in zip(draws, more, strict=False))

@@ -72,11 +72,11 @@ def test_dinos_teacher_begins_as_its_student(tmp_path: Path) -> None:
     assert not any(p.requires_grad for p in method.teacher.parameters())
 
 
-def test_the_random_control_knows_nothing_of_it(tmp_path: Path) -> None:
+def test_the_random_baseline_knows_nothing_of_it(tmp_path: Path) -> None:
     params = starting_from("simclr", tmp_path / "nowhere.pth")
-    control = start.method("simclr", params, 16, MEAN, STD, seed=0)
+    baseline = start.method("simclr", params, 16, MEAN, STD, seed=0)
     fresh = start.method("simclr", PARAMS["simclr"], 16, MEAN, STD, seed=0)
-    own, expected = control.encoder.state_dict(), fresh.encoder.state_dict()
+    own, expected = baseline.encoder.state_dict(), fresh.encoder.state_dict()
     assert all(torch.equal(own[k], expected[k]) for k in expected)
 
 

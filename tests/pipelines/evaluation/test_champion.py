@@ -5,7 +5,7 @@ from pipelines.evaluation.scores import Score
 
 
 def candidate(level: float, flops: float = 1e6, scatter: float = 1.0) -> Candidate:
-    """Five draws about a level, the same ups and downs for everyone; what test says must not matter."""
+    """Five samples about a level, the same ups and downs for everyone; what test says must not matter."""
     ups = [-1.0, -0.5, 0.0, 0.5, 1.0]
     return Candidate(
         [Score("m", "linear", "5", 0, i, 100 - level, level + scatter * up) for i, up in enumerate(ups)], flops

@@ -10,8 +10,10 @@ from pipelines.evaluation.scores import Score
 
 
 def test_a_difference_is_that_of_the_pairs() -> None:
-    ours = [Score("a", "linear", "1", seed, draw, 80.0 + 3 * draw + seed, 0) for seed in range(2) for draw in range(3)]
-    theirs = [Score("b", "linear", "1", seed, draw, 70.0 + 3 * draw, 0) for seed in range(2) for draw in range(3)]
+    ours = [
+        Score("a", "linear", "1", seed, sample, 80.0 + 3 * sample + seed, 0) for seed in range(2) for sample in range(3)
+    ]
+    theirs = [Score("b", "linear", "1", seed, sample, 70.0 + 3 * sample, 0) for seed in range(2) for sample in range(3)]
     d = difference(ours, theirs, images=10**9)
     paired = stats.ttest_rel([s.accuracy for s in ours], [s.accuracy for s in theirs])
     interval = paired.confidence_interval(0.95)
@@ -22,16 +24,18 @@ def test_a_difference_is_that_of_the_pairs() -> None:
     assert str(d) == "+10.5 ± 0.6 points"
 
 
-def test_a_control_of_one_seed_is_paired_by_the_draw() -> None:
-    ours = [Score("a", "linear", "1", seed, draw, 80.0 + draw, 0) for seed in (0, 7) for draw in range(3)]
-    pixels = [Score("pixels", "linear", "1", 0, draw, 70.0 + draw, 0) for draw in range(3)]
+def test_a_baseline_of_one_seed_is_paired_by_the_draw() -> None:
+    ours = [Score("a", "linear", "1", seed, sample, 80.0 + sample, 0) for seed in (0, 7) for sample in range(3)]
+    pixels = [Score("pixels", "linear", "1", 0, sample, 70.0 + sample, 0) for sample in range(3)]
     d = difference(ours, pixels, images=10**9)
     assert d.points == pytest.approx(10)
     assert d.margin == pytest.approx(0, abs=0.01)
 
 
 def test_val_is_read_where_that_is_asked() -> None:
-    ours, theirs = ([Score(who, "linear", "1", 0, draw, 0, 50 + k) for draw in range(2)] for k, who in enumerate("ba"))
+    ours, theirs = (
+        [Score(who, "linear", "1", 0, sample, 0, 50 + k) for sample in range(2)] for k, who in enumerate("ba")
+    )
     assert difference(ours, theirs, 100, on="val").points == pytest.approx(-1)
 
 

@@ -16,7 +16,7 @@ from pipelines.project.config import ProbeParams
 from tests.pipelines.conftest import prepare_small, write_digits
 from tests.pipelines.small_project import Project
 
-PARAMS = ProbeParams(draws=3, neighbours=4)
+PARAMS = ProbeParams(label_samples=3, neighbours=4)
 Arrays = dict[str, NDArray[np.float32]]
 
 
@@ -41,11 +41,11 @@ def test_every_accuracy_is_scikit_learns(prepared: Prepared, features: Arrays) -
     length = np.linalg.norm(scaler.transform(features["train"]), axis=1).mean()
     x = {split: scaler.transform(features[split]) / length for split in probe_protocol.SPLITS}
     found = read(features, y, [1, 5])
-    assert len(found) == 2 * (2 * PARAMS.draws + 1)
+    assert len(found) == 2 * (2 * PARAMS.label_samples + 1)
     for r in found:
         rows = np.arange(len(y["train"]))
         if r.labels != "all":
-            rng = np.random.default_rng([0, int(r.labels), r.draw])
+            rng = np.random.default_rng([0, int(r.labels), r.sample])
             rows = np.concatenate(
                 [rng.permutation(np.flatnonzero(y["train"] == c))[: int(r.labels)] for c in range(10)]
             )

@@ -7,7 +7,7 @@ import pytest
 from pipelines.evaluation.scores import Score, figures, read, write
 
 SCORES = [
-    Score("simclr", "linear", "5", seed, draw, 90.0 + seed + draw, 80.0) for seed in range(2) for draw in range(3)
+    Score("simclr", "linear", "5", seed, sample, 90.0 + seed + sample, 80.0) for seed in range(2) for sample in range(3)
 ] + [Score("simclr", "knn", "all", 0, 0, 97.125, 96.5)]
 
 

@@ -13,9 +13,9 @@ import torch
 from data.shards import Prepared
 from models import start
 from models.evaluation import probe
-from models.methods import CONTROLS
+from models.methods import BASELINES
 from models.methods.dino import DINOParams
-from pipelines import control, finetune
+from pipelines import baseline, finetune
 from pipelines.engine.loop import Training
 from pipelines.evaluation import scores, supervised_runs, trials
 from pipelines.evaluation.scores import Score
@@ -49,11 +49,11 @@ def test_every_place_comes_equally_often(n: int, count: int) -> None:
     assert not np.array_equal(stream, np.concatenate([places(n, s * count, count, seed=1) for s in range(n)]))
 
 
-@pytest.mark.parametrize("name", list(CONTROLS))
+@pytest.mark.parametrize("name", list(BASELINES))
 def test_a_step_is_given_known_labels_then_unlabelled_images(name: str, c: Config, data: Labelled) -> None:
-    params = c.of_control(name)
-    made = data.control(name, start.method("simclr", c.method("simclr"), 16, GREY, GREY, seed=0).encoder, params, 0)
-    labelled = supervised_runs.draws(data, c.control, c.seed)[0][2]
+    params = c.of_baseline(name)
+    made = data.baseline(name, start.method("simclr", c.method("simclr"), 16, GREY, GREY, seed=0).encoder, params, 0)
+    labelled = supervised_runs.label_samples(data, c.baseline, c.seed)[0][2]
     n, more = batch_of(params)
     for step in (0, 5):
         inputs = data.inputs(made, params, labelled, 7, step)
@@ -69,11 +69,11 @@ def test_a_step_is_given_known_labels_then_unlabelled_images(name: str, c: Confi
         assert torch.equal(inputs.images, again.images)
 
 
-def test_draws_are_the_probes_and_then_all_labels(c: Config, data: Labelled) -> None:
-    found = supervised_runs.draws(data, replace(c.control, shots=(1, 5), draws=2), seed=3)
-    assert [(labels, draw) for labels, draw, _ in found] == [("1", 0), ("1", 1), ("5", 0), ("5", 1), ("all", 0)]
+def test_label_samples_are_the_probes_and_then_all_labels(c: Config, data: Labelled) -> None:
+    found = supervised_runs.label_samples(data, replace(c.baseline, shots=(1, 5), label_samples=2), seed=3)
+    assert [(labels, sample) for labels, sample, _ in found] == [("1", 0), ("1", 1), ("5", 0), ("5", 1), ("all", 0)]
     rows = data.prepared.rows("train")
-    theirs = list(probe.label_draws(data.prepared.labels(rows), 5, 2, seed=3))
+    theirs = list(probe.label_samples(data.prepared.labels(rows), 5, 2, seed=3))
     assert np.array_equal(found[3][2], rows[theirs[1]])
     assert np.array_equal(found[4][2], rows)
 
@@ -88,7 +88,7 @@ def test_the_same_seed_gives_the_same_predictions_and_leaves_the_encoder(c: Conf
     assert advanced == [c.finetune.batch_size] * 12
     assert first.images == 6 * c.finetune.batch_size
     assert all(torch.equal(v, encoder.state_dict()[k]) for k, v in before.items())
-    made = data.control("supervised", encoder, c.finetune, 3)  # the long way round
+    made = data.baseline("supervised", encoder, c.finetune, 3)  # the long way round
     how = replace(c.pretrain, compile=False)
     training = Training(made, c.finetune, how, setting(), CPU)
     made.train()
@@ -103,11 +103,11 @@ def test_the_same_seed_gives_the_same_predictions_and_leaves_the_encoder(c: Conf
 def test_what_learns_from_labels_decays_no_token_and_pretraining_does(c: Config, data: Labelled) -> None:
     """MAE's official code: main_finetune.py spares the class token, main_pretrain.py does not."""
     pretraining = start.method("mae", c.method("mae"), 16, GREY, GREY, seed=0)
-    control = data.control("supervised", pretraining.encoder, c.finetune, 0)
+    baseline = data.baseline("supervised", pretraining.encoder, c.finetune, 0)
     how = replace(c.pretrain, compile=False)
     for method, params, expected in (
         (pretraining, c.method("mae"), c.method("mae").optim.weight_decay),
-        (control, c.finetune, 0.0),
+        (baseline, c.finetune, 0.0),
     ):
         optimizer = Training(method, params, how, setting(), CPU).optimizer
         token = method.encoder.get_parameter("cls_token")
@@ -150,7 +150,7 @@ def test_local_crops_count_by_area(c: Config) -> None:
         assert own.seen(16) == flops.views(start.method(name, own, 16, GREY, GREY, seed=0), 10, 16) / 10
 
 
-def test_a_control_starts_where_pretraining_starts(c: Config, data: Labelled) -> None:
+def test_a_baseline_starts_where_pretraining_starts(c: Config, data: Labelled) -> None:
     m = data.prepared.manifest
     fresh = start.method("mae", c.method("mae"), 16, m.mean, m.std, 2).encoder.state_dict()
     trial = trials.trial("supervised", "mae", 2, c, data)
@@ -185,11 +185,11 @@ def test_the_stages_leave_scores_figures_and_cost(project: Project, capsys: pyte
     project.set({"seeds": 2, "finetune.all_labels": 3})
     checkpoint(project, "mae", seeds=2)
     with contextlib.chdir(project.root):
-        control.main("fixmatch")
+        baseline.main("fixmatch")
         finetune.main("mae")
     table, figures = read(project, "fixmatch", "scores.csv", "metrics.json")
     assert {s.who for s in table} == {"fixmatch-simclr", "fixmatch-mae"} == figures.keys()
-    assert [(s.labels, s.draw) for s in table if (s.who, s.seed) == ("fixmatch-mae", 1)] == [("1", 0)]
+    assert [(s.labels, s.sample) for s in table if (s.who, s.seed) == ("fixmatch-mae", 1)] == [("1", 0)]
     assert {s.how for s in table} == {"finetune"}
     table, figures = read(project, "mae", "finetune.csv", "finetune.json")
     assert {(s.who, s.seed) for s in table} == {(w, s) for w in ("mae", "mae-pseudolabel") for s in (0, 1)}
@@ -217,7 +217,7 @@ def test_without_labels_the_files_are_empty_and_a_sentence_says_so(
     (project.root / "data" / "prepared").rename(project.root / "data" / "labelled")
     (tmp_path / "flat").rename(project.root / "data" / "prepared")
     with contextlib.chdir(project.root):
-        control.main("pseudolabel")
+        baseline.main("pseudolabel")
         finetune.main("simclr")
     assert read(project, "pseudolabel", "scores.csv", "metrics.json") == ([], {})
     assert read(project, "simclr", "finetune.csv", "finetune.json") == ([], {})
@@ -230,12 +230,12 @@ def test_two_ranks_learn_from_labels_what_one_process_learns(project: Project) -
     found = []
     for processes in (1, 2):
         project.set({"pretrain.processes": processes})
-        done = project.run("-m", "pipelines.control", "fixmatch")
+        done = project.run("-m", "pipelines.baseline", "fixmatch")
         assert done.returncode == 0, done.stderr
         found.append(project.artifact("fixmatch", "scores.csv").read_text())
         assert done.stdout.count("a training") == 2  # one voice, of two backbones
     assert found[0] == found[1]
     project.set({"fixmatch.batch_size": 15})
-    done = project.run("-m", "pipelines.control", "fixmatch")
+    done = project.run("-m", "pipelines.baseline", "fixmatch")
     assert done.returncode == 1
     assert "fixmatch.batch_size is 15; allowed: a multiple of 2, processes times accumulate" in done.stderr

@@ -12,12 +12,12 @@ HEALTHY = {m: {"name": "healthy", "because": "", "change": ""} for m in ("simclr
 
 
 def scores(who: str, how: str, *levels: float, scatter: float = 1.0) -> list[Score]:
-    """Five draws about each level (one with all labels), the same ups and downs for everyone."""
+    """Five samples about each level (one with all labels), the same ups and downs for everyone."""
     ups = [-1.0, -0.5, 0.0, 0.5, 1.0]
     return [
-        Score(who, how, labels, 0, draw, level + scatter * up, level + scatter * up)  # type: ignore[arg-type]
+        Score(who, how, labels, 0, sample, level + scatter * up, level + scatter * up)  # type: ignore[arg-type]
         for labels, level in zip(LABELS, levels, strict=True)
-        for draw, up in enumerate([0.0] if labels == "all" else ups)
+        for sample, up in enumerate([0.0] if labels == "all" else ups)
     ]
 
 

@@ -16,7 +16,7 @@ from tests.pipelines.small_project import Project, environment
 
 ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 PROXIES = dict.fromkeys(("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"), "http://127.0.0.1:9")
-STAGES = ("prepare", "pretrain", "probe", "finetune", "control", "register", "export", "promote", "report")
+STAGES = ("prepare", "pretrain", "probe", "finetune", "baseline", "register", "export", "promote", "report")
 
 
 def run(project: Project, *arguments: str, **changed: str) -> "subprocess.CompletedProcess[str]":
@@ -50,7 +50,7 @@ def test_a_bad_params_file_is_one_sentence_from_every_stage(project: Project, co
     program = (
         "import runpy, sys, warnings; warnings.simplefilter('ignore')\n"
         f"for stage in {STAGES}:\n"
-        "    item = {'prepare': [], 'promote': [], 'report': [], 'control': ['supervised']}.get(stage, ['simclr'])\n"
+        "    item = {'prepare': [], 'promote': [], 'report': [], 'baseline': ['supervised']}.get(stage, ['simclr'])\n"
         "    sys.argv = [stage, *item]\n"
         "    try: runpy.run_module(f'pipelines.{stage}', run_name='__main__')\n"
         "    except SystemExit as end: print(end.code)"

@@ -26,7 +26,7 @@ def unscored(prepared_project: Project) -> Results:
 
 
 def runs(who: str, how: How, labels: str, *accuracies: float) -> list[Score]:
-    return [Score(who, how, labels, 0, draw, a, a) for draw, a in enumerate(accuracies)]
+    return [Score(who, how, labels, 0, sample, a, a) for sample, a in enumerate(accuracies)]
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_methods_come_first_and_every_cell_is_mean_and_sd(scored: Results) -> No
     assert list(tables.accuracies(scored)[0]) == ["encoder", "read by", "1 label", "5 labels", "all labels"]
     assert len({len(line) for line in tables.text(tables.accuracies(scored)).splitlines()}) == 1
     assert tables.head(scored).endswith(
-        "over 1 seed and up to 3 draws of labels; the verdict compares two by the draws that both have"
+        "over 1 seed and up to 3 label samples; the verdict compares two by the label samples that both have"
     )
 
 

@@ -11,12 +11,12 @@ from models import optim, start
 from models.baselines.fixmatch import FixMatchParams
 from models.baselines.pseudolabel import PseudoLabel, PseudoLabelParams, of_pseudo_labels
 from models.baselines.supervised import UNLABELLED, SupervisedParams, cross_entropy, predict
-from models.methods import CONTROLS, ControlParams
+from models.methods import BASELINES, BaselineParams
 from models.optim import OptimParams
 from tests.models.baselines.tiny_baselines import FIXMATCH, PARAMS, PLAIN, drawn, made_of, probabilities
 from tests.models.conftest import OPTIM, RESNET, noise_images, small
 
-ALL = pytest.mark.parametrize("name", list(CONTROLS))
+ALL = pytest.mark.parametrize("name", list(BASELINES))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -69,7 +69,7 @@ def test_pseudo_label_loss_is_eq_15() -> None:
 @ALL
 def test_an_unlabelled_image_is_never_read_as_a_class(name: str) -> None:
     """With no unlabelled loss the classes of unlabelled images do not exist: the loss is that of the labelled alone."""
-    silent: dict[str, ControlParams] = {
+    silent: dict[str, BaselineParams] = {
         "supervised": PARAMS["supervised"],
         "pseudolabel": PseudoLabelParams(4, OPTIM, PLAIN, unlabelled=2, alpha=0.0),
         "fixmatch": replace(FIXMATCH, weight=0.0),
@@ -96,7 +96,7 @@ def test_what_is_separable_is_learnt(name: str, generator: Generator) -> None:
     params = replace(PARAMS[name], optim=recipe)
     if isinstance(params, FixMatchParams):
         params = replace(params, momentum=0.8)
-    made = start.control(name, small(RESNET), params, 16, 3, seed=0)
+    made = start.baseline(name, small(RESNET), params, 16, 3, seed=0)
     optimizer = optim.build(recipe, made)
     steps = 60
     for step in range(steps):
@@ -115,7 +115,7 @@ def test_what_is_separable_is_learnt(name: str, generator: Generator) -> None:
 @ALL
 def test_a_seed_is_the_head_and_touches_no_other_randomness(name: str) -> None:
     encoder, state = small(RESNET), torch.get_rng_state()
-    first, again, other = (start.control(name, encoder, PARAMS[name], 16, 3, seed) for seed in (3, 3, 4))
+    first, again, other = (start.baseline(name, encoder, PARAMS[name], 16, 3, seed) for seed in (3, 3, 4))
     assert torch.equal(torch.get_rng_state(), state)
     weights = [made.state_dict() for made in (first, again, other)]
     assert all(torch.equal(weights[0][k], weights[1][k]) for k in weights[0])
