@@ -1,14 +1,41 @@
-"""How far a long piece of work is: a bar on a terminal, plain lines elsewhere."""
+"""How far a long piece of work is: a bar on a terminal, plain lines elsewhere, which `read` takes apart again."""
 
+import os
+import re
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self, TextIO
 
 FIRST_LINE_S = 1.0
-LINE_EVERY_S = 10.0
+LINE_EVERY_S = float(os.environ.get("PROGRESS_LINE_EVERY_S", "10"))
 STEADY_S = 5.0
+AMOUNT = r"[\d,.]+(?: [KMG]B)?"
+HEAD = re.compile(rf"\S.* (?P<done>{AMOUNT})(?:/(?P<total>{AMOUNT}))?(?: [a-z]+)?")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a progress line says. share: of the work that is done, 0 to 1, and 0 while the amount of work is unknown;
+    left: the time left, as `0:42`, once known."""
+
+    share: float
+    left: str
+    figures: str
+
+
+def read(line: str) -> Reading | None:
+    """A line that Progress wrote, or None for every other line."""
+    head, *rest = line.split(" · ")
+    found = HEAD.fullmatch(head)
+    if not found or not (found["total"] or rest):
+        return None
+    share = _number(found["done"]) / max(1.0, _number(found["total"])) if found["total"] else 0.0
+    left = [part.removesuffix(" left") for part in rest if part.endswith(" left")]
+    figures = [part for part in rest if not re.search(r"/s$|^[\d:]+ (left|taken)$", part)]
+    return Reading(min(1.0, share), "".join(left), " · ".join(figures))
 
 
 class Progress:
@@ -104,6 +131,11 @@ class Progress:
         if self._figures:
             parts.append(self._figures_text())
         print(" · ".join(parts), file=self._stream, flush=True)
+
+
+def _number(text: str) -> float:
+    figure, _, unit = text.partition(" ")
+    return float(figure.replace(",", "")) * {"": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9}[unit]
 
 
 def _minutes(seconds: float) -> str:

@@ -1,18 +1,14 @@
-"""DVC's graph, read once: which stages there are, in which order, and which of them have nothing to do."""
+"""DVC's graph: which stages there are, in which order, and which of them have nothing to do.
 
-import logging
+`python -m pipelines.orchestration.dvc_graph` prints it as one line of JSON, so that a flow need not import DVC.
+"""
+
+import json
 import os
-import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-
-from dvc.exceptions import DvcException
-from dvc.repo import Repo
-
-from pipelines.orchestration.dvc_process import mend
-from pipelines.orchestration.stop import deaf_children
-from pipelines.project.stage import StageError
 
 TARGET, SETTINGS = "report", "settings"
 
@@ -28,60 +24,81 @@ class Node:
     outs: tuple[str, ...]
 
 
-def bring_up_to_date(target: str) -> None:
-    """Do one stage, as the flow does the others. Raises StageError with the stage's own sentence, or DVC's."""
-    command = [sys.executable, "-m", "pipelines.orchestration.dvc_process", "--wait-for-lock"]
-    with deaf_children():
-        process = subprocess.Popen(
-            [*command, "repro", "--single-item", target],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-        )
-    printed, _ = process.communicate()
-    if process.returncode:
-        own = [line for line in printed.splitlines() if line.startswith(f"{target}: ")]
-        raise StageError(own[-1] if own else f"DVC cannot read the pipeline: {' '.join(printed.split())[:300]}")
-
-
 def read() -> list[Node]:
-    """The target stage and all that it stands on, every stage after its upstream. Raises StageError.
+    """The target stage and all that it depends on, every stage after its upstream. Raises DvcException.
 
-    Brings artifacts/settings.yaml up to date first: only by that file DVC sees which numbers have changed.
+    Runs the stage `settings` first, since DVC sees only by its file which numbers have changed.
     """
-    os.environ.setdefault("DVC_NO_ANALYTICS", "1")
+    from dvc.cli import main  # noqa: PLC0415
+    from dvc.exceptions import DvcException  # noqa: PLC0415
+    from dvc.repo import Repo  # noqa: PLC0415
+
+    with Repo() as repo:
+        if main(["repro", "--single-item", SETTINGS]):
+            raise DvcException("The stage settings failed.")
+        graph = repo.index.graph
+        by_address = {s.addressing: s for s in graph}
+        ancestors: dict[str, set[str]] = {}
+
+        def visit(address: str) -> set[str]:
+            if address not in ancestors:
+                direct = {s.addressing for s in graph.successors(by_address[address])}
+                ancestors[address] = set()  # in this order: upstream first
+                found = direct.union(*map(visit, direct))
+                del ancestors[address]
+                ancestors[address] = found
+            return ancestors[address]
+
+        visit(TARGET)
+        changed = set(repo.status(targets=[TARGET], with_deps=True))
+        return [
+            Node(
+                address,
+                address.rsplit(":", 1)[-1],
+                tuple(s.addressing for s in graph.successors(by_address[address]) if s.cmd),
+                not changed & (above | {address}),
+                tuple(os.path.relpath(out.fs_path) for out in by_address[address].outs),
+            )
+            for address, above in ancestors.items()
+            if by_address[address].cmd
+        ]
+
+
+def parsed(line: str) -> list[Node]:
+    """The nodes of the line that this module prints."""
+    return [Node(**(found | {key: tuple(found[key]) for key in ("upstream", "outs")})) for found in json.loads(line)]
+
+
+def longest_paths(nodes: Sequence[Node], seconds: Mapping[str, float]) -> dict[str, float]:
+    """Name → seconds from the start of this stage to the end of the longest chain that begins with it.
+
+    seconds: name → duration of a stage; one that is not in there counts as a second, an unchanged one as nothing.
+    """
+    found: dict[str, float] = {}
+    after = {node.address: 0.0 for node in nodes}
+    for node in reversed(nodes):
+        own = 0.0 if node.unchanged else seconds.get(node.name, 1.0)
+        found[node.name] = own + after[node.address]
+        for address in node.upstream:
+            after[address] = max(after.get(address, 0.0), found[node.name])
+    return found
+
+
+def main() -> None:
+    import logging  # noqa: PLC0415
+
+    from dvc.exceptions import DvcException  # noqa: PLC0415
+
+    from pipelines.orchestration.dvc_process import mend  # noqa: PLC0415
+
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # a stage is `python -m …`
     logging.getLogger("dvc").setLevel(logging.ERROR)  # it warns of locks of a flow that was stopped, and removes them
     try:
         mend()
-        with Repo() as repo:
-            bring_up_to_date(SETTINGS)
-            graph = repo.index.graph
-            by_address = {s.addressing: s for s in graph}
-            ancestors: dict[str, set[str]] = {}
-
-            def visit(address: str) -> set[str]:
-                if address not in ancestors:
-                    direct = {s.addressing for s in graph.successors(by_address[address])}
-                    ancestors[address] = set()  # in this order: upstream first
-                    found = direct.union(*map(visit, direct))
-                    del ancestors[address]
-                    ancestors[address] = found
-                return ancestors[address]
-
-            visit(TARGET)
-            changed = set(repo.status(targets=[TARGET], with_deps=True))
-            return [
-                Node(
-                    address,
-                    address.rsplit(":", 1)[-1],
-                    tuple(s.addressing for s in graph.successors(by_address[address]) if s.cmd),
-                    not changed & (above | {address}),
-                    tuple(os.path.relpath(out.fs_path) for out in by_address[address].outs),
-                )
-                for address, above in ancestors.items()
-                if by_address[address].cmd
-            ]
+        print(json.dumps([asdict(node) for node in read()]))
     except (DvcException, OSError, UnicodeError) as error:
-        raise StageError(f"DVC cannot read the pipeline: {error}") from None
+        sys.exit(f"DVC cannot read the pipeline: {' '.join(str(error).split())[:300]}")
+
+
+if __name__ == "__main__":
+    main()

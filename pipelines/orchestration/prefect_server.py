@@ -61,7 +61,7 @@ def end_left_behind() -> None:
         if OURS in process.cmdline():
             process.terminate()
             process.wait(10)
-            print("ended the Prefect server of a flow that was killed", file=sys.stderr)
+            print("Ended the Prefect server that a killed flow had left.", file=sys.stderr)
 
 
 def close_dead_runs() -> None:

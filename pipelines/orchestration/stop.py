@@ -2,24 +2,27 @@
 
 import os
 import signal
-import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
 import psutil
 
-AGAIN = "\nstopped; the same command goes on from here"
+AGAIN = "\nStopped. Run the same command again to continue."
 PATIENCE = 30.0  # s that the stages and Prefect's records have; docker waits 10, systemd 90
 STOPPING = threading.Event()
-RUNNING: set["subprocess.Popen[str]"] = set()  # the stages; Prefect's own server is another child
+RUNNING: set[int] = set()  # process ids of the stages; Prefect's own server is another child
+CLEANUPS: list[Callable[[], None]] = []  # what gives the terminal back, before a sudden end
 ASKED: list[int] = []  # the signals that came, in their order
 
 
 def at_once(number: int, _frame: FrameType | None = None) -> None:
     """End with all that we started."""
+    for cleanup in CLEANUPS[:]:
+        with suppress(Exception):
+            cleanup()
     print(AGAIN, file=sys.stderr, flush=True)
     terminate(psutil.Process().children(recursive=True))
     os._exit(128 + next(iter(ASKED), number))
@@ -63,9 +66,10 @@ def stages_first() -> Iterator[None]:
         backstop = threading.Timer(PATIENCE, at_once, (number,))
         backstop.daemon = True
         backstop.start()
-        for process in list(RUNNING):
+        for pid in list(RUNNING):
             with suppress(psutil.NoSuchProcess):
-                terminate([*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)])
+                stage = psutil.Process(pid)
+                terminate([*stage.children(recursive=True), stage])
         (prefect if callable(prefect) else at_once)(signal.SIGTERM, frame)
 
     prefect, before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)

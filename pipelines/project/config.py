@@ -142,10 +142,15 @@ def load(path: Path = PARAMS) -> Config:
     """Read and check everything. Raises ConfigError with one sentence."""
     given = read(path)
     try:
-        config = converted(given)
-        cross_check(config)
+        return checked(given)
     except ConfigError as e:
         raise ConfigError(f"{path}: {e}") from None
+
+
+def checked(given: Mapping[Any, Any]) -> Config:
+    """The configuration that these sections are. Raises ConfigError."""
+    config = converted(given)
+    cross_check(config)
     return config
 
 

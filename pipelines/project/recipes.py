@@ -1,11 +1,45 @@
 """Recipes: whole files of numbers, chosen by name, that become params.yaml."""
 
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import StringIO
 from itertools import count
 from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedSeq
 
 from pipelines.project import config, stage
+from pipelines.project import params as params_file
+from pipelines.project.parse import ConfigError
 from pipelines.project.stage import StageError
+
+
+@dataclass(frozen=True)
+class Change:
+    """A value for a key of params.yaml, as `simclr.temperature`."""
+
+    key: str
+    value: Any
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From `simclr.temperature=0.2`. Raises ConfigError."""
+        key, equals, value = text.partition("=")
+        if not (key.strip() and equals):
+            raise ConfigError(f"--set {text} has no key and value. Write it as --set KEY=VALUE, such as seeds=3.")
+        try:
+            return cls(key.strip(), yaml.safe_load(value))
+        except yaml.YAMLError:
+            raise ConfigError(
+                f"--set {text}: {value} is not a YAML value. Quote it, such as --set 'seeds=3'."
+            ) from None
+
+    def __str__(self) -> str:
+        return f"{self.key}={self.value}"
 
 
 def read(name: str) -> str:
@@ -20,6 +54,43 @@ def of_own_folder(text: str, dataset: str) -> str:
     """The text of a recipe for a folder of the user's, data/raw/<dataset>: nothing is fetched."""
     text = re.sub(r"^dataset: \S+", f'dataset: "{dataset}"', text, flags=re.MULTILINE)
     return re.sub(r"^download: \[[^]]*\]", "download: []", text, flags=re.MULTILINE)
+
+
+def downloads(text: str) -> list[str]:
+    """The public sets that a recipe fetches."""
+    found: list[str] = yaml.safe_load(text)["download"]
+    return found
+
+
+def changed(changes: Sequence[Change]) -> str:
+    """The text of params.yaml with these changes; its comments stay. Raises ConfigError where a change is not valid."""
+    editor = YAML()
+    editor.width, editor.preserve_quotes = 4096, True
+    params_file.read(config.PARAMS)  # or its fault would be a traceback of the editor
+    params = editor.load(config.PARAMS.read_text(encoding="utf-8"))
+    for change in changes:
+        *sections, key = change.key.split(".")
+        section = params
+        for name in sections:
+            section = section.get(name) if isinstance(section, dict) else None
+        if not isinstance(section, dict):
+            raise ConfigError(f"--set {change}: params.yaml has no section {'.'.join(sections)}.")
+        section[key] = in_one_line(change.value)
+    text = StringIO()
+    editor.dump(params, text)
+    try:
+        config.checked(yaml.safe_load(text.getvalue()))
+    except ConfigError as error:
+        raise ConfigError(f"--set {', '.join(map(str, changes))}: {error}") from None
+    return text.getvalue()
+
+
+def in_one_line(value: Any) -> Any:
+    """The value as the editor writes it: a list in brackets, as the recipes have them."""
+    if isinstance(value, list):
+        value = CommentedSeq(value)
+        value.fa.set_flow_style()
+    return value
 
 
 def write(text: str, what: str) -> None:

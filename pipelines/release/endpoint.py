@@ -4,7 +4,8 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from serving.host.runtime import Runtime
 from serving.torchserve.process import Server
 
 IMAGES = 8
+VERIFIED = stage.SCRATCH / "endpoint.json"
 
 
 @contextmanager
@@ -47,9 +49,33 @@ def curl(dataset: str) -> str:
     )
 
 
-def put(runtime: Runtime) -> None:
-    """Register the champion and every method's encoder."""
-    deploy(stage.PROMOTED, runtime)
+def verified() -> str:
+    """Deploy what is promoted, compare its answers with torch's, and remember that. Returns the figure of it.
+
+    Raises StageError and ServingError.
+    """
+    VERIFIED.unlink(missing_ok=True)
+    with server() as runtime:
+        with redirect_stdout(sys.stderr):
+            deploy(stage.PROMOTED, runtime)
+        answer, cosine = check(runtime)
+    VERIFIED.write_text(json.dumps({"of": deployed(), "answer": answer}), encoding="utf-8")
+    return f"smallest cosine to torch {cosine:.6f}"
+
+
+def is_verified() -> bool:
+    """Whether `verified` saw these very archives with this very code."""
+    try:
+        return bool(json.loads(VERIFIED.read_text(encoding="utf-8"))["of"] == deployed())
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def deployed() -> dict[str, str]:
+    """What decides the endpoint's answers: the promoted archives, the serving code and the installed packages."""
+    archives = [stage.artifact(model.method, "encoder.mar") for model in promoted.read(stage.PROMOTED).models]
+    files = [stage.PROMOTED, Path("requirements.lock"), *archives, *sorted(Path("serving").rglob("*.py"))]
+    return {str(file): f"{file.stat().st_size} bytes, {file.stat().st_mtime_ns}" for file in files}
 
 
 def check(runtime: Runtime) -> tuple[str, float]:

@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from data.progress import Progress
+from data.progress import Progress, Reading, read
 
 
 class Terminal(io.StringIO):
@@ -71,3 +71,24 @@ def test_a_terminal_has_a_bar_with_its_figures() -> None:
     assert "4/4" in last
     assert "loss 4.10" in last
     assert "images" in last
+
+
+@pytest.mark.parametrize(
+    ("line", "reading"),
+    [
+        ("pretrain@mae 0/1,100 images", Reading(0.0, "", "")),
+        ("pretrain@mae 550/1,100 images · 200 images/s", Reading(0.5, "", "")),
+        ("pretrain@mae 550/1,100 images · 200 images/s · 1:02:04 left", Reading(0.5, "1:02:04", "")),
+        (
+            "pretrain@mae 550/1,100 images · 9 images/s · 0:04 left · loss 4 · lr 2",
+            Reading(0.5, "0:04", "loss 4 · lr 2"),
+        ),
+        ("pretrain@mae 1,100/1,100 images · 110 images/s · 0:10 taken · loss 4.10", Reading(1.0, "", "loss 4.10")),
+        ("a set.tgz 900.0 KB/1.8 MB · 1.0 MB/s · 0:02 left", Reading(0.5, "0:02", "")),
+        ("count 12 files · 3 files/s", Reading(0.0, "", "")),
+        ("The loss is nan at step 3/7. Lower dino.optim.lr.", None),
+        ("42", None),
+    ],
+)
+def test_a_line_is_read_back(line: str, reading: Reading | None) -> None:
+    assert read(line) == reading

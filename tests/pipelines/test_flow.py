@@ -8,20 +8,17 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from types import ModuleType
 from typing import Any
 
 import psutil
 import pytest
 
+from pipelines.orchestration import dvc_graph
 from pipelines.project import stage
 from tests.pipelines.conftest import write_digits
 from tests.pipelines.small_project import METHODS, Project, environment, make
 
-READ = (
-    "import json; from pipelines.orchestration import dvc_graph; "
-    "print(json.dumps([[n.address, n.name, n.upstream, n.unchanged] for n in dvc_graph.read()]))"
-)
+READ = ("-m", "pipelines.orchestration.dvc_graph")
 
 
 @pytest.fixture(scope="module")
@@ -30,32 +27,24 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Project:
     return make(tmp_path_factory.mktemp("fresh"))
 
 
-@pytest.fixture(scope="module")
-def flow(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    """The flow's module, with Prefect's files in a temporary folder."""
-    os.environ["PREFECT_HOME"] = str(tmp_path_factory.mktemp("prefect"))
-    from pipelines import flow  # noqa: PLC0415 - Prefect reads its settings at import
-
-    return flow
-
-
 def test_the_nodes_are_those_of_dvc_dag_each_after_what_it_waits_for(fresh: Project) -> None:
-    nodes = json.loads(fresh.run("-c", READ).stdout)
+    nodes = dvc_graph.parsed(fresh.run(*READ).stdout.splitlines()[-1])
     dot = fresh.dvc("dag", "report", "--dot").stdout
     edges = set(re.findall(r'^"?([^"\s]+)"? -> "?([^"\s;]+)"?;?$', dot, re.MULTILINE))
-    assert {(up, address) for address, _, upstream, _ in nodes for up in upstream} == edges
-    assert {address for address, *_ in nodes} == {end for edge in edges for end in edge}
-    order = [address for address, *_ in nodes]
+    assert {(up, node.address) for node in nodes for up in node.upstream} == edges
+    order = [node.address for node in nodes]
+    assert set(order) == {end for edge in edges for end in edge}
     assert all(order.index(up) < order.index(address) for up, address in edges)
-    assert {name for _, name, *_ in nodes} == {address.rsplit(":", 1)[-1] for address in order}
-    assert [name for _, name, _, unchanged in nodes if unchanged] == ["settings"]  # brought up to date by reading
+    assert [node.name for node in nodes] == [address.rsplit(":", 1)[-1] for address in order]
+    assert [node.name for node in nodes if node.unchanged] == ["settings"]  # brought up to date by reading
 
 
 def test_the_interpreter_of_the_flow_runs_the_stages_whatever_is_first_on_the_path(fresh: Project) -> None:
     (fresh.root / "artifacts/settings.yaml").unlink()
     bare = environment() | {"PATH": "/usr/bin:/bin"}
-    command = [sys.executable, "-c", READ]
-    done = subprocess.run(command, cwd=fresh.root, env=bare, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, *READ], cwd=fresh.root, env=bare, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert (fresh.root / "artifacts/settings.yaml").is_file()
 
@@ -67,18 +56,19 @@ def test_ctrl_c_is_for_the_flow_not_for_its_stages_whatever_shell_starts_them(fr
     hears = "stages:\n  hears:\n    cmd: grep SigIgn /proc/self/status >> heard\n    always_changed: true\n"
     (fresh.root / "dvc.yaml").write_text(graph.replace("stages:\n", hears, 1))
     program = (
-        f"import os; os.environ['SHELL'] = {shell!r}; from pipelines.orchestration import dvc_graph; "
-        "from pipelines import flow; "
-        "flow.say = print; dvc_graph.SETTINGS = 'hears'; dvc_graph.read(); "
-        "flow.run('hears', 'pipelines.orchestration.dvc_process', 'repro', '--single-item', 'hears')"
+        f"import os; os.environ['SHELL'] = {shell!r}\n"
+        "from pipelines.orchestration.stage_process import environment\n"
+        "from pipelines.orchestration.warm_python import WarmPython\n"
+        "dvc = ('pipelines.orchestration.dvc_process', 'repro', '--single-item', 'hears')\n"
+        "child = WarmPython(environment()).start(*dvc)\n"
+        "print(*child.lines(), child.wait())"
     )
     done = fresh.run("-c", program)
     (fresh.root / "dvc.yaml").write_text(graph)
     heard = (fresh.root / "heard").read_text()
     (fresh.root / "heard").unlink()
-    ignored = [int(mask, 16) for mask in re.findall(r"^SigIgn:\s*(\w+)$", heard, re.MULTILINE)]
-    assert len(ignored) == 2, done.stdout + done.stderr  # of the graph's reading, and of the flow
-    assert all(mask >> signal.SIGINT - 1 & 1 for mask in ignored)
+    (ignored,) = re.findall(r"^SigIgn:\s*(\w+)$", heard, re.MULTILINE)
+    assert int(ignored, 16) >> signal.SIGINT - 1 & 1, done.stdout + done.stderr
 
 
 def test_ctrl_c_while_a_child_is_started_is_not_lost(fresh: Project) -> None:
@@ -96,7 +86,7 @@ def test_ctrl_c_while_a_child_is_started_is_not_lost(fresh: Project) -> None:
 def test_a_record_of_locks_that_a_killed_dvc_left_half_written_stops_nothing(fresh: Project) -> None:
     record = fresh.root / ".dvc" / "tmp" / "rwlock"
     record.parent.mkdir(exist_ok=True)
-    for command in (["-c", READ], ["-m", "pipelines.orchestration.dvc_process", "status"]):
+    for command in (READ, ("-m", "pipelines.orchestration.dvc_process", "status")):
         record.write_text('{"write": {}, "read": {"a": [{"pid"')
         done = fresh.run(*command)
         assert done.returncode == 0, done.stderr
@@ -130,13 +120,6 @@ def test_a_broken_graph_is_one_sentence(fresh: Project) -> None:
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "dvc.yaml" in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("name", "meant"), [("Digits_2", "digits-2"), ("Meine Fotos!", "meine-fotos"), ("été", "t"), ("写真", "dataset")]
-)
-def test_a_slug_has_small_letters_digits_and_dashes(flow: ModuleType, name: str, meant: str) -> None:
-    assert flow.slug(name) == meant
 
 
 def test_a_data_set_that_is_not_here_is_one_sentence(fresh: Project) -> None:
@@ -183,11 +166,17 @@ def test_a_second_flow_waits_for_the_first(project: Project) -> None:
 
 def training(project: Project) -> "subprocess.Popen[str]":
     """A flow, when a method trains."""
+    logs = [project.root / ".scratch" / "logs" / f"pretrain@{method}.log" for method in METHODS]
+    for log in logs:
+        log.unlink(missing_ok=True)
     process = project.start("-m", "pipelines.flow")
-    assert process.stdout is not None
-    for line in process.stdout:
-        if re.match(r"pretrain@\w+ +[\d,]+/[\d,]+ images · ", line):
-            break
+    command = ["tail", "-q", "-F", *map(str, logs)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as tail:
+        assert tail.stdout is not None
+        for line in tail.stdout:
+            if re.match(r"pretrain@\w+ [\d,]+/[\d,]+ images · ", line):
+                break
+        tail.kill()
     return process
 
 
@@ -211,9 +200,9 @@ def test_a_flow_that_is_killed_or_stopped_leaves_nothing_that_runs(project: Proj
         os.killpg(process.pid, number) if number == signal.SIGINT else process.send_signal(number)
         printed, errors = process.communicate(timeout=90)
         assert process.returncode == 128 + number, printed + errors
-        assert ("ended the Prefect server of a flow that was killed" in errors) == (count == 1)
-        assert re.search(r"^pretrain@\w+ +stopped at step \d+; run the same command to go on", printed, re.MULTILINE)
-        assert errors.endswith("stopped; the same command goes on from here\n")
+        assert ("Ended the Prefect server that a killed flow had left." in errors) == (count == 1)
+        assert re.search(r" pretrain@\w+ +stopped in \d+ s · [Ss]topped at step \d+", printed)
+        assert errors.endswith("Stopped. Run the same command again to continue.\n")
         assert "Traceback" not in printed + errors
         assert list((project.root / ".scratch" / "pretrain").glob("*/step-*"))
         assert not psutil.wait_procs(stages, timeout=30)[1]
