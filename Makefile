@@ -21,6 +21,7 @@ setup: .venv/installed ## install the packages of requirements.lock and the comm
 	$(BIN)/pip install --quiet --requirement requirements.lock
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --no-index --editable .
 	@touch $@
+	@echo "The command foundry is ready. To use it in this shell: source .venv/bin/activate"
 
 demo: .venv/installed ## run the whole pipeline on the bundled digits, in a few minutes
 	@$(BIN)/foundry run

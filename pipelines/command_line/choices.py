@@ -14,9 +14,9 @@ def recipe(given: str | None) -> str | None:
 
 def methods(given: str | None) -> str | None:
     """Names of methods with commas between. Raises BadParameter with the names that there are."""
-    for name in given.split(",") if given is not None else ():
-        one_of(project.method_names(), name.strip(), "method")
-    return given
+    if given is None:
+        return None
+    return ",".join(one_of(project.method_names(), name.strip(), "method") for name in given.split(","))
 
 
 def one_of(known: Sequence[str], name: str, what: str) -> str:

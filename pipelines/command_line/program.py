@@ -64,9 +64,10 @@ def run_pipeline(
         typer.Option("--set", metavar="KEY=VALUE", help="Change a value of params.yaml, such as seeds=3. Repeatable."),
     ] = None,
 ) -> None:
-    """Run the pipeline, from images to a served encoder.
+    """Run the pipeline on a folder of images.
 
-    The flow skips finished stages. After a stop or a crash, run the same command again: training resumes.
+    It pretrains encoders, evaluates them, registers them and checks the endpoint. Finished stages are skipped.
+    After a stop or a crash, run the same command again: training resumes.
     """
     module.become("pipelines.flow", context)
 
@@ -90,7 +91,7 @@ def estimate(
     ] = None,
     images: Annotated[int | None, typer.Option(min=1, metavar="N", help="How many images to train on.")] = None,
 ) -> None:
-    """Estimate a run: how long it takes, how much memory and disk."""
+    """Estimate time, memory and disk of a run."""
     module.become("pipelines.estimate", context, positional=("recipe",))
 
 
@@ -106,7 +107,7 @@ def recipes(
         ),
     ] = None,
 ) -> None:
-    """List the recipes: what each one trains and what it needs."""
+    """List the recipes and what they need."""
     from pipelines.command_line import recipes as page  # noqa: PLC0415
 
     with command():
@@ -130,7 +131,10 @@ def status() -> None:
 def report(
     print_path: Annotated[bool, typer.Option("--print-path", help="Print where the report is; open nothing.")] = False,
 ) -> None:
-    """Open the report of the last run in your browser."""
+    """Open the report in your browser.
+
+    Without a browser, the command prints where the report is.
+    """
     from pipelines.command_line import report_page  # noqa: PLC0415
 
     with command():
@@ -140,15 +144,18 @@ def report(
 
 @app.command(epilog="Example: foundry ui")
 def ui(context: typer.Context) -> None:
-    """Show MLflow (port 5000) and Prefect (port 4200) until Ctrl-C."""
+    """Show MLflow and Prefect as web pages.
+
+    MLflow is at http://127.0.0.1:5000, Prefect at http://127.0.0.1:4200. Ctrl-C stops both.
+    """
     module.become("pipelines.orchestration.ui", context)
 
 
 @app.command(epilog="Example: foundry promote")
 def promote(context: typer.Context) -> None:
-    """Choose the champion again, from the stored scores.
+    """Choose the champion again.
 
-    The section promote of params.yaml says how the champion is chosen.
+    The choice uses the stored scores. The section promote of params.yaml says how to choose.
     """
     module.become("pipelines.promote", context)
 
@@ -158,7 +165,10 @@ def serve(
     context: typer.Context,
     stop: Annotated[bool, typer.Option("--stop", help="Stop the running endpoint.")] = False,
 ) -> None:
-    """Serve the encoders on http://127.0.0.1:8080 until Ctrl-C."""
+    """Serve the promoted encoders until Ctrl-C.
+
+    The endpoint is at http://127.0.0.1:8080. The command prints a request to try.
+    """
     module.become("serving.server", context)
 
 
@@ -174,9 +184,9 @@ def embed(
         bool, typer.Option("--endpoint", help="Ask the running endpoint instead of computing here.")
     ] = False,
 ) -> None:
-    """Write the embeddings of a folder of images to a table.
+    """Write the embeddings of images to a table.
 
-    After a stop, run the same command again: finished images are kept.
+    After a stop, run the same command again: it keeps the images that are finished.
     """
     module.become("serving.embed", context)
 
@@ -194,18 +204,18 @@ def deploy(
         Path | None, typer.Option(metavar="FILE", help="What to serve. Without it: artifacts/promoted.json.")
     ] = None,
 ) -> None:
-    """Update the running endpoint to the promoted encoders.
+    """Update the running endpoint.
 
-    Requests are answered without interruption. If a new version fails its check, the old version stays.
+    It then serves what is promoted. No request is lost, and a version that fails its check is not served.
     """
     module.become("serving.deploy", context)
 
 
 @app.command(epilog="Example: foundry doctor")
 def doctor() -> None:
-    """Check this machine: what is wrong, and what to do.
+    """Check this machine for problems.
 
-    Exits with 1 when it finds a fault. A warning is not a fault.
+    Each problem comes with its cure. The exit code is 1 when there is a fault; a warning is not a fault.
     """
     from pipelines.command_line.doctor import checkup  # noqa: PLC0415
 
@@ -218,7 +228,7 @@ def doctor() -> None:
 def clean() -> None:
     """Remove generated files; your images stay.
 
-    DVC's cache and MLflow's store stay, too: the next run takes finished stages from the cache.
+    DVC's cache and MLflow's store stay, too. The next run takes finished stages from the cache.
     """
     from pipelines.command_line import cleaning  # noqa: PLC0415
 

@@ -27,7 +27,7 @@ def enter() -> None:
 def hand_over(arguments: Sequence[str]) -> None:
     """Inside another copy of the project, become that copy's command: a command and its files must fit together."""
     other = root()
-    if other == OWN or other.samefile(OWN):
+    if other.samefile(OWN) or os.environ.get("PYTHONPATH") == str(other):  # the second: it was handed over already
         return
     os.environ["PYTHONPATH"] = str(other)
     os.execv(sys.executable, [sys.executable, "-P", "-m", "pipelines.command_line", *arguments])

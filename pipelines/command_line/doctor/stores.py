@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -81,9 +82,8 @@ def database(file: Path, table: str) -> Finding:
     if not file.exists():
         return ok(f"no {file.name} yet; the first run makes it")
     try:
-        with sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True, timeout=SECONDS) as store:
+        with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True, timeout=SECONDS)) as store:
             count = store.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-        store.close()
     except sqlite3.Error as error:
         return fault(
             f"{file} cannot be read: {error}.",
