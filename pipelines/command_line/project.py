@@ -10,7 +10,10 @@ OWN = Path(__file__).resolve().parents[2]  # the project that this command was i
 
 def root() -> Path:
     """The project around the current folder, or else the one that this command was installed from."""
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # the current folder was removed
+        return OWN
     return next((folder for folder in (here, *here.parents) if is_project(folder)), OWN)
 
 

@@ -4,11 +4,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from pipelines.command_line import project, screen
 
 KEY = re.compile(r"([A-Z][a-z]+): ?(.*)")
+DOWNLOAD = re.compile(r"^download: \[([^]]+)\]", re.MULTILINE)
 FOLDER = re.compile(r"data/raw/[\w-]+")
 HEAD = ("recipe", "what it trains", "images", "machine", "time")
 
@@ -53,13 +52,13 @@ def read(path: Path) -> Recipe:
             remarks[key] = f"{remarks[key]} {said}".strip()
         else:
             about.append(said)
-    return Recipe(path.stem, " ".join(about), remarks, images(yaml.safe_load(text), remarks))
+    return Recipe(path.stem, " ".join(about), remarks, images(text, remarks))
 
 
-def images(params: dict[str, list[str]], remarks: dict[str, str]) -> str:
+def images(text: str, remarks: dict[str, str]) -> str:
     """Where its images come from."""
-    if params["download"]:
-        return f"{params['download'][0]} (fetched)"
+    if fetched := DOWNLOAD.search(text):
+        return f"{fetched[1]} (fetched)"
     place = FOLDER.search(remarks.get("Command", ""))
     return f"your copy in {place[0]}" if place else "your own folder"
 

@@ -91,7 +91,7 @@ def database(file: Path, table: str) -> Finding:
         )
     if not os.access(file, os.W_OK):
         return fault(f"{file} cannot be written.", f"Run: chmod u+w {file}")
-    return ok(f"{file.name} can be read: {count} {table.replace('_', ' ')}{'' if table.endswith('s') else 's'}")
+    return ok(f"{file.name} can be read ({table.replace('_', ' ').removesuffix('s')}s: {count})")
 
 
 def silent(address: str, path: str) -> str:

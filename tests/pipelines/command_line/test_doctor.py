@@ -192,7 +192,7 @@ def test_a_sqlite_store_is_read(project: Path) -> None:
     with sqlite3.connect(file) as store:
         store.execute("CREATE TABLE experiments (id)")
     store.close()
-    assert stores.database(file, "experiments").what == "store.db can be read: 0 experiments"
+    assert stores.database(file, "experiments").what == "store.db can be read (experiments: 0)"
     file.write_bytes(b"not a database, but long enough to be taken for one" * 100)
     found = stores.database(file, "experiments")
     assert found.level == "fault"
