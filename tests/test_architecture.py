@@ -24,7 +24,7 @@ LAYERS = {
     "diagnose saved",
     "serving": "host worker client rollout torchserve fastapi bulk deploy watchdog server app embed",
     "pipelines": "project machine saving registry engine evaluation release reporting orchestration "
-    f"{' '.join(STAGES)} memory plan flow drift",
+    f"{' '.join(STAGES)} memory plan flow drift command_line",
     "benchmarks": "workspace report speed endpoint studies endurance __main__",
 }
 PLATFORMS = {"mlflow", "dvc", "prefect"}

@@ -1,0 +1,1 @@
+"""The command `foundry`: run the pipeline, serve its encoders, look at both."""
