@@ -34,9 +34,9 @@ def read() -> list[Node]:
     from dvc.repo import Repo  # noqa: PLC0415
 
     with Repo() as repo:
+        graph = repo.index.graph
         if main(["repro", "--single-item", SETTINGS]):
             raise DvcException("The stage settings failed.")
-        graph = repo.index.graph
         by_address = {s.addressing: s for s in graph}
         ancestors: dict[str, set[str]] = {}
 
