@@ -23,12 +23,12 @@ NO_BLOCKS = "false for an encoder without transformer blocks, such as a ResNet"
 class MethodParams:
     """What every pretraining has; a method adds its own. Raises ValueError that names what is not possible."""
 
-    encoder: EncoderParams
-    epochs: int
-    batch_size: int  # over all processes
-    optim: OptimParams
-    accumulate: int = 1  # parts in which a batch is computed
-    recompute: bool = False  # transformer blocks again in the backward pass: less memory, one more forward pass
+    encoder: EncoderParams  # network to train
+    epochs: int  # passes through the training images
+    batch_size: int  # images per step, over all processes
+    optim: OptimParams  # optimiser and its schedule
+    accumulate: int = 1  # parts in which a batch is computed, to save memory
+    recompute: bool = False  # compute transformer blocks again in the backward pass: less memory, one more forward pass
 
     @property
     def divisible(self) -> bool:

@@ -14,21 +14,21 @@ from torch import Tensor, nn
 class OptimParams:
     """`lr` is the published base rate; `lr_scaling` says how the batch size enters it."""
 
-    name: Literal["lars", "sgd", "adamw"]
-    lr: float
-    weight_decay: float
-    lr_scaling: Literal["none", "linear", "sqrt"] = "none"  # lr, lr·B/256, lr·√B (SimCLR, appendix B.1)
-    lr_end: float = 0.0
-    lr_shape: Literal["cosine", "fixmatch"] = "cosine"  # after warm-up: to lr_end, or FixMatch's to 0.195 lr
-    weight_decay_end: float | None = None  # cosine from weight_decay to this; none: constant
-    warmup: float = 0.0  # linear, as a fraction of the run
-    momentum: float = 0.9  # LARS and SGD
-    trust: float = 0.001  # η of LARS
+    name: Literal["lars", "sgd", "adamw"]  # optimiser
+    lr: float  # base learning rate, as published
+    weight_decay: float  # weight decay of weights; biases and norms have none
+    lr_scaling: Literal["none", "linear", "sqrt"] = "none"  # rate at batch B: lr, lr·B/256, lr·√B (SimCLR, app. B.1)
+    lr_end: float = 0.0  # learning rate at the end of the run
+    lr_shape: Literal["cosine", "fixmatch"] = "cosine"  # curve after warm-up: to lr_end, or FixMatch's to 0.195 lr
+    weight_decay_end: float | None = None  # weight decay at the end, reached along a cosine; null: constant
+    warmup: float = 0.0  # share of the run in which the rate rises from 0
+    momentum: float = 0.9  # momentum of LARS and SGD
+    trust: float = 0.001  # trust coefficient η of LARS
     trust_clip: bool = False  # LARS by solo-learn's rule: no layer's own rate above lr
-    betas: tuple[float, float] = (0.9, 0.999)  # AdamW
-    clip: float | None = None  # largest norm of the whole gradient
-    clip_each: float | None = None  # largest norm of each parameter's own gradient (DINO)
-    layer_decay: float = 1.0  # of the learning rate, a block or stage further from the head (Clark 2020)
+    betas: tuple[float, float] = (0.9, 0.999)  # coefficients β₁ and β₂ of AdamW
+    clip: float | None = None  # largest norm of the whole gradient; null: no limit
+    clip_each: float | None = None  # largest norm of each parameter's own gradient (DINO); null: no limit
+    layer_decay: float = 1.0  # factor on the learning rate per block or stage, counted from the head (Clark 2020)
 
     def __post_init__(self) -> None:
         if self.lr <= 0:

@@ -25,17 +25,17 @@ GREY = 0.5  # what cutout leaves
 class FixMatchParams:
     """Its augmentations, threshold and weights, by the paper's symbols. Raises ValueError where one is impossible."""
 
-    batch_size: int  # B labelled images
-    optim: OptimParams
-    weak: ViewParams  # α: flip and shift
-    strong: ViewParams  # A, before cutout
-    accumulate: Literal[1] = 1  # labelled and unlabelled images share a batch, and its batch norm
-    recompute: bool = False  # transformer blocks again in the backward pass: less memory, one more forward pass
-    unlabelled: int = 7  # μ, unlabelled images a labelled one
-    cutout: float = 0.5  # largest side of the square that A cuts out, as a share of the image's
-    threshold: float = 0.95  # τ
-    weight: float = 1.0  # λ_u
-    momentum: float = 0.999  # of the averaged weights, which predict
+    batch_size: int  # labelled images per step, B
+    optim: OptimParams  # optimiser and its schedule
+    weak: ViewParams  # weak augmentation α: flip and crop
+    strong: ViewParams  # strong augmentation A, before Cutout
+    accumulate: Literal[1] = 1  # always 1: labelled and unlabelled images share a batch and its batch norm
+    recompute: bool = False  # compute transformer blocks again in the backward pass: less memory, one more forward pass
+    unlabelled: int = 7  # unlabelled images per labelled image, μ
+    cutout: float = 0.5  # largest side of the square that Cutout hides, as a share of the image's side
+    threshold: float = 0.95  # confidence τ from which a pseudo-label counts
+    weight: float = 1.0  # weight λ_u of the unlabelled loss
+    momentum: float = 0.999  # momentum of the averaged weights, which make the predictions
 
     def __post_init__(self) -> None:
         check_training(self.batch_size, self.accumulate, 0.0)

@@ -16,11 +16,11 @@ from models.baselines.supervised import UNLABELLED, Supervised, SupervisedParams
 class PseudoLabelParams(SupervisedParams):
     """Those of supervised training, and how much the pseudo-labels count. batch_size is n, of labelled images."""
 
-    accumulate: Literal[1] = 1  # labelled and unlabelled images share a batch, and its batch norm
-    unlabelled: int = 8  # n' / n; 256 / 32 in the paper
-    alpha: float = 3.0  # α_f
-    start: float = 0.1  # T₁ as a fraction of the run
-    full: float = 0.6  # T₂
+    accumulate: Literal[1] = 1  # always 1: labelled and unlabelled images share a batch and its batch norm
+    unlabelled: int = 8  # unlabelled images per labelled image, n' / n; the paper has 256 / 32
+    alpha: float = 3.0  # final weight α_f of the unlabelled loss
+    start: float = 0.1  # share of the run after which unlabelled images count, T₁
+    full: float = 0.6  # share of the run after which their weight is alpha, T₂
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -24,12 +24,12 @@ UNLABELLED = -1  # the label of an image whose class nobody knows
 class SupervisedParams:
     """Its augmentation and label smoothing. Raises ValueError that names what is impossible."""
 
-    batch_size: int
-    optim: OptimParams
-    views: ViewParams
-    accumulate: int = 1  # parts in which a batch is computed
-    recompute: bool = False  # transformer blocks again in the backward pass: less memory, one more forward pass
-    label_smoothing: float = 0.0  # ε
+    batch_size: int  # labelled images per step
+    optim: OptimParams  # optimiser and its schedule
+    views: ViewParams  # augmentation of the images
+    accumulate: int = 1  # parts in which a batch is computed, to save memory
+    recompute: bool = False  # compute transformer blocks again in the backward pass: less memory, one more forward pass
+    label_smoothing: float = 0.0  # label smoothing ε
 
     def __post_init__(self) -> None:
         check_training(self.batch_size, self.accumulate, self.label_smoothing)

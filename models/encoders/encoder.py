@@ -21,9 +21,9 @@ class EncoderParams(ABC):
     BATCH_NORM: ClassVar[bool] = False  # whether an image's vector in training depends on the others of its batch
     BLOCKS: ClassVar[bool] = False  # whether it consists of transformer blocks, which may recompute and be dropped
 
-    arch: str  # its key in ENCODERS
-    init: str | None = field(default=None, kw_only=True)  # weights to start from: a file, a folder, or models:/…
-    normalize: Normalization = field(default="auto", kw_only=True)
+    arch: str  # architecture
+    init: str | None = field(default=None, kw_only=True)  # weights to start from: a file, a folder, a version
+    normalize: Normalization = field(default="auto", kw_only=True)  # mean and std; auto: the weights', else the data's
 
     def build(self, image_size: int, mean: Sequence[float], std: Sequence[float]) -> "Encoder":
         """A freshly initialised encoder (from torch's global generator).

@@ -24,10 +24,10 @@ class ResNetParams(EncoderParams):
 
     BATCH_NORM = True
 
-    arch: Literal["resnet10", "resnet18", "resnet50"]
+    arch: Literal["resnet10", "resnet18", "resnet50"]  # architecture
     width: int = 64  # channels of the first stage
-    stem: Literal["imagenet", "small", "small/2"] = "imagenet"
-    zero_init_residual: bool = False  # a block starts as its shortcut (SimCLR's official code)
+    stem: Literal["imagenet", "small", "small/2"] = "imagenet"  # first layers; small: 3 × 3; small/2: with stride 2
+    zero_init_residual: bool = False  # start each block as its shortcut (SimCLR's official code)
 
     def __post_init__(self) -> None:
         allow(self.width >= 1, "width", self.width, "1 or more")

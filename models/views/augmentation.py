@@ -28,18 +28,18 @@ LARGE = 64  # px, from where a CPU goes image by image
 class ViewParams:
     """How one view is augmented. Probabilities in [0, 1]; `area` is the share of the image that a crop covers."""
 
-    area: tuple[float, float]
-    aspect: tuple[float, float] = (3 / 4, 4 / 3)
-    filter: Filter = "bicubic"
-    flip: float = 0.5
-    rotation: float = 0.0  # degrees to either side
-    jitter: float = 0.0
-    strengths: tuple[float, float, float, float] = (0.0,) * 4  # of brightness, contrast, saturation, hue
-    grey: float = 0.0
-    blur: float = 0.0
-    blur_kernel: BlurKernel = "tenth"
-    sigma: tuple[float, float] = (0.1, 2.0)  # of the blur, in pixels
-    solarize: float = 0.0
+    area: tuple[float, float]  # share of the image that a crop covers, from lowest to highest
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)  # width over height of a crop, from lowest to highest
+    filter: Filter = "bicubic"  # how crops are resized
+    flip: float = 0.5  # probability of a horizontal flip
+    rotation: float = 0.0  # largest rotation to either side, degrees
+    jitter: float = 0.0  # probability of changing the colours
+    strengths: tuple[float, float, float, float] = (0.0,) * 4  # strengths: brightness, contrast, saturation, hue
+    grey: float = 0.0  # probability of turning the view grey
+    blur: float = 0.0  # probability of a blur
+    blur_kernel: BlurKernel = "tenth"  # which kernel the blur uses: a tenth of the side, or Pillow's
+    sigma: tuple[float, float] = (0.1, 2.0)  # width of the blur from lowest to highest, px
+    solarize: float = 0.0  # probability of solarising
 
     def __post_init__(self) -> None:
         check_area("area", self.area)

@@ -27,68 +27,68 @@ PARAMS = Path("params.yaml")
 
 @dataclass(frozen=True)
 class PrepareParams:
-    size: int  # stored side, px
-    filter: Literal["bilinear", "bicubic", "lanczos", "box"] = "bilinear"
-    range: Literal["auto"] | tuple[float, float] = "auto"  # what is black and white where there are more than 8 bits
-    labels: bool = True  # class names from folder names
-    val: float = 0.1  # fractions, where the folder has no split of its own
-    test: float = 0.2
-    max_bad_fraction: float = 0.1
+    size: int  # side of the stored square images, px
+    filter: Literal["bilinear", "bicubic", "lanczos", "box"] = "bilinear"  # how images are resized
+    range: Literal["auto"] | tuple[float, float] = "auto"  # black and white values of images with more than 8 bits
+    labels: bool = True  # read class names from folder names; false: use no labels
+    val: float = 0.1  # share of the images for validation, where the folder has no validation split
+    test: float = 0.2  # share of the images for testing, where the folder has no test split
+    max_bad_fraction: float = 0.1  # largest share of the files that may be unusable, 0 to 1
 
 
 @dataclass(frozen=True)
 class PretrainParams:
-    precision: Literal["auto", "fp32", "bf16", "fp64"] = "auto"
-    compile: Literal["auto", True, False] = "auto"  # auto: where the run is long enough to pay for it
-    processes: int = 1  # that share a batch, one a GPU of this machine; over many machines: torchrun
-    sharded: bool = False  # parameters over the processes (FSDP2), for encoders too large for one GPU
-    shuffle: Literal["global", "shards"] = "global"  # "shards" for images that are more than memory holds
-    log_every: int = 10  # steps
-    watch: float | None = None  # epochs between health checks; none: 25 checks per run
-    stop_on_collapse: bool = False  # end a run that has collapsed, from 30 % of it on
-    checkpoint_minutes: float = 5.0
+    precision: Literal["auto", "fp32", "bf16", "fp64"] = "auto"  # number format; auto: bf16 where it is faster
+    compile: Literal["auto", True, False] = "auto"  # use torch.compile; auto: only in runs long enough to save time
+    processes: int = 1  # processes that share a batch, one per GPU; for several machines use torchrun
+    sharded: bool = False  # split the parameters over the processes (FSDP2), for encoders too large for one GPU
+    shuffle: Literal["global", "shards"] = "global"  # order of the images; shards: for more images than memory holds
+    log_every: int = 10  # steps between two rows of the history
+    watch: float | None = None  # epochs between two health checks; null: 25 checks per training run
+    stop_on_collapse: bool = False  # end a training run that has collapsed, from 30 % of its steps on
+    checkpoint_minutes: float = 5.0  # minutes between two checkpoints
 
 
 @dataclass(frozen=True)
 class ProbeParams:
-    shots: tuple[int, ...] = (1, 2, 5, 10, 50)  # labels a class, as the data allow
-    label_samples: int = 5
-    C: tuple[float, ...] = (0.1, 1.0, 10.0, 100.0, 1000.0)  # inverse regularisation: it is picked on a held-out slice
-    neighbours: int = 20  # k of kNN
-    temperature: float = 0.07  # of the neighbours' votes
+    shots: tuple[int, ...] = (1, 2, 5, 10, 50)  # labels per class to measure with, if every class has them
+    label_samples: int = 5  # random choices of labelled images, per count
+    C: tuple[float, ...] = (0.1, 1.0, 10.0, 100.0, 1000.0)  # inverse regularisation, picked on held-out images
+    neighbours: int = 20  # how many neighbours vote in kNN (k)
+    temperature: float = 0.07  # temperature of the neighbours' votes in kNN
 
 
 @dataclass(frozen=True)
 class ExportParams:
-    precision: Literal["fp32", "fp16", "int8"] = "fp32"  # of what is served; refused where it costs too much
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"  # number format that is served; refused if it costs accuracy
 
 
 @dataclass(frozen=True)
 class PromoteParams:
-    for_: Literal["embeddings", "finetuning"]  # how the encoder will be used: frozen, as it is served, or trained on
-    labels: int | Literal["all"]  # a class, that its figure on val is read with; without labels `retrieval` decides
+    for_: Literal["embeddings", "finetuning"]  # use: frozen (embeddings), or trained further (finetuning)
+    labels: int | Literal["all"]  # labels per class at which validation accuracy decides the champion
 
 
 @dataclass(frozen=True)
 class Sections:
     """What params.yaml holds beside the sections of the methods."""
 
-    dataset: str
-    download: tuple[Literal["digits", "digits-writers", "cifar10", "stl10", "imagenette"], ...]  # data/sources.py
-    seed: int
-    seeds: int  # trainings of each method and baseline, from `seed` on; the first is registered
-    methods: tuple[str, ...]  # that are pretrained, each by its own section; in this order they are shown
-    labelled_trainings: bool  # fine-tuning and the baselines; without them only frozen features are read
-    prepare: PrepareParams
-    pretrain: PretrainParams
-    probe: ProbeParams
-    finetune: FinetuneParams
-    baseline: LabelSamples
-    supervised: SupervisedBaseline
-    pseudolabel: PseudoLabelBaseline
-    fixmatch: FixMatchBaseline
-    export: ExportParams
-    promote: PromoteParams
+    dataset: str  # name of the data set; its images are in `data/raw/<dataset>`
+    download: tuple[Literal["digits", "digits-writers", "cifar10", "stl10", "imagenette"], ...]  # public set to fetch
+    seed: int  # first random seed
+    seeds: int  # training runs of each method and baseline, from seed on; the first one is registered
+    methods: tuple[str, ...]  # methods to pretrain, in the order of the report; each needs its own section
+    labelled_trainings: bool  # train fine-tuning and baselines; false: only measure frozen features, which is faster
+    prepare: PrepareParams  # reading, resizing and splitting the images
+    pretrain: PretrainParams  # how every method trains on this machine
+    probe: ProbeParams  # measuring frozen features with a linear probe and kNN
+    finetune: FinetuneParams  # fine-tuning the pretrained encoders with labels
+    baseline: LabelSamples  # which labels the trained baselines get
+    supervised: SupervisedBaseline  # baseline: supervised training from scratch
+    pseudolabel: PseudoLabelBaseline  # baseline: pseudo-labels from scratch
+    fixmatch: FixMatchBaseline  # baseline: FixMatch from scratch
+    export: ExportParams  # the ONNX file that is served
+    promote: PromoteParams  # how the champion is chosen
 
 
 @dataclass(frozen=True)
