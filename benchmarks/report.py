@@ -1,4 +1,4 @@
-"""The figures as tables: for a terminal, and in Markdown for docs/benchmarks.md."""
+"""The figures as tables: for a terminal, and in Markdown for docs/explanation/benchmarks.md."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,6 +1,7 @@
 """Prefect flow `drift`: are the images that the endpoint gets still like those it was trained on?
 
-`python -m pipelines.drift` asks the running server once and ends with status 1 when they are not (docs/serving.md).
+`python -m pipelines.drift` asks the running server once and ends with status 1 when they are not:
+docs/how-to/monitor-drift.md.
 """
 
 import requests

@@ -1,7 +1,7 @@
 """Stage probe@<method>: frozen features → features.npz, scores.csv, metrics.json, diagnosis.json.
 
 Always beside a random encoder of the same architecture and raw pixels: same images, same samples, same probe.
-The protocol: docs/evaluation.md.
+The protocol: docs/explanation/evaluation.md.
 """
 
 import hashlib

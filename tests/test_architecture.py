@@ -203,7 +203,7 @@ def in_the_locale(call: ast.Call) -> bool:
 
 
 def test_what_is_carried_to_a_bare_machine_is_enough_to_train_there(tmp_path: Path) -> None:
-    """The files that docs/operations.md carries there, and none of the packages that are not there."""
+    """The files that docs/tutorials/a-gpu-machine.md carries there, and none of the packages that are not there."""
     spec = re.search(r"rsync -a --relative (.*) gpu:", (ROOT / "docs" / "operations.md").read_text(encoding="utf-8"))
     assert spec
     for pattern in spec[1].split():

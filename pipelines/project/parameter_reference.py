@@ -131,6 +131,9 @@ def written(value: Any) -> str:
     """A value as YAML has it."""
     if isinstance(value, tuple):
         return f"[{', '.join(map(written, value))}]"
+    if is_dataclass(value):
+        own = {f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name) != f.default}
+        return f"{{{', '.join(f'{key}: {written(each)}' for key, each in own.items())}}}"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return f"{value:.4g}" if isinstance(value, float) and round(value, 4) != value else str(value)

@@ -1,4 +1,4 @@
-"""An encoder behind HTTP, whatever the server: requests in, answers out (docs/serving.md says what both may be).
+"""An encoder behind HTTP, whatever the server: requests in, answers out (docs/reference/http.md says what both may be).
 
 Packed with what it imports, beside the ONNX file; nothing else of this tree is needed.
 """
