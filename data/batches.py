@@ -45,8 +45,8 @@ class Batches:
     ) -> None:
         if not 1 <= batch_size <= len(rows):
             raise DataError(
-                f"batch_size is {batch_size}, but there are {len(rows)} images in {prepared.folder}; "
-                f"allowed is 1 to {len(rows)}"
+                f"The batch size is {batch_size}, but {prepared.folder} has {len(rows)} images. "
+                f"Allowed: 1 to {len(rows)}."
             )
         self.prepared, self.rows, self.batch_size = prepared, rows, batch_size
         self.seed, self.drop_last, self.shuffle = seed, drop_last, shuffle
@@ -71,8 +71,9 @@ class Batches:
         if self.shuffle == "shards" or self.bytes <= MEMORY:
             return None
         return (
-            f"the images take {self.bytes / 1e9:.1f} GB and memory is {MEMORY / 1e9:.1f} GB, so that nearly each is a "
-            f"random read of the disk; pretrain.shuffle: shards reads them by windows of {WINDOW} shards"
+            f"The images take {self.bytes / 1e9:.1f} GB and this machine has {MEMORY / 1e9:.1f} GB of memory, so "
+            "nearly every image is a random read from the disk. To read windows of "
+            f"{WINDOW} shards instead, set pretrain.shuffle: shards in params.yaml."
         )
 
     def places(self, epoch: int, batch: int, rank: int = 0, world: int = 1) -> Places:
@@ -81,7 +82,9 @@ class Batches:
         DataError when the batch cannot be shared out evenly.
         """
         if self.batch_size % world:
-            raise DataError(f"batch_size is {self.batch_size}; allowed for {world} processes: a multiple of {world}")
+            raise DataError(
+                f"The batch size is {self.batch_size}. Allowed for {world} processes: a multiple of {world}."
+            )
         first = batch * self.batch_size
         size = min(self.batch_size, len(self.rows) - first)  # the last batch may be short
         return self._span(epoch, first + rank * size // world, first + (rank + 1) * size // world)

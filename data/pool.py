@@ -80,8 +80,8 @@ def each(root: Path, paths: Sequence[str], do: Callable[[Path, str], T], workers
         lost = [path for chunk, task in flying if not task.done() or task.exception() for path in chunk]
         named = ", ".join(lost[:MAX_NAMED]) + (f" and {len(lost) - MAX_NAMED} more" if lost[MAX_NAMED:] else "")
         raise DataError(
-            f"a worker was killed, most likely for want of memory, while these files of {root} were in "
-            f"flight: {named}; set them aside, or use fewer workers"
+            f"The system killed a worker process, most likely because memory ran out. It was reading these files of "
+            f"{root}: {named}. Move them elsewhere, or use a machine with more memory."
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)

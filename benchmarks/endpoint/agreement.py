@@ -83,7 +83,9 @@ def mlflow_serves(model: str) -> Iterator[str]:
             while process.poll() is None and not pings(address):
                 time.sleep(0.2)
             if process.poll() is not None:
-                sys.exit(f"`{' '.join(command)}` ended with status {process.returncode}.")
+                sys.exit(
+                    f"MLflow's server ended with status {process.returncode}. Run it to see why: {' '.join(command)}."
+                )
             yield f"{address}/invocations"
         finally:
             with suppress(ProcessLookupError):

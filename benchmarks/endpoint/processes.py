@@ -40,7 +40,7 @@ class Observer(Thread):
     def run(self) -> None:
         begin, before = time.monotonic(), dict[str, int]()
         while not self.ended.wait(1):
-            with suppress(ServingError, psutil.NoSuchProcess):  # in the middle of a change: the next look is better
+            with suppress(ServingError, psutil.NoSuchProcess):  # in the middle of a change; the next second will do
                 of = workers(self.runtime, self.name).items()
                 now = {f"worker {i} of version {version}": pid for (version, i), pid in of}
                 now["front end"] = java(self.runtime)

@@ -93,10 +93,10 @@ def storm(crowd: Crowd, promoted: dict[str, Path], seconds: float) -> int:
     end, others = time.monotonic() + seconds, cycle(VERSIONS[1:])
     while time.monotonic() < end:
         time.sleep(EVERY)
-        word = ["--rollback"] if crowd.changes % 2 else ["--promoted", str(promoted[next(others)])]
+        option = ["--rollback"] if crowd.changes % 2 else ["--promoted", str(promoted[next(others)])]
         crowd.changes += 1
         crowd.serves = None
-        command = [sys.executable, "-m", "serving.deploy", "--run", str(crowd.runtime.folder), *word]
+        command = [sys.executable, "-m", "serving.deploy", "--run", str(crowd.runtime.folder), *option]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(done.stderr)

@@ -97,9 +97,7 @@ class Bench:
                         Image.fromarray((image.reshape(8, 8) * 15).astype("uint8")).save(path)
             return folder
         if self.data is None:
-            sys.exit(
-                "benchmarks.speed.gpu: name with --data the folder that holds cifar10-train.zip and cifar10-test.zip"
-            )
+            sys.exit("Option --data is missing. Name the folder that holds cifar10-train.zip and cifar10-test.zip.")
         archives = [self.data / f"cifar10-{split}.zip" for split in ("train", "test")]
         if not all(archive.exists() for archive in archives):
             return self.data
@@ -270,7 +268,7 @@ def main() -> None:
     given = parser.parse_args()
     begin = time.monotonic()
     if not given.tiny and not given.table and not torch.cuda.is_available():
-        sys.exit("benchmarks.speed.gpu: there is no GPU here that torch can use; --tiny runs everything in miniature")
+        sys.exit("This machine has no GPU that torch can use. To run everything in miniature, add --tiny.")
     if given.tiny:
         torch.set_num_threads(1)
     if given.smoke:
@@ -287,7 +285,7 @@ def main() -> None:
     paths = {part: b.out / f"{part}.json" for part in PARTS}
     print(report.gpu_table({part: json.loads(path.read_text()) for part, path in paths.items() if path.exists()}))
     if unfinished:
-        print(f"\nnot finished: {', '.join(unfinished)}; run the same command to go on", file=sys.stderr)
+        print(f"\nNot finished: {', '.join(unfinished)}. Run the same command to resume.", file=sys.stderr)
         sys.exit(TRY_AGAIN)
 
 

@@ -115,7 +115,8 @@ def train(folder: Path, method: str, seconds: float | None = None, threads: int 
         process.wait()
         raise
     if code not in (0, TRY_AGAIN):
-        sys.exit(f"{method} in {folder} ended with {code}:\n" + "\n".join(log.read_text().splitlines()[-20:]))
+        tail = "\n".join(log.read_text().splitlines()[-20:])
+        sys.exit(f"The training run of {method} in {folder} ended with status {code}. Its log ends with:\n" + tail)
     return code == 0
 
 

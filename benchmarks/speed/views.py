@@ -60,7 +60,7 @@ def main() -> None:
     if importlib.util.find_spec("lightly") is None:
         if PEERS.exists() and Path(sys.executable) != PEERS.absolute():
             os.execv(PEERS.absolute(), [str(PEERS), "-m", "benchmarks.speed.views", *sys.argv[1:]])
-        sys.exit(f"lightly, torchvision and kornia are not here; `make bench` installs them into {PEERS.parents[1]}")
+        sys.exit(f"The libraries lightly, torchvision and kornia are missing in {PEERS.parents[1]}. Run `make bench`.")
     torch.set_num_threads(1)
     rows = []
     for setting in SETTINGS:

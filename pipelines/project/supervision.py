@@ -1,4 +1,4 @@
-"""What the stages that train with labels are told: which labels, for how long, and by which recipe."""
+"""Parameters of the stages that train with labels: which labels, for how long, and with which settings."""
 
 from dataclasses import dataclass
 
@@ -11,15 +11,15 @@ from models.methods import BaselineParams as Baseline
 
 @dataclass(frozen=True, kw_only=True)
 class LabelSamples:
-    """Some of the probe's label counts and draws; all labels are always one draw more."""
+    """Some of the probe's label counts and label samples. All labels are always trained with as well."""
 
-    shots: tuple[int, ...]  # labels a class; none: all labels only
+    shots: tuple[int, ...]  # labels per class; an empty list: all labels only
     label_samples: int
-    all_labels: float = 1.0  # times as many steps where all labels are known: more to learn from takes longer,
-    passes: float = 20.0  # but for no more than so many times through the labelled images
+    all_labels: float = 1.0  # factor on the steps where all labels are used: more labels take longer to learn,
+    passes: float = 20.0  # but never more than this many passes through the labelled images
 
     def steps_of_all(self, few: int, labelled: int, batch_size: int) -> int:
-        """Of a training with all labels of so many images, where one with few labels has `few`."""
+        """The steps of a training run with all labels of so many images; a run with few labels has `few`."""
         return max(few, round(min(few * self.all_labels, self.passes * labelled / batch_size)))
 
 
@@ -30,7 +30,7 @@ class FinetuneParams(LabelSamples, SupervisedParams):
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    budget: float  # share of the images (views through the backbone) that this backbone's pretraining sees
+    budget: float  # images to train on, as a share of those that pretraining shows the same backbone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,6 @@ BaselineParams = SupervisedBaseline | PseudoLabelBaseline | FixMatchBaseline
 
 
 def batch_of(params: MethodParams | Baseline) -> tuple[int, int]:
-    """Images of a step, and unlabelled ones beside them."""
+    """Labelled images per step, and unlabelled ones."""
     more = params.unlabelled if isinstance(params, PseudoLabelParams | FixMatchParams) else 0
     return params.batch_size, params.batch_size * more
