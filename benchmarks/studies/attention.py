@@ -108,7 +108,7 @@ def load(folder: Path) -> tuple[Spec, ViT]:
     spec: Spec = checkpoint["spec"]
     encoder = restore(spec, checkpoint["weights"])
     if not isinstance(encoder, ViT):
-        raise SystemExit(f"{folder} holds a {spec['encoder']['arch']}; allowed: a vision transformer")
+        raise SystemExit(f"The encoder in {folder} is a {spec['encoder']['arch']}. Allowed: a vision transformer.")
     return spec, encoder
 
 

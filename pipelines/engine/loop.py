@@ -140,7 +140,7 @@ class Training:
         self.trainable = [p for p in method.parameters() if p.requires_grad]
 
     def step(self, inputs: Inputs, done: float) -> tuple[float, Tensor, Tensor]:
-        """One step at progress `done` in [0, 1]: learning rate, loss, gradient norm. The host waits for none of them."""
+        """One step at progress `done` in [0, 1]: learning rate, loss and gradient norm, still on the device."""
         p, optimizer = self.params, self.optimizer
         lr = optim.set_schedule(optimizer, p.optim, p.batch_size, done)
         loss = torch.zeros((), device=self.device)

@@ -195,12 +195,8 @@ def cross_check(config: Config) -> None:
     labels: dict[str, LabelSamples] = {"finetune": config.finetune, "baseline": config.baseline}
     for key, of in labels.items():  # otherwise there would be no pairs to compare
         require(set(of.shots) <= set(q.shots), f"{key}.shots", list(of.shots), f"some of probe.shots {list(q.shots)}")
-        require(
-            0 < of.label_samples <= q.label_samples,
-            f"{key}.label_samples",
-            of.label_samples,
-            f"1 to probe.label_samples {q.label_samples}",
-        )
+        require(0 < of.label_samples <= q.label_samples, f"{key}.label_samples", of.label_samples,
+                f"1 to probe.label_samples {q.label_samples}")  # fmt: skip
     use, read = config.promote.for_, {"embeddings": q.shots, "finetuning": config.finetune.shots}
     require(config.promote.labels in (*read[use], "all"), "promote.labels", config.promote.labels,
             f"{', '.join(map(str, read[use]))} or all, the label counts that are measured for {use}")  # fmt: skip
@@ -246,14 +242,9 @@ def require(holds: bool, key: str, value: Any, allowed: str) -> None:
 
 def check_batch(name: str, params: MethodParams, images: int, processes: int) -> None:
     """Raises StageError when the batch size does not fit the data set or the number of processes."""
-    b, parts = params.batch_size, processes * params.accumulate
+    b, parts, key = params.batch_size, processes * params.accumulate, f"{name}.batch_size"
     if not 2 <= b <= images:
-        raise StageError(
-            f"Parameter {name}.batch_size is {b}, but the train split has {images} images. Allowed: 2 to {images}. "
-            "Edit params.yaml."
-        )
+        raise StageError(f"{refused(key, b, f'2 to {images}, the images of the train split')} Edit params.yaml.")
     if b % parts:
-        raise StageError(
-            f"Parameter {name}.batch_size is {b}. Allowed: a multiple of {parts}, which is processes times accumulate. "
-            "Edit params.yaml."
-        )
+        allowed = f"a multiple of {parts}, which is processes times accumulate"
+        raise StageError(f"{refused(key, b, allowed)} Edit params.yaml.")

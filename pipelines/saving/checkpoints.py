@@ -30,8 +30,7 @@ from pipelines.project.params import flat
 from pipelines.project.stage import StageError
 from pipelines.saving.atomic_files import replace, sealed, sync, unsealed, write
 
-KEPT = 2
-ASIDE = 2
+KEPT, ASIDE = 2, 2  # checkpoints in the folder, and in aside/
 
 
 def code(name: str) -> dict[str, str]:
@@ -46,8 +45,8 @@ class Checkpoints:
     """The scratch folder of one method's training run. The stage's lock gives it to one process at a time.
 
     identity: everything that decides the numbers, as JSON: {"params": {…}, "data": digest, "code": {file: digest}, …}.
-    The constructor leaves only complete checkpoints of this identity, and the history as it was at the newest one.
-    It moves all others to aside/ and says why on stderr. Raises StageError when the disk refuses.
+    The constructor keeps complete checkpoints of this identity and the history up to the newest one. It moves all
+    others to aside/ and says why on stderr. Raises StageError when the disk refuses.
     seed: that of a further training run of the method.
     """
 
@@ -64,9 +63,8 @@ class Checkpoints:
                 sync(place)
             self.newest = self.recover()
         except OSError as error:
-            raise StageError(
-                f"The folder {self.folder} cannot be read and written: {refusal(error, self.folder)}."
-            ) from None
+            why = refusal(error, self.folder)
+            raise StageError(f"The folder {self.folder} cannot be read and written: {why}.") from None
 
     def append(self, row: Mapping[str, float]) -> None:
         """Append a row to the history, without fsync, which would hold up the step. Raises StageError."""
@@ -74,9 +72,8 @@ class Checkpoints:
             with self.history.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         except OSError as error:
-            raise StageError(
-                f"The file {self.history} cannot be written: {refusal(error, self.folder)}. {self.left()}"
-            ) from None
+            why = refusal(error, self.folder)
+            raise StageError(f"The file {self.history} cannot be written: {why}. {self.left()}") from None
 
     def save(self, state: Mapping[str, Any], rows: bytes | None = None) -> None:
         """Save the state after state["step"] steps. rows: the history up to there; by default all of it.

@@ -106,7 +106,7 @@ def _refused(error: OSError) -> str:
     if path is None:
         return f"The operating system refused a read or write in {Path.cwd()}: {error.strerror}. Run the command again."
     if error.errno in DENIED:
-        return f"The path {path} is not allowed to user {os.getuid()}. Change its permissions, or use another folder."
+        return f"The path {path} is denied to user {os.getuid()}. Change its permissions, or use another folder."
     if error.errno == errno.ENOENT:
         return f"The file {path} is missing. Run the command that makes it; `make demo` runs them all."
     return f"The path {path} cannot be used: {error.strerror}. Check it, then run the command again."
