@@ -95,7 +95,7 @@ def _check_space(folder: Path, needed: int) -> None:
     if (free := shutil.disk_usage(folder).free) < needed:
         raise DataError(
             f"The disk of {folder.parent} has {free / 1e6:,.1f} MB free, but {needed / 1e6:,.1f} MB may be needed. "
-            "Make room there, or lower prepare.size in params.yaml."
+            "Free some space there, or lower prepare.size in params.yaml."
         )
 
 

@@ -92,11 +92,11 @@ def drill(folder: Path, name: str, kills: int, draw: random.Random) -> dict[str,
     ended(process.wait(), log)
     training = time.monotonic() - begin - startup
     expected = outcome(folder, name)
-    hit, trainings, done = Counter[str](), 0, 0
+    hit, runs, done = Counter[str](), 0, 0
     same = dict.fromkeys(PARTS, True)
     while done < kills:
         shutil.rmtree(folder / "artifacts" / "methods" / name)
-        trainings += 1
+        runs += 1
         while True:
             before = position(scratch)
             process = start(folder, PROGRAM, name, log=log)
@@ -118,7 +118,7 @@ def drill(folder: Path, name: str, kills: int, draw: random.Random) -> dict[str,
         same = {part: same[part] and equal(found[part], expected[part]) for part in PARTS}
     figures = {"method": name, "steps": str(len(expected["history"])), "kills": str(done)}
     figures |= {f"in a {what}": str(hit[what]) for what in ("start", "step", "save")}
-    return figures | {"trainings": str(trainings)} | {part: "yes" if same[part] else "NO" for part in PARTS}
+    return figures | {"training runs": str(runs)} | {part: "yes" if same[part] else "NO" for part in PARTS}
 
 
 def ended(code: int, log: Path) -> None:

@@ -35,7 +35,7 @@ stage.run(f"pretrain@{sys.argv[1]}", lambda: pretrain.main(sys.argv[1]))
 def main() -> None:
     parser = Parser(prog="python -m benchmarks.endurance.soak", description=__doc__)
     parser.add_argument("methods", nargs="*", default=METHODS)
-    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--minutes", type=float, default=30, help="to train (default: 30)")
     parser.add_argument("--compile", action="store_true", help="compile the training step (default: eager)")
     parser.add_argument(
         "--json",
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def soak(folder: Path, methods: list[str], seconds: float) -> dict[str, list[tuple[float, float]]]:
-    """Resident KiB of each training and its children at times in s since the start. Ends them with SIGTERM."""
+    """Resident KiB of each training run and its children at times in s since the start. Ends them with SIGTERM."""
     processes = {name: psutil.Process(start(folder, PROGRAM, name, log=folder / f"{name}.log").pid) for name in methods}
     samples: dict[str, list[tuple[float, float]]] = {name: [] for name in methods}
     begin = time.monotonic()
@@ -99,7 +99,7 @@ def figures(samples: "np.ndarray[tuple[int, int], np.dtype[np.float64]]") -> dic
     return {
         "MiB after warm-up": kib[0] / 1024,
         "MiB at the end": kib[-1] / 1024,
-        "KiB a minute": float(slope),
+        "KiB per minute": float(slope),
         "± (standard error)": float(covariance[0, 0] ** 0.5),
         "growth %": float(100 * slope * (minutes[-1] - minutes[0]) / kib[0]),
     }

@@ -1,7 +1,8 @@
 """`python -m benchmarks.speed.views`: views/s of the two-view SimCLR recipe, beside lightly, torchvision v2 and kornia.
 
 One process, one thread, CPU time, the contenders in turn round by round, so that their ratios hold on a busy machine
-too. It runs in the peers' environment, which `make bench` makes; called in another, it starts itself anew there.
+too. It runs in the peers' environment, which `make bench` creates; in another environment, it starts itself again in
+that one.
 """
 
 import importlib.util

@@ -96,5 +96,7 @@ def check(intake: Intake, found: Found, out: Path, max_bad_fraction: float) -> N
             f"The folder {found.root} has {bad:,} bad files of {total:,} ({bad / total:.1%}). {listed}"
             f"Remove them, or raise prepare.max_bad_fraction in params.yaml (now {max_bad_fraction:g})."
         )
-    more = f"{listed}Add images until there are at least {FEWEST}."
-    raise DataError(f"The folder {found.root} has only {usable} images that can be used. {more}")
+    raise DataError(
+        f"The folder {found.root} has only {usable} images that can be used. {listed}"
+        f"Add images until there are at least {FEWEST}."
+    )

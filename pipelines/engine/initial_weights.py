@@ -54,7 +54,8 @@ def apply(method: Method, params: MethodParams, name: str) -> str | None:
             if isinstance(module, Encoder):
                 weights.load(module, tensors)
     except CheckpointError as error:
-        raise CheckpointError(f"Parameter {name}.encoder.init: {other(chosen, name) or error}") from None
+        sentence = other(chosen, name) or error
+        raise CheckpointError(f"Parameter {name}.encoder.init: {sentence}") from None
     return f"{name}.encoder.init: {'; '.join(clauses)}"
 
 

@@ -155,8 +155,8 @@ def load(path: Path = PARAMS) -> Config:
     try:
         config = converted(given)
         cross_check(config)
-    except ConfigError as e:
-        raise ConfigError(f"{e} Edit {path}.") from None
+    except ConfigError as sentence:
+        raise ConfigError(f"{sentence} Edit {path}.") from None
     return config
 
 

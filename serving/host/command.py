@@ -113,12 +113,12 @@ def _refused(error: OSError) -> str:
 
 
 def _full(path: Path | None) -> str:
-    """The error may not say where the write failed, so name the room in both places where we write."""
+    """The error may not say where the write failed, so name the free space in both places where we write."""
     here, scratch = Path.cwd(), Path(tempfile.gettempdir()).resolve()
     about = f"The file {path} cannot be written: the disk is full" if path else "The disk is full"
     return (
         f"{about}. {here} has {_free(here)} free; {scratch}, for temporary files, has {_free(scratch)}. "
-        "Make room there, or set TMPDIR to a folder with more room, then run the command again."
+        "Free some space there, or set TMPDIR to a folder with more space, then run the command again."
     )
 
 

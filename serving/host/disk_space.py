@@ -10,5 +10,5 @@ def lacking(folder: Path, needed: int) -> str:
     if free >= needed:
         return ""
     return (
-        f"The disk of {folder} has {free / 1e6:,.1f} MB free, but {needed / 1e6:,.1f} MB are needed. Make room there."
+        f"The disk of {folder} has {free / 1e6:,.1f} MB free, but {needed / 1e6:,.1f} MB are needed. Free some space."
     )

@@ -81,7 +81,7 @@ def find_temporary_folder() -> None:
     except FileNotFoundError:
         raise ServingError(
             f"No temporary file can be written in {wanted or 'the temporary folder'} (TMPDIR), nor in {SHORT[0]}. "
-            "Set TMPDIR to a folder that exists, that you may write and that has room."
+            "Set TMPDIR to an existing folder that you may write and that has free space."
         ) from None
     if wanted and os.path.realpath(wanted) != os.path.realpath(found):
         print(f"TMPDIR is {wanted}, but no file can be written there. Temporary files go to {found}.", file=sys.stderr)

@@ -17,7 +17,7 @@ from tests.pipelines.engine.checkpoints import IDENTITY, assert_loads, folder, s
 from tests.pipelines.small_project import ROOT, environment
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
-FULL = r"its disk is full \([\d,.]+ MB free\)\. Make room there, then run the same command again"
+FULL = r"its disk is full \([\d,.]+ MB free\)\. Free some space there, then run the same command again"
 CHANGES = "/^(mkdir|open|creat|write|pwrite|fsync|fdatasync|rename|unlink|rmdir|ftruncate)"
 VICTIM = """
 import ctypes, os, signal, sys

@@ -185,7 +185,7 @@ def test_a_full_disk_is_one_sentence_that_names_folders(project: Project, writer
     assert last.startswith("probe@x: "), last
     assert "he disk is full" in last, last
     assert f"{project.root / 'small'}, for temporary files, has 0 MB" in last
-    assert "set TMPDIR to a folder with more room" in last
+    assert "set TMPDIR to a folder with more space" in last
 
 
 def test_memory_that_is_not_there_is_one_sentence(project: Project) -> None:

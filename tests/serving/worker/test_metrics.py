@@ -138,7 +138,7 @@ def test_on_a_full_disk_a_process_lives_and_what_cannot_be_written_is_told(tmp_p
     assert done.returncode == 0, done.stderr
     small = tmp_path / "small"
     disk, archive, token = done.stdout.splitlines()
-    assert disk.startswith(f"The disk of {small} has 0.0 MB free, but 16.8 MB are needed. Make room there. ")
+    assert disk.startswith(f"The disk of {small} has 0.0 MB free, but 16.8 MB are needed. Free some space. ")
     assert archive.startswith(
         f"The model digits cannot be served from program.py. The disk of {small} has 0.0 MB free, but "
     )
