@@ -35,7 +35,7 @@ def shown(value: Any) -> str:
 def gpu_table(found: Mapping[str, Mapping[str, Any]]) -> str:
     """Of `benchmarks.speed.gpu`, by part: what was found beside what was asked for; then the tables of single parts."""
     if not found:
-        return "nothing is measured yet"
+        return "Nothing is measured yet."
     some = next(iter(found.values()))
     blocks = [
         f"{some['machine']}, torch {some['torch']}{', in miniature: no figure of it means anything' * some['tiny']}"

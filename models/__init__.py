@@ -2,4 +2,4 @@
 
 
 class CheckpointError(Exception):
-    """The weights that are given do not fit: one sentence for the person."""
+    """Weights cannot be used: what is wrong, where, and what to do, for the person."""

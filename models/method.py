@@ -1,4 +1,4 @@
-"""What the pipeline asks of a method: its parameters, its step, and what is told about it.
+"""What the pipeline asks of a method: its parameters, its step, and its texts for people.
 
 A method has all that is abstract here; a hook that it does not override does nothing. Shapes: B images, H × W px.
 """

@@ -32,24 +32,24 @@ class OptimParams:
 
     def __post_init__(self) -> None:
         if self.lr <= 0:
-            raise ValueError(f"lr is {self.lr}; allowed: above 0")
+            raise ValueError(f"lr is {self.lr}. Allowed: above 0")
         if not 0 <= self.warmup < 1:
-            raise ValueError(f"warmup is {self.warmup}, a fraction of the run; allowed: 0 to below 1")
+            raise ValueError(f"warmup is {self.warmup}, a fraction of the run. Allowed: 0 to below 1")
         if not all(0 <= b < 1 for b in (*self.betas, self.momentum)):
-            raise ValueError(f"betas is {list(self.betas)}, momentum {self.momentum}; allowed: 0 to below 1")
+            raise ValueError(f"betas is {list(self.betas)}, momentum {self.momentum}. Allowed: 0 to below 1")
         if self.trust <= 0:
-            raise ValueError(f"trust is {self.trust}; allowed: above 0")
+            raise ValueError(f"trust is {self.trust}. Allowed: above 0")
         if not 0 < self.layer_decay <= 1:
-            raise ValueError(f"layer_decay is {self.layer_decay}; allowed: above 0, to 1")
+            raise ValueError(f"layer_decay is {self.layer_decay}. Allowed: above 0, to 1")
         for name in ("clip", "clip_each"):
             if (norm := getattr(self, name)) is not None and norm <= 0:
-                raise ValueError(f"{name} is {norm}; allowed: above 0, or null")
+                raise ValueError(f"{name} is {norm}. Allowed: above 0, or null")
         if self.lr_shape == "fixmatch" and self.lr_end:
             raise ValueError(
-                f"lr_end is {self.lr_end} and lr_shape fixmatch, which ends at 0.195 lr; allowed: lr_end 0"
+                f"lr_end is {self.lr_end} and lr_shape fixmatch, which ends at 0.195 lr. Allowed: lr_end 0"
             )
         if self.clip is not None and self.clip_each is not None:
-            raise ValueError(f"clip is {self.clip} and clip_each {self.clip_each}; allowed: one of the two")
+            raise ValueError(f"clip is {self.clip} and clip_each {self.clip_each}. Allowed: one of the two")
 
     def peak_lr(self, batch_size: int) -> float:
         """The learning rate after warm-up: `lr`, scaled by the batch size over all processes."""

@@ -83,7 +83,9 @@ def mlflow_serves(model: str) -> Iterator[str]:
             while process.poll() is None and not pings(address):
                 time.sleep(0.2)
             if process.poll() is not None:
-                sys.exit(f"`{' '.join(command)}` ended with status {process.returncode}.")
+                sys.exit(
+                    f"MLflow's server ended with status {process.returncode}. Run it to see why: {' '.join(command)}."
+                )
             yield f"{address}/invocations"
         finally:
             with suppress(ProcessLookupError):
@@ -98,7 +100,7 @@ def pings(address: str) -> bool:
 
 
 def by_mlflow(dataset: str, pixels: NDArray[np.uint8]) -> Iterator[tuple[str, Vectors]]:
-    """Both registered models, 50 images a request."""
+    """Both registered models, 50 images per request."""
     for model in (f"{dataset}-encoder", f"{dataset}-encoder-onnx"):
         with mlflow_serves(model) as address:
             found = []
@@ -114,7 +116,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, default=200)
     given = parser.parse_args()
-    connect()  # tells MLflow where the store is, here and in what starts
+    connect()  # sets the address of MLflow's store, for child processes too
     listed = promoted.read(stage.PROMOTED)
     champion = next(model.method for model in listed.models if model.name == listed.encoder)
     trained = Pretrained.read(stage.artifact(champion, "checkpoint.pt"))

@@ -2,7 +2,7 @@
 
 The tokens change every minute. The same good clients ask alone first.
 
-The encoder is a ViT-S/16 at 224 px with random weights, which takes images of 16 bits too. Who asks runs on the same
+The encoder is a ViT-S/16 at 224 px with random weights, which takes images of 16 bits too. The clients run on the same
 cores. One after another come: a JPEG of too many scans, one of 8 (11 are allowed), the largest 16-bit PNG, a form
 whose parts share a name, a form in chunks, a body that comes slowly, a stranger's large body that never ends, and
 gRPC. A good request goes through the client's retries; it is lost when it gets no 200.
@@ -157,7 +157,7 @@ def deep() -> bytes:
 
 
 class Memory(Thread):
-    """Of a server's processes: the largest that one ever was, MiB; and how many came after the first look."""
+    """Watches a server's processes: the most MiB that one ever had, and how many started after the first check."""
 
     def __init__(self, pid: int) -> None:
         super().__init__()
@@ -231,14 +231,15 @@ def measure(server: str, runtime: Runtime, truth: Truth, minutes: float) -> tupl
     if memory.largest > MEMORY[server]:
         faults.append(f"{server}: a process had {memory.largest:.0f} MiB.")
     if memory.born:
-        faults.append(f"{server}: {memory.born} processes were started anew.")
+        faults.append(f"{server}: {memory.born} processes were restarted.")
     return rows, faults
 
 
 def main() -> None:
     parser = Parser(prog="python -m benchmarks.endpoint.assault", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=20, help="of the attack on each server")
-    parser.add_argument("--servers", nargs="+", choices=MEMORY, default=list(MEMORY))
+    parser.add_argument("--minutes", type=float, default=20, help="minutes of the attack on each server (default: 20)")
+    parser.add_argument("--servers", nargs="+", choices=MEMORY, default=list(MEMORY),
+                        help="the servers to attack (default: both)")  # fmt: skip
     given = parser.parse_args()
     folder = Path(".scratch/assault").resolve()
     shutil.rmtree(folder, ignore_errors=True)

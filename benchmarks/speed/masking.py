@@ -103,13 +103,13 @@ def mae(recipe: str) -> MAEParams:
 
 
 def run(device: torch.device, rounds: int, large: bool = True, compiled: bool = False) -> list[dict[str, Any]]:
-    """Small size, and ViT-B/16 and ViT-L/16 at 224 px with the paper's decoder, few images a step on a CPU."""
+    """Small size, and ViT-B/16 and ViT-L/16 at 224 px with the paper's decoder, few images per step on a CPU."""
     found = [measure(mae("cifar10-small"), 32, device, rounds, compiled)]
     for word, images in (("base", 8), ("large", 4)):
         if large:
             batch = images if device.type == "cpu" else 16 * images
             paper = replace(mae(f"imagenet-vit-{word}"), batch_size=batch)
-            print(f"{paper.encoder.arch}, {batch} images a step", file=sys.stderr, flush=True)
+            print(f"{paper.encoder.arch}, {batch} images per step", file=sys.stderr, flush=True)
             found.append(measure(paper, 224, device, rounds, compiled))
     return found
 
@@ -117,7 +117,7 @@ def run(device: torch.device, rounds: int, large: bool = True, compiled: bool = 
 def main() -> None:
     parser = Parser(prog="python -m benchmarks.speed.masking", description=__doc__)
     parser.add_argument("--rounds", type=int, default=timing.ROUNDS)
-    parser.add_argument("--small", action="store_true", help="the small size only")
+    parser.add_argument("--small", action="store_true", help="measure the small size only")
     parser.add_argument("--compile", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)

@@ -1,6 +1,6 @@
-"""`python -m benchmarks.speed.prepare`: folders of 10³, 10⁴ and 10⁵ small JPEGs prepared, images a second, and memory.
+"""`python -m benchmarks.speed.prepare`: prepare folders of 10³, 10⁴ and 10⁵ small JPEGs; images/s and memory.
 
-Each is prepared by a process of its own, so that its peak is its own; the folders lie in a temporary one.
+Each folder is prepared by its own process, so that peaks of memory do not mix. The folders are temporary.
 """
 
 import argparse
@@ -51,9 +51,9 @@ def main() -> None:
                     "images": f"{count:,}",
                     "seconds": f"{figures['seconds']:.1f}",
                     "images/s": f"{count / figures['seconds']:,.0f}",
-                    "parent's CPU, µs an image": f"{1e6 * figures['cpu'] / count:.0f}",
+                    "parent's CPU, µs per image": f"{1e6 * figures['cpu'] / count:.0f}",
                     "parent, MB": f"{figures['parent'] / MB:.0f}",
-                    "grown, bytes an image": f"{(figures['parent'] - figures['start']) / count:,.0f}",
+                    "grown, bytes per image": f"{(figures['parent'] - figures['start']) / count:,.0f}",
                     "children together, MB": f"{figures['children'] / MB:.0f}",
                 }
             )

@@ -99,7 +99,7 @@ def labels(m: Machine) -> str:
         loss = trained.step(Inputs(images, draws), 0.5)[1].item()
     took = torch.cuda.max_memory_allocated(m.device) if m.device.type == "cuda" else 0
     if took > estimate:
-        raise StageError(f"a step took {took / 1e9:.2f} GB, and {estimate / 1e9:.2f} GB were estimated")
+        raise StageError(f"A step took {took / 1e9:.2f} GB, but {estimate / 1e9:.2f} GB were estimated.")
     return f"loss {loss:.3f}, {took / 1e9:.2f} GB of {estimate / 1e9:.2f} GB estimated"
 
 
@@ -110,7 +110,7 @@ def features(m: Machine) -> str:
     expected, found = (probe.extract(encoder, [x], device) for device in (torch.device("cpu"), m.device))
     off = float(abs(found - expected).max() / abs(expected).max())
     if off > 5e-3:
-        raise StageError(f"features are {off:.1e} off the CPU's")
+        raise StageError(f"The features differ by {off:.1e} from those of the CPU.")
     return f"{off:.1e} off the CPU's"
 
 
@@ -122,7 +122,7 @@ def memory(m: Machine) -> str:
             torch.empty(2**45, device=m.device)
     except StageError as error:
         return str(error)
-    raise StageError("32 TB were allocated")
+    raise StageError("The GPU allocated 32 TB, which must fail.")
 
 
 FP32 = {"pretrain.precision": "fp32", "pretrain.compile": False}

@@ -1,6 +1,6 @@
-"""`python -m benchmarks.speed.steps`: training steps a second, and what each thing that the engine does brings.
+"""`python -m benchmarks.speed.steps`: training steps per second, and the gain by each measure of the engine.
 
-The steps are the loop's own (`loop.Training`), on images that lie there already. The variants of one method take
+The steps are those of the loop (`loop.Training`), on images that are in memory already. The variants of one method take
 turns in one process; the first is plain torch: fp32, contiguous, nothing compiled.
 """
 
@@ -71,7 +71,7 @@ def variants(method: Method, device: torch.device) -> list[Variant]:
 
 
 def measure(case: Case, device: torch.device, rounds: int, compiled: bool, peaks: dict[str, float]) -> list[Row]:
-    """A row a variant: images/s, ratio to plain torch, seconds of the first step, FLOPs an image, utilisation in %."""
+    """One row per variant: images/s, ratio to plain torch, first step in s, FLOPs per image, % of the peak."""
     torch._dynamo.reset()
     torch._dynamo.config.recompile_limit = 64  # two compiled variants share the code that is compiled
     p = case.params
@@ -101,7 +101,7 @@ def measure(case: Case, device: torch.device, rounds: int, compiled: bool, peaks
 
 
 def stepper(case: Case, v: Variant, inputs: Inputs, device: torch.device) -> Callable[[], object]:
-    """A call is a step of a training of its own."""
+    """Each call is a step of its own training run."""
     how = PretrainParams(precision=v.precision, compile=v.compiled)  # type: ignore[arg-type]
     method = start.method(case.method, case.params, case.size, (0.5,) * 3, (0.25,) * 3, 0)
     setting = replace(hardware.choose(how, method, case.params, case.size, 1000, device), layout=v.layout)
@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--rounds", type=int, default=timing.ROUNDS)
     parser.add_argument("--eager", action="store_true", help="compile nothing")
-    parser.add_argument("--batch", type=int, help="images a step in place of the recipe's")
+    parser.add_argument("--batch", type=int, help="images per step (default: as in the recipe)")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     chosen = [case for case in cases() if all(word in case.name for word in given.words)]

@@ -28,7 +28,7 @@ SHARE = 0.6  # of the attention's mass, the paper's
 RANDOM = 3  # encoders
 PER_CLASS = 4  # test photographs
 MEAN = "mean of heads"
-Figures = NDArray[np.float64]  # one a photograph
+Figures = NDArray[np.float64]  # one per photograph
 Photographs = Mapping[str, Sequence[Photograph]]  # of validation, to choose the head on, and of test
 
 
@@ -108,7 +108,7 @@ def load(folder: Path) -> tuple[Spec, ViT]:
     spec: Spec = checkpoint["spec"]
     encoder = restore(spec, checkpoint["weights"])
     if not isinstance(encoder, ViT):
-        raise SystemExit(f"{folder} holds a {spec['encoder']['arch']}; allowed: a vision transformer")
+        raise SystemExit(f"The encoder in {folder} is a {spec['encoder']['arch']}. Allowed: a vision transformer.")
     return spec, encoder
 
 
@@ -168,7 +168,11 @@ def main() -> None:
     parser = Parser(prog="python -m benchmarks.studies.attention", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("artifacts", type=Path, nargs="+", help="artifacts/methods/<method> of vision transformers")
-    parser.add_argument("--picture", type=Path, help="a PNG: one test photograph a class, and where the first looks")
+    parser.add_argument(
+        "--picture",
+        type=Path,
+        help="a PNG to write: one test photograph per class, and the attention of the first encoder",
+    )
     given = parser.parse_args()
     torch.set_num_threads(1)
     photos = {split: garments.photographs(given.folder, split) for split in ("validation", "test")}

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.studies.diagnose --seeds 0 1 2`: healthy and broken trainings, and what each is called.
+"""`python -m benchmarks.studies.diagnose --seeds 0 1 2`: healthy and broken training runs, and their diagnoses.
 
 Trains every case once per seed and adds what was seen to tests/models/histories/<method>.csv, which the tests judge.
 It skips what is recorded already. It prints the last figures and the diagnoses. Most cases train on the bundled digits;
@@ -161,7 +161,7 @@ def recorded() -> dict[tuple[str, int, int], list[Row]]:
 
 
 def table() -> Iterator[dict[str, Any]]:
-    """A row a training that is recorded: its last figures and the diagnosis."""
+    """One row per recorded training run: its last figures and the diagnosis."""
     for (case, seed, epochs), checks in recorded().items():
         figures = {key: f"{checks[-1][key]:.3g}" for key in SHOWN if key in checks[-1]}
         found = diagnose(case.split()[0], params(case), checks).name

@@ -60,7 +60,7 @@ def session(path: Path) -> onnxruntime.InferenceSession:
 
 
 def speed(name: str, folder: Path) -> Iterator[Row]:
-    """A row a batch size: images/s of fp32, and how many times as many of the others."""
+    """One row per batch size: images/s in fp32, and the speed of the others as a multiple of it."""
     params, size = CASES[name]
     torch.manual_seed(0)
     path = folder / "fp32.onnx"
@@ -78,7 +78,7 @@ def speed(name: str, folder: Path) -> Iterator[Row]:
 
 
 def cost(project: Path, checkpoint: Path, folder: Path) -> Iterator[Row]:
-    """A row a precision: what the probe reads on val, as `export` judges it."""
+    """One row per precision: the probe's accuracy on val, as `export` checks it."""
     prepared = Prepared(project / "data" / "prepared")
     kept = torch.load(checkpoint, weights_only=True)
     encoder, spec = restore(kept["spec"], kept["weights"]), kept["spec"]

@@ -107,13 +107,16 @@ def lost(splits: Set[str | None]) -> list[str]:
 
 
 def too_few(source: Path, name: str, labels: Sequence[str | None]) -> str:
-    """Why nothing can be drawn for this split, and what to do; labels: of the images to draw from."""
+    """Why no image can be chosen for this split, and what to do. labels: of the images to choose from."""
     if len(labels) < FEWEST:
-        return f"{source} leaves the {name} split without an image, because train has fewer than {FEWEST}. Add images."
+        return (
+            f"The folder {source} leaves the {name} split without an image, because train has fewer than {FEWEST}. "
+            "Add images."
+        )
     return (
-        f"{source} leaves the {name} split without an image, because every class has only 1 or 2 images to draw from. "
+        f"The folder {source} leaves the {name} split without an image, because every class has only 1 or 2 images. "
         f"Add images until there are {FEWEST} per class, or set prepare.labels: false in params.yaml, "
-        "so that the split is drawn without regard to classes."
+        "so that the split is chosen without regard to classes."
     )
 
 

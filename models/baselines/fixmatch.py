@@ -40,12 +40,12 @@ class FixMatchParams:
     def __post_init__(self) -> None:
         check_training(self.batch_size, self.accumulate, 0.0)
         if self.unlabelled < 1:
-            raise ValueError(f"unlabelled is {self.unlabelled}; allowed: 1 or more")
+            raise ValueError(f"unlabelled is {self.unlabelled}. Allowed: 1 or more")
         if self.weight < 0:
-            raise ValueError(f"weight is {self.weight}; allowed: 0 or more")
+            raise ValueError(f"weight is {self.weight}. Allowed: 0 or more")
         for name in ("cutout", "threshold", "momentum"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed: 0 to 1")
+                raise ValueError(f"{name} is {getattr(self, name)}. Allowed: 0 to 1")
 
 
 class FixMatch(Baseline):

@@ -25,11 +25,11 @@ class PseudoLabelParams(SupervisedParams):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.unlabelled < 1:
-            raise ValueError(f"unlabelled is {self.unlabelled}; allowed: 1 or more")
+            raise ValueError(f"unlabelled is {self.unlabelled}. Allowed: 1 or more")
         if self.alpha < 0:
-            raise ValueError(f"alpha is {self.alpha}; allowed: 0 or more")
+            raise ValueError(f"alpha is {self.alpha}. Allowed: 0 or more")
         if not 0 <= self.start < self.full <= 1:
-            raise ValueError(f"start is {self.start}, full {self.full}; allowed: 0 <= start < full <= 1")
+            raise ValueError(f"start is {self.start}, full {self.full}. Allowed: 0 <= start < full <= 1")
 
 
 class PseudoLabel(Supervised):

@@ -39,11 +39,11 @@ def check_training(batch_size: int, accumulate: int, label_smoothing: float) -> 
     """Raises ValueError that names what is not possible."""
     for name, value in (("batch_size", batch_size), ("accumulate", accumulate)):
         if value < 1:
-            raise ValueError(f"{name} is {value}; allowed: 1 or more")
+            raise ValueError(f"{name} is {value}. Allowed: 1 or more")
     if batch_size % accumulate:
-        raise ValueError(f"batch_size is {batch_size}; allowed: a multiple of accumulate, {accumulate}")
+        raise ValueError(f"batch_size is {batch_size}. Allowed: a multiple of accumulate, {accumulate}")
     if not 0 <= label_smoothing < 1:
-        raise ValueError(f"label_smoothing is {label_smoothing}; allowed: 0 to below 1")
+        raise ValueError(f"label_smoothing is {label_smoothing}. Allowed: 0 to below 1")
 
 
 class Supervised(Baseline):

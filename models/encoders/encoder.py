@@ -65,4 +65,4 @@ class Encoder(nn.Module, ABC):
 def allow(holds: bool, key: str, value: object, allowed: str) -> None:
     """Raises ValueError that names the key, its value and what is allowed, where a condition does not hold."""
     if not holds:
-        raise ValueError(f"{key} is {value}; allowed: {allowed}")
+        raise ValueError(f"{key} is {value}. Allowed: {allowed}")

@@ -35,7 +35,7 @@ def mass_mask(attention: Tensor, share: float = 0.6) -> Tensor:
     The paper's share is 60 %. Raises ValueError where `share` is not in (0, 1].
     """
     if not 0 < share <= 1:
-        raise ValueError(f"share is {share}; allowed: above 0, to 1")
+        raise ValueError(f"share is {share}. Allowed: above 0, to 1")
     mass, order = attention.double().flatten(-2).sort(dim=-1, descending=True, stable=True)
     reached = mass.cumsum(dim=-1)
     enough = share * reached[..., -1:] * (1 - 1e-6)  # what rounding leaves open takes no patch more

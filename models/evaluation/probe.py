@@ -33,12 +33,12 @@ def extract(encoder: nn.Module, batches: Iterable[Tensor], device: torch.device)
 
 
 def sent(x: Tensor, device: torch.device) -> Tensor:
-    """On the device; to a GPU from pinned memory, so that the host goes on."""
+    """A copy on the device; to a GPU from pinned memory, so that the host does not wait."""
     return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
 
 
 def fetched(x: Tensor) -> Tensor:
-    """On the CPU; from a GPU as soon as it is there, into pinned memory: whoever reads it synchronises first."""
+    """A copy on the CPU. From a GPU it arrives later, in pinned memory: synchronise before reading it."""
     if x.device.type != "cuda":
         return x
     return torch.empty(x.shape, dtype=x.dtype, pin_memory=True).copy_(x, non_blocking=True)
@@ -116,10 +116,10 @@ def linear_probe(x: Array, y: Labels, queries: list[Array], grid: Sequence[float
 
 
 def pick_C(x: Array, y: Labels, grid: Sequence[float]) -> float:
-    """The C under which most held-out samples are told rightly, among equals the one of the least cross-entropy.
+    """The C with the most right predictions on held-out samples; among equals, the one with the least cross-entropy.
 
-    Each stratified fifth is held out in turn; from 500 samples on one fifth says enough. Below 5 labels a class
-    nothing can be held out: the middle of the grid.
+    Each stratified fifth is held out in turn; from 500 samples on, one fifth is enough. Below 5 labels per class
+    nothing can be held out, and the middle of the grid is taken.
     """
     classes, counts = np.unique(y, return_counts=True)
     if len(y) < FOLDS * len(classes):
@@ -152,12 +152,12 @@ def knn(x: Array, y: Labels, query: Array, k: int, temperature: float) -> Labels
 
 
 def shots_of(y: Labels, wanted: Sequence[int]) -> list[int]:
-    """Those label counts that every class has."""
+    """The wanted label counts that every class has."""
     return [n for n in wanted if n <= np.unique(y, return_counts=True)[1].min()]
 
 
 def label_samples(y: Labels, shots: int, draws: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Positions of `shots` labels a class (all, where a class has fewer); the same draws for every encoder."""
+    """Label samples: positions of `shots` labels per class, or all of a smaller class; the same for every encoder."""
     for draw in range(draws):
         rng = np.random.default_rng([seed, shots, draw])
         yield np.concatenate([rng.permutation(np.flatnonzero(y == c))[:shots] for c in np.unique(y)])
@@ -170,15 +170,15 @@ def retrieval(a: Array, b: Array) -> float:
 
 
 def between_images(views: Array) -> float:
-    """How much of the features' variance tells images apart, rather than views of one; views: (V, n, D).
+    """The share of the features' variance between images, rather than between views of one image; views: (V, n, D).
 
     tr(S_b S_t⁻¹) / D, S_b the covariance of the images' means and S_t that of all: the mean over the directions of
-    linear discriminant analysis, each image a class (Pillai's trace, 1955, over its size). No linear map of the
-    features changes it. 1: no view changes the features; 1/V: noise; 0: all are equal.
+    linear discriminant analysis, where each image is a class (Pillai's trace, 1955, over its size). No linear map of
+    the features changes it. 1: no view changes the features; 1/V: noise; 0: all are equal.
     """
     x = (views - views.mean(axis=(0, 1))).astype(np.float64)
     std = x.std(axis=(0, 1))
-    x /= np.where(std > 1e-6 * std.max(), std, np.inf)  # a constant feature tells nothing apart
+    x /= np.where(std > 1e-6 * std.max(), std, np.inf)  # a constant feature distinguishes nothing
     V, n, D = x.shape
     total = np.einsum("vni,vnj->ij", x, x, optimize=True) / (V * n)
     means = x.mean(axis=0)

@@ -44,22 +44,22 @@ class ViewParams:
     def __post_init__(self) -> None:
         check_area("area", self.area)
         if not 0 < self.aspect[0] <= self.aspect[1]:
-            raise ValueError(f"aspect is {list(self.aspect)}; allowed: [low, high] with 0 < low <= high")
+            raise ValueError(f"aspect is {list(self.aspect)}. Allowed: [low, high] with 0 < low <= high")
         if not 0 < self.sigma[0] <= self.sigma[1]:
-            raise ValueError(f"sigma is {list(self.sigma)}; allowed: [low, high] with 0 < low <= high")
+            raise ValueError(f"sigma is {list(self.sigma)}. Allowed: [low, high] with 0 < low <= high")
         if min(self.strengths) < 0 or self.strengths[3] > 0.5:
-            raise ValueError(f"colour strengths are {list(self.strengths)}; allowed: 0 or more, the hue's at most 0.5")
+            raise ValueError(f"strengths is {list(self.strengths)}. Allowed: 0 or more, and at most 0.5 for the hue")
         if self.rotation < 0:
-            raise ValueError(f"rotation is {self.rotation}; allowed: 0 or more degrees")
+            raise ValueError(f"rotation is {self.rotation}. Allowed: 0 or more degrees")
         for name in ("flip", "jitter", "grey", "blur", "solarize"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, a probability; allowed: 0 to 1")
+                raise ValueError(f"{name} is {getattr(self, name)}, a probability. Allowed: 0 to 1")
 
 
 def check_area(name: str, area: tuple[float, float]) -> None:
     """Raises ValueError when this is no range of shares."""
     if not 0 < area[0] <= area[1] <= 1:
-        raise ValueError(f"{name} is {list(area)}; allowed: [low, high] with 0 < low <= high <= 1")
+        raise ValueError(f"{name} is {list(area)}. Allowed: [low, high] with 0 < low <= high <= 1")
 
 
 class Draws(NamedTuple):

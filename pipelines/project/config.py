@@ -1,4 +1,4 @@
-"""params.yaml → frozen, typed, cross-checked."""
+"""params.yaml → frozen, typed dataclasses whose values are checked against each other."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from models import start
 from models.method import MethodParams, Pretraining
 from models.methods import BASELINES, METHODS
 from pipelines.project.params import read
-from pipelines.project.parse import ConfigError, convert
+from pipelines.project.parse import ConfigError, convert, refused
 from pipelines.project.stage import StageError
 from pipelines.project.supervision import (
     BaselineParams,
@@ -93,25 +93,25 @@ class Sections:
 
 @dataclass(frozen=True)
 class Config(Sections):
-    trainings: Mapping[str, MethodParams]  # of every method that has a section, whether it is pretrained or not
+    trainings: Mapping[str, MethodParams]  # of every method that has a section, pretrained or not
 
     def method(self, name: str) -> MethodParams:
-        """The section of a method. Raises ConfigError where there is none."""
+        """The section of a method. Raises ConfigError when there is none."""
         if name not in self.trainings:
-            raise ConfigError(f"params.yaml has no section {name}; it has {', '.join(self.trainings)}")
+            raise ConfigError(f"There is no section {name} in params.yaml. It has: {', '.join(self.trainings)}.")
         return self.trainings[name]
 
     def having(self, name: str, params: MethodParams) -> "Config":
-        """The same with other params of a method."""
+        """A copy with other params of one method."""
         return replace(self, trainings={**self.trainings, name: params})
 
     def build(self, name: str, m: Manifest, seed: int | None = None) -> Pretraining:
-        """A method as its training on these images begins; seed: without it, the first training's."""
+        """A method, initialised for these images. seed: by default that of the first training run."""
         size = m.preprocess.size
         return start.method(name, self.method(name), size, m.mean, m.std, self.seed if seed is None else seed)
 
     def fitted(self, images: int) -> "Config":
-        """The same for so many train images: a batch that is larger is cut to half of them, two steps an epoch."""
+        """A copy for so many train images: a larger batch is reduced to half of them, for two steps per epoch."""
         fitted = self
         for name in self.methods:
             params = self.method(name)
@@ -131,21 +131,24 @@ class Config(Sections):
 
 
 def cut(name: str, given: Config, fitted: Config, images: int) -> list[str]:
-    """What is said of a batch that was cut."""
+    """The sentence to print when a batch size was reduced."""
     asked, taken = given.method(name).batch_size, fitted.method(name).batch_size
     if asked == taken:
         return []
-    return [f"{name}.batch_size is {asked}, the train split has {images} images: a batch of {taken} is taken"]
+    return [
+        f"Parameter {name}.batch_size is {asked}, but the train split has only {images} images. "
+        f"The batch size is reduced to {taken}."
+    ]
 
 
 def load(path: Path = PARAMS) -> Config:
     """Read and check everything. Raises ConfigError with one sentence."""
-    given = read(path)
+    given = read(path)  # its messages name the file
     try:
         config = converted(given)
         cross_check(config)
-    except ConfigError as e:
-        raise ConfigError(f"{path}: {e}") from None
+    except ConfigError as sentence:
+        raise ConfigError(f"{sentence} Edit {path}.") from None
     return config
 
 
@@ -153,14 +156,14 @@ def converted(given: Mapping[Any, Any]) -> Config:
     known = [field.name for field in fields(Sections)]
     for key in given:
         if key not in (*known, *METHODS):
-            raise ConfigError(f"{str(key)[:100]} is not a known key; allowed: {', '.join([*known, *METHODS])}")
+            raise ConfigError(f"There is no parameter {str(key)[:100]}. Allowed: {', '.join([*known, *METHODS])}.")
     trainings = {name: convert(given[name], METHODS[name].PARAMS, name) for name in METHODS if name in given}
     rest: Sections = convert({key: value for key, value in given.items() if key in known}, Sections, "")
     return Config(**vars(rest), trainings=trainings)
 
 
 def cross_check(config: Config) -> None:
-    """Contradictions between sections, and ranges that the types do not say."""
+    """Refuse contradictions between sections, and values outside the ranges that the types do not state."""
     p, q = config.prepare, config.probe
     positive = {
         "pretrain.watch": 1 if config.pretrain.watch is None else config.pretrain.watch,
@@ -173,7 +176,7 @@ def cross_check(config: Config) -> None:
     require(config.download in ((), (config.dataset,)), "download", list(config.download),
             f"[{config.dataset}], the set that dataset names, or [] for a folder of your own")  # fmt: skip
     for key, value in positive.items():
-        require(value > 0, key, value, "above 0")
+        require(value > 0, key, value, "a number above 0")
     require(p.val > 0 and p.test > 0 and p.val + p.test < 1, "prepare.val + prepare.test", p.val + p.test,
             "both above 0, together below 1")  # fmt: skip
     require(p.range == "auto" or p.range[0] < p.range[1], "prepare.range", [*p.range],
@@ -182,43 +185,39 @@ def cross_check(config: Config) -> None:
     require(bool(q.shots), "probe.shots", list(q.shots), "label counts of 1 or more")
     require(bool(q.C) and list(q.C) == sorted(set(q.C)) and q.C[0] > 0, "probe.C", list(q.C), "ascending, above 0")
     labels: dict[str, LabelSamples] = {"finetune": config.finetune, "baseline": config.baseline}
-    for key, of in labels.items():  # or there would be no pairs
+    for key, of in labels.items():  # otherwise there would be no pairs to compare
         require(set(of.shots) <= set(q.shots), f"{key}.shots", list(of.shots), f"some of probe.shots {list(q.shots)}")
-        require(
-            0 < of.label_samples <= q.label_samples,
-            f"{key}.label_samples",
-            of.label_samples,
-            f"1 to probe.label_samples {q.label_samples}",
-        )
+        require(0 < of.label_samples <= q.label_samples, f"{key}.label_samples", of.label_samples,
+                f"1 to probe.label_samples {q.label_samples}")  # fmt: skip
     use, read = config.promote.for_, {"embeddings": q.shots, "finetuning": config.finetune.shots}
     require(config.promote.labels in (*read[use], "all"), "promote.labels", config.promote.labels,
-            f"{', '.join(map(str, read[use]))}, all: what encoders are read with for {use}")  # fmt: skip
+            f"{', '.join(map(str, read[use]))} or all, the label counts that are measured for {use}")  # fmt: skip
     require(config.labelled_trainings or use == "embeddings", "promote.for", use,
-            "embeddings where labelled_trainings is false: nothing is fine-tuned")  # fmt: skip
+            "embeddings where labelled_trainings is false, because nothing is fine-tuned then")  # fmt: skip
     names = list(config.methods)
     require(bool(names) and len(set(names)) == len(names) and set(names) <= set(METHODS), "methods", names,
             f"one or more of {', '.join(METHODS)}, each once")  # fmt: skip
     for name in names:
         if name not in config.trainings:
-            raise ConfigError(f"{name} is missing: methods names it, so it needs a section of its numbers")
+            raise ConfigError(f"Section {name} is missing. The key methods names it, so its parameters are needed.")
     for name in config.trainings:
         check_sides(name, config.method(name), p.size)
         check_init(name, config.method(name).encoder.init)
 
 
 def check_name(name: str, key: str) -> None:
-    """A data set's name. Raises ConfigError."""
+    """Raises ConfigError when this is no valid name of a data set."""
     require(bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name)), key, name,
-            "letters, digits, . _ - and first a letter or digit: it names models and a folder")  # fmt: skip
+            "letters, digits and . _ - with a letter or digit first; models and a folder get this name")  # fmt: skip
 
 
 def check_sides(name: str, params: MethodParams, size: int) -> None:
-    """Raises ConfigError where the encoder cannot take a view of the method."""
+    """Raises ConfigError when the encoder cannot take a view of the method."""
     for key, side in params.sides(size).items():
         try:
             params.encoder.check_side(key, side)
         except ValueError as error:
-            raise ConfigError(f"{name}.encoder.{error}") from None
+            raise ConfigError(f"Parameter {name}.encoder.{str(error).rstrip('.')}.") from None
 
 
 def check_init(name: str, init: str | None) -> None:
@@ -230,13 +229,14 @@ def check_init(name: str, init: str | None) -> None:
 
 def require(holds: bool, key: str, value: Any, allowed: str) -> None:
     if not holds:
-        raise ConfigError(f"{key} is {value}; allowed: {allowed}")
+        raise refused(key, value, allowed)
 
 
 def check_batch(name: str, params: MethodParams, images: int, processes: int) -> None:
-    """Raises StageError where the batch size fits neither the data set nor the number of processes."""
-    b, parts = params.batch_size, processes * params.accumulate
+    """Raises StageError when the batch size does not fit the data set or the number of processes."""
+    b, parts, key = params.batch_size, processes * params.accumulate, f"{name}.batch_size"
     if not 2 <= b <= images:
-        raise StageError(f"{name}.batch_size is {b}, the train split has {images} images; allowed: 2 to {images}")
+        raise StageError(f"{refused(key, b, f'2 to {images}, the images of the train split')} Edit params.yaml.")
     if b % parts:
-        raise StageError(f"{name}.batch_size is {b}; allowed: a multiple of {parts}, processes times accumulate")
+        allowed = f"a multiple of {parts}, which is processes times accumulate"
+        raise StageError(f"{refused(key, b, allowed)} Edit params.yaml.")

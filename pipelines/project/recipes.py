@@ -1,4 +1,4 @@
-"""Recipes: whole files of numbers, chosen by name, that become params.yaml."""
+"""Recipes: complete files of parameters, chosen by name, that become params.yaml."""
 
 import re
 from itertools import count
@@ -9,10 +9,10 @@ from pipelines.project.stage import StageError
 
 
 def read(name: str) -> str:
-    """The text of recipes/<name>.yaml. Raises StageError with the names that there are."""
+    """The text of recipes/<name>.yaml. Raises StageError, which lists the recipes, when there is none of that name."""
     known = sorted(path.stem for path in Path("recipes").glob("*.yaml"))
     if name not in known:
-        raise StageError(f"{name} is not a recipe; there are: {', '.join(known)}")
+        raise StageError(f"There is no recipe {name}. Allowed: {', '.join(known)}.")
     return Path("recipes", f"{name}.yaml").read_text(encoding="utf-8")
 
 
@@ -23,19 +23,19 @@ def of_own_folder(text: str, dataset: str) -> str:
 
 
 def write(text: str, what: str) -> None:
-    """Make this text params.yaml and keep the file before it; nothing happens where it is the same."""
+    """Write this text to params.yaml and keep the previous file. Does nothing when both are equal."""
     before = config.PARAMS.read_bytes() if config.PARAMS.exists() else b""
     if text.encode() == before:
         return
-    line = f"params.yaml is now {what}"
+    line = f"The file params.yaml is now {what}."
     if before:
-        line += f"; the one before is in {keep(before)}"
+        line += f" The previous one is saved as {keep(before)}."
     config.PARAMS.write_text(text, encoding="utf-8")
     print(line)
 
 
 def keep(before: bytes) -> Path:
-    """A file of its own for the params before; an earlier one, which may be somebody's work, is never written over."""
+    """Save the previous params in a file of their own. Earlier ones may be somebody's work and are never replaced."""
     stage.SCRATCH.mkdir(exist_ok=True)
     for number in count(1):
         kept = stage.SCRATCH / f"params.before{'' if number == 1 else f'.{number}'}.yaml"

@@ -1,4 +1,4 @@
-"""What the stages that train with labels are told: which labels, for how long, and by which recipe."""
+"""Parameters of the stages that train with labels: which labels, for how long, and with which settings."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from models.methods import BaselineParams as Baseline
 
 @dataclass(frozen=True, kw_only=True)
 class LabelSamples:
-    """Some of the probe's label counts and draws; all labels are always one draw more."""
+    """Some of the probe's label counts and label samples. All labels are always trained with as well."""
 
     shots: tuple[int, ...]  # labels per class, some of probe.shots; []: all labels only
     label_samples: int  # random choices of labelled images per count, at most probe.label_samples
@@ -19,7 +19,7 @@ class LabelSamples:
     passes: float = 20.0  # limit with all labels: passes through the labelled images
 
     def steps_of_all(self, few: int, labelled: int, batch_size: int) -> int:
-        """Of a training with all labels of so many images, where one with few labels has `few`."""
+        """The steps of a training run with all labels of so many images; a run with few labels has `few`."""
         return max(few, round(min(few * self.all_labels, self.passes * labelled / batch_size)))
 
 
@@ -52,6 +52,6 @@ BaselineParams = SupervisedBaseline | PseudoLabelBaseline | FixMatchBaseline
 
 
 def batch_of(params: MethodParams | Baseline) -> tuple[int, int]:
-    """Images of a step, and unlabelled ones beside them."""
+    """Labelled images per step, and unlabelled ones."""
     more = params.unlabelled if isinstance(params, PseudoLabelParams | FixMatchParams) else 0
     return params.batch_size, params.batch_size * more

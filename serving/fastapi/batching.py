@@ -1,4 +1,4 @@
-"""Requests that arrive while a network runs share its next batch: the second server's queue, one a model."""
+"""Requests that arrive while a network runs share its next batch: the FastAPI server has one queue per model."""
 
 import asyncio
 import json

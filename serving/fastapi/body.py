@@ -55,7 +55,9 @@ async def fields(asked: Asked) -> list[bytes]:
             return [as_sent(v) if isinstance(v, str) else await v.read() for _, v in form.multi_items()]
     except StarletteHTTPException as error:
         many = str(error.detail).startswith("Too many")
-        raise HTTPException(413 if many else 400, f"The form cannot be read: {error.detail}") from None
+        raise HTTPException(
+            413 if many else 400, f"The form cannot be read: {str(error.detail).rstrip('.')}."
+        ) from None
 
 
 def as_sent(text: str) -> bytes:

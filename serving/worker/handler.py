@@ -11,12 +11,12 @@ from serving.worker.metrics import Meter
 
 
 class Handler:
-    """TorchServe calls `initialize` once a worker, then `handle` for every batch."""
+    """TorchServe calls `initialize` once per worker, then `handle` for every batch."""
 
     def initialize(self, context: Any) -> None:
         """Load the archive's encoder.
 
-        Raises RuntimeError, the only error that TorchServe reports at once instead of trying again.
+        Raises RuntimeError, the only error that TorchServe reports immediately instead of trying again.
         """
         try:
             import PIL.Image  # noqa: F401, PLC0415 - the decoder takes it late; without it this worker must not start
@@ -28,7 +28,7 @@ class Handler:
         except Exception as error:
             raise RuntimeError(f"The archive of {context.model_name} cannot be loaded: {error!r}") from error
         keep_equal_names()
-        # From here on TorchServe writes one line a batch at INFO.
+        # From here on TorchServe writes one line per batch at INFO.
         logging.getLogger().setLevel(logging.WARNING)
 
     def handle(self, requests: list[dict[str, Any]], context: Any) -> list[bytes]:

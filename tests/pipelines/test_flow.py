@@ -114,7 +114,9 @@ def test_a_dvc_that_is_asked_to_end_ends_its_stage_first_and_then_in_order(proje
             break
     dvc.terminate()
     _, printed = dvc.communicate(timeout=60)
-    assert re.search(r"^pretrain@simclr: stopped at step \d+; run the same command to go on$", printed, re.MULTILINE)
+    assert re.search(
+        r"^pretrain@simclr: Stopped at step \d+\. Run the same command to resume\.$", printed, re.MULTILINE
+    )
     assert "ERROR: failed to reproduce 'pretrain@simclr'" in printed  # DVC had the last word
     assert dvc.returncode == 255
     assert json.loads((project.root / ".dvc" / "tmp" / "rwlock").read_text()) == {}
@@ -212,7 +214,7 @@ def test_a_flow_that_is_killed_or_stopped_leaves_nothing_that_runs(project: Proj
         printed, errors = process.communicate(timeout=90)
         assert process.returncode == 128 + number, printed + errors
         assert ("ended the Prefect server of a flow that was killed" in errors) == (count == 1)
-        assert re.search(r"^pretrain@\w+ +stopped at step \d+; run the same command to go on", printed, re.MULTILINE)
+        assert re.search(r"^pretrain@\w+ +Stopped at step \d+\. Run the same command to resume", printed, re.MULTILINE)
         assert errors.endswith("stopped; the same command goes on from here\n")
         assert "Traceback" not in printed + errors
         assert list((project.root / ".scratch" / "pretrain").glob("*/step-*"))
