@@ -182,3 +182,11 @@ def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
         if re.search(r'(?:src|href)="https?://[^"]+\.(?:js|css)"', page.read_text())
     ]
     assert not asked  # nothing is loaded from another site
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("pipelines.command_line"), reason="there is no foundry here")
+def test_every_foundry_command_that_a_page_names_is_there() -> None:
+    program = importlib.import_module("pipelines.command_line.program")
+    known = {command.name or command.callback.__name__ for command in program.app.registered_commands}
+    named = {name for path in PAGES for name in re.findall(r"(?:^|`)foundry ([a-z]+)", path.read_text("utf-8"), re.M)}
+    assert named <= known
