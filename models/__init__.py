@@ -1,4 +1,4 @@
-"""Layer 0: tensors to encoders. Knows no file format of data, no MLflow, no pipeline."""
+"""Layer 0: tensors to encoders. It knows no image files, no MLflow and no pipeline."""
 
 
 class CheckpointError(Exception):

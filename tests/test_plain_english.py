@@ -75,7 +75,7 @@ def test_no_text_has_a_word_that_we_avoid(name: str) -> None:
         f"{name}:{number}: {match[0]!r}. Write: {better}"
         for number, text in lines
         for avoided, better in AVOIDED.items()
-        for match in re.finditer(avoided, text)
+        for match in re.finditer(avoided, text, re.IGNORECASE)
     ]
     assert found == []
 
@@ -107,7 +107,7 @@ def test_the_rule_for_messages(message: str, fault: str | None) -> None:
     [
         ("5 labels a class", True),
         ("5 labels per class", False),
-        ("96 images a second", True),
+        ("Images a second", True),
         ("reads images a second time", False),
         ("a class of Python, the command line, a line of a file", False),
         ("the trainings of a method", True),
@@ -118,7 +118,7 @@ def test_the_rule_for_messages(message: str, fault: str | None) -> None:
     ],
 )
 def test_the_rule_for_words(text: str, avoided: bool) -> None:
-    assert any(re.search(pattern, text) for pattern in AVOIDED) == avoided
+    assert any(re.search(pattern, text, re.IGNORECASE) for pattern in AVOIDED) == avoided
 
 
 def faults(tree: ast.AST) -> Iterator[str]:

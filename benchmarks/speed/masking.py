@@ -1,7 +1,7 @@
 """`python -m benchmarks.speed.masking`: what MAE saves by encoding the visible patches only (section 3 of the paper).
 
-Beside it a variant that exists here only: the encoder sees every patch, mask tokens in the place of the masked ones,
-and the same decoder follows. The two take turns in one process.
+It is compared with a variant that exists here only: the encoder sees every patch, with mask tokens in place of the
+masked ones, and the same decoder follows. The two take turns in one process.
 """
 
 import copy
@@ -29,7 +29,7 @@ from serving.host.command import Parser
 
 
 class MaskTokensInEncoder(MAE):
-    """MAE without its saving: mask tokens go through the encoder too."""
+    """A variant of MAE whose encoder processes the mask tokens too."""
 
     encoder_mask_token: nn.Parameter
 
@@ -96,7 +96,7 @@ def measure(params: MAEParams, size: int, device: torch.device, rounds: int, com
 
 
 def mae(recipe: str) -> MAEParams:
-    """Its section of a recipe."""
+    """MAE's section of a recipe."""
     params = config.load(Path("recipes", f"{recipe}.yaml")).method("mae")
     assert isinstance(params, MAEParams)
     return params

@@ -29,7 +29,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained: images of `size` px."""
+    """A method to train, on images of `size` px."""
 
     name: str
     method: str
@@ -46,7 +46,7 @@ class Variant:
 
 
 def cases() -> list[Case]:
-    """The recipes for a CPU, and SimCLR's published ResNet-18 on CIFAR-10, which the target is about."""
+    """The recipes for a CPU, and SimCLR's published ResNet-18 on CIFAR-10, for which there is a target."""
     found = []
     for path in (Path("params.yaml"), Path("recipes/cifar10-small.yaml"), Path("recipes/photos.yaml")):
         c = config.load(path)
@@ -58,7 +58,7 @@ def cases() -> list[Case]:
 
 
 def variants(method: Method, device: torch.device) -> list[Variant]:
-    """Plain torch, then each thing in turn; bf16 is tried wherever the hardware multiplies it natively."""
+    """Plain torch, then one measure more each time; bf16 only where the hardware multiplies it natively."""
     found = [Variant("plain torch")]
     layout = method.encoder.LAYOUT
     if layout == torch.channels_last:
@@ -116,7 +116,7 @@ def stepper(case: Case, v: Variant, inputs: Inputs, device: torch.device) -> Cal
 
 
 def timed(step: Callable[[], object], device: torch.device) -> float:
-    """Seconds on the clock, the compiler's processes included."""
+    """Wall-clock seconds, including the compiler's processes."""
     begin = perf_counter()
     timing.seconds(step, device)
     return perf_counter() - begin
@@ -133,7 +133,7 @@ def run(chosen: Iterable[Case], device: torch.device, rounds: int, compiled: boo
 
 def main() -> None:
     parser = Parser(prog="python -m benchmarks.speed.steps", description=__doc__)
-    parser.add_argument("words", nargs="*", help="only cases whose name holds all of these")
+    parser.add_argument("words", nargs="*", help="run only the cases whose names contain all of these words")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--rounds", type=int, default=timing.ROUNDS)
     parser.add_argument("--eager", action="store_true", help="compile nothing")

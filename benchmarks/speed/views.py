@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def measure(setting: Setting, rounds: int, compiled: bool) -> list[dict[str, str | float]]:
-    """Views a second of each contender, medians over the rounds, and ours over it."""
+    """Views per second of each contender, medians over the rounds, and ours over it."""
     from benchmarks.speed.peers.transforms import peers  # noqa: PLC0415 – only where they are installed
 
     images = photos(setting.images, setting.source)

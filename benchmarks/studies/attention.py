@@ -1,9 +1,9 @@
 """`python -m benchmarks.studies.attention FOLDER artifacts/methods/dino …`: does attention cover the garment?
 
-FOLDER holds the photographs that `garments.json` names. The mask of 60 % of the class token's attention is laid over
-the garment as drawn by hand, and so is a box in the middle, of the same area. Baselines: random encoders of the same
-architecture, and another photograph's mask, whose score is due to where attention mostly lies, not to what it sees.
-What could be had at most: the outlines themselves, in patches.
+FOLDER holds the photographs that `garments.json` names. The mask of 60 % of the class token's attention is
+compared with the garment's outline, which was drawn by hand, and so is a central box of the same area. Baselines:
+random encoders of the same architecture, and another photograph's mask, which shows where attention usually lies. The
+upper limit is the outlines themselves, in patches.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ Photographs = Mapping[str, Sequence[Photograph]]  # of validation, to choose the
 
 @dataclass(frozen=True)
 class Overlaps:
-    """Of one way to look, over photographs."""
+    """Figures of one attention map, over photographs."""
 
     area: Figures  # what share of the picture the mask takes, and so the box
     iou: Figures
@@ -44,7 +44,7 @@ class Overlaps:
     other_iou: Figures  # of another photograph's mask
 
     def row(self) -> dict[str, str]:
-        """Percent."""
+        """One row of the table, in percent."""
         gain = 100 * (self.iou - self.box_iou)
         low, high = interval(gain)
         return {
@@ -103,7 +103,7 @@ def judge(encoder: ViT, preprocess: Preprocess, photos: Photographs) -> dict[str
 
 
 def load(folder: Path) -> tuple[Spec, ViT]:
-    """The encoder of artifacts/methods/<method>. Raises SystemExit where it is no vision transformer."""
+    """The encoder of artifacts/methods/<method>. Raises SystemExit when it is no vision transformer."""
     checkpoint = torch.load(folder / "checkpoint.pt", weights_only=True)
     spec: Spec = checkpoint["spec"]
     encoder = restore(spec, checkpoint["weights"])
@@ -113,7 +113,7 @@ def load(folder: Path) -> tuple[Spec, ViT]:
 
 
 def untrained(spec: Spec, encoder: ViT, seed: int) -> ViT:
-    """Of the same architecture and normalisation."""
+    """Random encoders of the same architecture and normalisation."""
     torch.manual_seed(seed)
     normal = encoder.normalize
     made = ViTParams(**spec["encoder"]).build(
@@ -124,7 +124,7 @@ def untrained(spec: Spec, encoder: ViT, seed: int) -> ViT:
 
 
 def rows(photos: Photographs, artifacts: Sequence[Path]) -> list[dict[str, str]]:
-    """Of the table: each encoder; of each architecture the random ones, and the outlines in its patches."""
+    """The rows of the table: each encoder; for each architecture, random encoders and the outlines in its patches."""
     found, architectures = [], {}
     for path in artifacts:
         spec, encoder = load(path)

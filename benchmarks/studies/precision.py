@@ -1,7 +1,8 @@
-"""`python -m benchmarks.studies.precision`: what fp16 and int8 bring in ONNX Runtime on this CPU, and what they cost.
+"""`python -m benchmarks.studies.precision`: the speed and the cost of fp16 and int8 in ONNX Runtime on this CPU.
 
-Speed is of random weights, on one thread; the precisions of an encoder take turns in one process. Cost is of trained
-encoders: artifacts/methods/<method>/checkpoint.pt and data/prepared of project folders, which are only read.
+Speed is measured with random weights, on one thread; the precisions of an encoder take turns in one process. Cost is
+measured with trained encoders: artifacts/methods/<method>/checkpoint.pt and data/prepared of project folders, which are
+only read.
 """
 
 import tempfile
@@ -112,7 +113,9 @@ def cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float3
 
 def main() -> None:
     parser = Parser(prog="python -m benchmarks.studies.precision", description=__doc__)
-    parser.add_argument("projects", type=Path, nargs="*", help="folders with trained encoders; without: the speed")
+    parser.add_argument(
+        "projects", type=Path, nargs="*", help="folders with trained encoders (default: measure the speed)"
+    )
     parser.add_argument(
         "--only", choices=CASES, nargs="+", default=list(CASES), help="encoders whose speed is measured"
     )

@@ -110,7 +110,7 @@ def read(data: bytes, range: tuple[float, float] | None = None) -> "Image.Image"
 
 
 def _orientation(image: "Image.Image") -> Any:
-    # ImageOps.exif_transpose would reject a sound photo for its broken EXIF block.
+    # ImageOps.exif_transpose would reject a good photo because of a broken EXIF block.
     try:
         return image.getexif().get(ORIENTATION_TAG)
     except Exception:

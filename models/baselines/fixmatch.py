@@ -18,12 +18,12 @@ from models.optim import OptimParams
 from models.precision import at_least_fp32, full_precision
 from models.views.augmentation import ViewParams, draw
 
-GREY = 0.5  # what cutout leaves
+GREY = 0.5  # the colour of what cutout removes
 
 
 @dataclass(frozen=True)
 class FixMatchParams:
-    """Its augmentations, threshold and weights, by the paper's symbols. Raises ValueError where one is impossible."""
+    """Its augmentations, threshold and weights, by the paper's symbols. Raises ValueError for a wrong value."""
 
     batch_size: int  # labelled images per step, B
     optim: OptimParams  # optimiser and its schedule
@@ -86,7 +86,7 @@ class FixMatch(Baseline):
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
-        """Weights are averaged; batch norm's statistics, averages already, are taken as they are."""
+        """Average the weights. Batch norm's statistics are averages already, so they are copied."""
         own, average = self.student, self.average
         torch._foreach_lerp_(list(average.parameters()), list(own.parameters()), 1 - self.params.momentum)
         torch._foreach_copy_(list(average.buffers()), list(own.buffers()))
@@ -99,7 +99,7 @@ class FixMatch(Baseline):
 def consistency(weak: Tensor, strong: Tensor, threshold: float) -> Tensor:
     """ℓ_u, eq. 4: cross-entropy of A(u) with the likeliest class of α(u), where that is at least τ likely.
 
-    weak, strong: logits (μB, K) of the same images. The mean is over all of them, as sure as they may be.
+    weak, strong: logits (μB, K) of the same images. The mean is over all of them, including those below τ.
     """
     with full_precision(weak):
         q, pseudo = at_least_fp32(weak.detach()).softmax(dim=1).max(dim=1)  # (μB,) each

@@ -14,7 +14,7 @@ from models.baselines.supervised import UNLABELLED, Supervised, SupervisedParams
 
 @dataclass(frozen=True)
 class PseudoLabelParams(SupervisedParams):
-    """Those of supervised training, and how much the pseudo-labels count. batch_size is n, of labelled images."""
+    """The parameters of supervised training, and the weight of the pseudo-labels. batch_size: n labelled images."""
 
     accumulate: Literal[1] = 1  # always 1: labelled and unlabelled images share a batch and its batch norm
     unlabelled: int = 8  # unlabelled images per labelled image, n' / n; the paper has 256 / 32

@@ -80,7 +80,7 @@ class Bottleneck(nn.Module):
 
 
 def shortcut(c_in: int, c_out: int, stride: int) -> nn.Module:
-    """The identity where the shape stays, else a 1×1 convolution."""
+    """The identity when the shape stays the same, otherwise a 1×1 convolution."""
     if stride == 1 and c_in == c_out:
         return nn.Identity()
     return nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
@@ -96,7 +96,7 @@ class ResNet(Encoder):
         w = params.width
         block = Bottleneck if params.arch == "resnet50" else BasicBlock
         self.dim = 8 * w * block.expansion
-        self.stride = {"imagenet": 32, "small": 8, "small/2": 16}[params.stem]  # pixels a position of the last map
+        self.stride = {"imagenet": 32, "small": 8, "small/2": 16}[params.stem]  # pixels per position of the last map
         self.normalize = Normalize(mean, std)
         if params.stem == "imagenet":
             self.conv1 = nn.Conv2d(3, w, 7, 2, 3, bias=False)

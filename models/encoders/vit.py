@@ -22,7 +22,7 @@ SIZES = {  # dim, depth, heads
     "vit_large": (1024, 24, 16),
     "vit_huge": (1280, 32, 16),
 }
-WIDE = 192  # dimensions from where bf16 pays on a CPU
+WIDE = 192  # from this many dimensions on, bf16 is faster on a CPU
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class Block(nn.Module):
 
 
 def recompute(module: nn.Module) -> None:
-    """Let every block in it recompute."""
+    """Make every block in it recompute in the backward pass."""
     for m in module.modules():
         if isinstance(m, Block):
             m.recompute = True

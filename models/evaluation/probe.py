@@ -1,4 +1,4 @@
-"""How good are frozen features? Linear probe, kNN, and what can be said without labels; all from arrays of features."""
+"""Measure frozen features: linear probe, kNN, and figures without labels; all from arrays of features."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,8 +21,7 @@ ENOUGH = 500
 def extract(encoder: nn.Module, batches: Iterable[Tensor], device: torch.device) -> Array:
     """Features (n, D) of uint8 image batches (B, 3, S, S), in eval mode.
 
-    On a GPU in TF32, which an embedding's cosine does not notice, and without waiting for a batch before the next is
-    read.
+    On a GPU it uses TF32, which does not change the cosine of an embedding, and reads the next batch without waiting.
     """
     encoder = encoder.to(device).eval()
     with tf32():
@@ -46,7 +45,7 @@ def fetched(x: Tensor) -> Tensor:
 
 @contextmanager
 def tf32() -> Iterator[None]:
-    """Products and convolutions of a GPU in TF32 for a while."""
+    """In the block, products and convolutions on a GPU use TF32."""
     convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
     before = convolutions.allow_tf32, products.allow_tf32
     convolutions.allow_tf32 = products.allow_tf32 = True
@@ -58,7 +57,7 @@ def tf32() -> Iterator[None]:
 
 @torch.no_grad()
 def calibrate(encoder: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Batch-norm statistics from unlabelled images: a random encoder with none is weaker than it need be.
+    """Set batch-norm statistics from unlabelled images: without them, a random encoder is weaker than necessary.
 
     Plain averages over the batches' means and variances; the encoder is left in train mode.
     """
@@ -74,12 +73,12 @@ def calibrate(encoder: nn.Module, batches: Iterable[Tensor]) -> None:
 
 
 def scaling(train: Array) -> Callable[[Array], Array]:
-    """What brings each feature to mean 0 and variance 1, and the vectors to a mean length of 1: of the train images.
+    """A function that scales features to mean 0 and variance 1, and vectors to a mean length of 1, over train.
 
-    It makes one copy of what it is given, since features may fill half of the memory.
+    It makes only one copy of its argument, because features may fill half of the memory.
     """
     mean, std = train.mean(axis=0), train.std(axis=0)
-    std = np.where(std > 1e-6, std, 1)  # a feature that is constant in train says nothing elsewhere
+    std = np.where(std > 1e-6, std, 1)  # a feature that is constant in train carries no information
 
     def centered(x: Array) -> Array:
         y: Array = x - mean
@@ -97,15 +96,15 @@ def scaling(train: Array) -> Callable[[Array], Array]:
 
 
 def standardize(train: Array, *others: Array) -> list[Array]:
-    """All of them by the scaling of the first."""
+    """Scale all arrays by the scaling of the first."""
     scaled = scaling(train)
     return [scaled(x) for x in (train, *others)]
 
 
 def linear_probe(x: Array, y: Labels, queries: list[Array], grid: Sequence[float]) -> tuple[list[Labels], float]:
-    """Logistic regression on x (n, D), y (n,) → a prediction a query, and the C that was picked of the ascending grid.
+    """Logistic regression on x (n, D), y (n,) → the predictions per query, and the C chosen from the ascending grid.
 
-    It is picked on a part that is held out, then all are fitted again: `pick_C`.
+    `pick_C` chooses it on held-out samples; then all samples are fitted.
     """
     if x.shape[1] > len(x):  # the solution lies in the span of the samples: the same problem in n dimensions
         basis = np.linalg.qr(x.T)[0]

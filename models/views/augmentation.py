@@ -1,7 +1,7 @@
-"""Augmentation: what is drawn for each image, on the CPU, and what is made of it, on the images' device.
+"""Augmentation: `draw` makes the random numbers of each image on the CPU, `augment` applies them on any device.
 
-`draw` is the only place of chance: a seed means the same views on any device. `augment` is a pure function of the
-images and what was drawn.
+Only `draw` is random, so a seed gives the same views on any device. `augment` is a pure function of the images and the
+drawn numbers.
 """
 
 import math
@@ -20,8 +20,8 @@ from models.views.resample import Filter, resized_crop, resized_crop_bytes, rota
 BLENDS = (colour.brightness, colour.contrast, colour.saturation)
 CONTRAST, SATURATION = 1, 2  # their places there
 ORDERS = torch.tensor(list(permutations(range(3))))  # (6, 3)
-CACHE = 128 * 3 * 32 * 32  # values of the views that a CPU makes at once, so that they stay in its cache
-LARGE = 64  # px, from where a CPU goes image by image
+CACHE = 128 * 3 * 32 * 32  # values of the views that a CPU makes together, so that they stay in its cache
+LARGE = 64  # px; from this side on, a CPU works image by image
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def check_area(name: str, area: tuple[float, float]) -> None:
 
 
 class Draws(NamedTuple):
-    """What is drawn for n images. What is not to happen to one is drawn as what changes nothing."""
+    """The random numbers of n images. An operation that is off for an image has a number that changes nothing."""
 
     box: Tensor  # top, left, height, width in px (n, 4)
     flip: Tensor  # 0 or 1 (n,)
@@ -83,12 +83,12 @@ class Draws(NamedTuple):
         return cls(box, flip[:, 0], angle[:, 0], factors, order, *(column[:, 0] for column in single))
 
 
-# Of the health checks, for every method and data set the same. No flip: a mirrored digit is another sign.
+# For the health checks, the same for every method and data set. No flip: a mirrored digit is another sign.
 HEALTH_CHECK = ViewParams(area=(0.5, 1.0), flip=0.0, jitter=0.8, strengths=(0.4, 0.4, 0.4, 0.1))
 
 
 def draw(n: int, height: int, width: int, p: ViewParams, generator: Generator) -> Tensor:
-    """float32 (n, 17): what is done to each of n images of this size, a row each, in the columns of `Draws`."""
+    """float32 (n, 17): the random numbers of n images of this size, one row per image, in the columns of `Draws`."""
     jittered = bernoulli(n, p.jitter, generator)
     factors = [uniform(n, max(0.0, 1 - strength), 1 + strength, generator) for strength in p.strengths[:3]]
     drawn = Draws(
@@ -107,7 +107,7 @@ def draw(n: int, height: int, width: int, p: ViewParams, generator: Generator) -
 
 
 def augment_batch(images: Tensor, draws: Tensor, size: int, p: ViewParams) -> Tensor:
-    """All images at once: two products of matrices, the rest element by element."""
+    """All images together: two products of matrices, the rest element by element."""
     d = Draws.of(draws)
     x = resized_crop(images.to(draws.dtype).div_(255), d.box, d.flip > 0, size, p.filter)
     if p.rotation:

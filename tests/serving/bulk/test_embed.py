@@ -89,7 +89,7 @@ def test_the_command_embeds_by_what_is_promoted(photos: Path, make_archive: Make
     assert out.startswith("v.parquet: 28 embeddings by digits-encoder, version 3; 2 images that cannot be used")
     assert err == "embed 30/30 images\n"
     out, err = (running := start(photos, "--out", "v.parquet", "--model", "x", cwd=tmp_path)).communicate()
-    assert (running.returncode, out, err) == (1, "", "--model is x; promoted are digits-encoder.\n")
+    assert (running.returncode, out, err) == (1, "", "Option --model is x. Allowed: digits-encoder.\n")
     out, err = (running := start(photos, "--out", "none/v.parquet", cwd=tmp_path / "photos")).communicate()
     assert running.returncode == 1
     assert err.count("\n") == 1

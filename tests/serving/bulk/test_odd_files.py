@@ -48,7 +48,7 @@ def test_every_odd_entry_of_a_folder_is_a_row(model: Model, direct: Direct, tmp_
     (folder / "device.png").symlink_to("/dev/zero")  # would be read until the memory is full
     os.mkfifo(folder / "pipe.png")  # whoever reads it waits
     make(folder, tmp_path / "v.parquet", model, direct)
-    circle = "This links to a folder that it is in, which was not read again."
+    circle = "This links to a folder above it, which was not read again."
     assert rows(tmp_path / "v.parquet") == {
         "again/circle": circle,
         "again/linked.png": None,

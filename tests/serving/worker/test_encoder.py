@@ -127,7 +127,7 @@ REFUSED = {
     "too many parts": (Request([ONE[0]] * 65), 413, "65 images"),
     "no JSON": (Request([b"{"], JSON), 400, "The JSON is not"),
     "another key": (Request([b'{"image": []}'], JSON), 400, 'lacks "images"'),
-    "a text for a list": (Request([b'{"images": "x"}'], JSON), 400, "no list"),
+    "a text for a list": (Request([b'{"images": "x"}'], JSON), 400, "not a list"),
     "a list": (Request([b"[]"], JSON), 400, "The JSON is not"),
     "deep": (Request([b"[" * 100_000], JSON), 400, "The JSON is not"),
     "no image in JSON": (Request([images()], JSON), 400, "0 images"),
