@@ -20,8 +20,8 @@ from pipelines.machine import distributed
 from pipelines.machine.hardware import Setting
 
 IMAGES = 256  # at most
-LEAST = 16  # images: with fewer, healthy runs would be taken for broken ones (docs/explanation/diagnosis.md)
-CHECKS = 25  # per run, where `pretrain.watch` says nothing
+LEAST = 16  # images; with fewer, healthy runs would be called broken (docs/explanation/diagnosis.md)
+CHECKS = 25  # per run, unless `pretrain.watch` is set
 SEED = 0  # of the images and views, the same for every run
 
 
