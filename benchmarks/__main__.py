@@ -1,7 +1,7 @@
-"""`make bench`: what the engine does in a second, beside plain torch, other libraries and the hardware's peak.
+"""`make bench`: measure the speed of the engine, beside plain torch, other libraries and the hardware's peak.
 
-Parts: steps (of training), loop (the whole of it: input wait, memory), masking (what MAE saves), views (beside other
-libraries), prepare. One thread; all contenders of a part take turns. Tables are printed, figures written as JSON.
+Parts: steps (training steps), loop (whole training runs: input wait, memory), masking (what MAE saves), views (beside
+other libraries), prepare. One thread; the contenders of a part take turns. Tables are printed, figures written as JSON.
 """
 
 import json
@@ -26,7 +26,7 @@ LOOPS = (("digits", "simclr", 16), ("cifar10-small", "simclr", 32), ("cifar10-sm
 
 
 def loops() -> list[dict[str, Any]]:
-    """Short trainings by the real loop, on noise: what the machine chooses, its input wait and its memory."""
+    """Short training runs with the real loop, on noise: batch, speed, input wait and memory."""
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         for recipe, method, size in LOOPS:
@@ -41,17 +41,22 @@ def loops() -> list[dict[str, Any]]:
 
 
 def others(module: str, *arguments: str, python: str | Path = sys.executable) -> str:
-    """What another benchmark prints, in a process of its own."""
+    """The output of another benchmark, in a process of its own."""
     done = subprocess.run([python, "-m", module, *arguments], capture_output=True, text=True, check=False)
     return done.stdout.strip() if done.returncode == 0 else f"{module} does not run here: {done.stderr[-500:]}"
 
 
 def main() -> None:
     parser = Parser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", help="of those above (default: all)")
-    parser.add_argument("--rounds", type=int, default=timing.ROUNDS, help="runs of each, of which the median")
-    parser.add_argument("--quick", action="store_true", help="compile nothing, and leave out what takes minutes")
-    parser.add_argument("--json", type=Path, default=Path(".scratch/bench.json"), help="default: .scratch/bench.json")
+    parser.add_argument("parts", nargs="*", help="parts to run (default: all)")
+    parser.add_argument("--rounds", type=int, default=timing.ROUNDS, help="runs of each contender; the median counts")
+    parser.add_argument("--quick", action="store_true", help="compile nothing, and skip what takes minutes")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        default=Path(".scratch/bench.json"),
+        help="the file for the figures (default: .scratch/bench.json)",
+    )
     given = parser.parse_args()
     torch.set_num_threads(1)
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -72,14 +77,14 @@ def main() -> None:
         "prepare": lambda device: others("benchmarks.speed.prepare", "1000" if given.quick else "10000"),
     }
     if unknown := set(given.parts) - set(parts):
-        parser.error(f"{', '.join(unknown)}: allowed are {', '.join(parts)}")
+        parser.error(f"There is no part {', '.join(unknown)}. Allowed: {', '.join(parts)}.")
     for name in given.parts or parts:
         # `loop` trains in processes of its own, which take the device themselves.
         with gpus.device() as device:
             figures["machine"] = timing.machine(device)
         print(f"\n{name}: {figures['machine']}, torch {torch.__version__}, medians of {given.rounds}\n", flush=True)
         if name == "views" and not PEERS.exists():
-            print(f"the other libraries are not here; `make bench` installs them into {PEERS.parents[1]}")
+            print(f"The other libraries are missing; `make bench` installs them into {PEERS.parents[1]}.")
             continue
         figures[name] = parts[name](device)
         print(figures[name] if isinstance(figures[name], str) else markdown(figures[name]), flush=True)

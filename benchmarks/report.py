@@ -1,4 +1,4 @@
-"""The figures as tables: for a terminal, and in Markdown for docs/benchmarks.md."""
+"""Show the figures as tables: on a terminal, and in Markdown for docs/explanation/benchmarks.md."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -33,9 +33,9 @@ def shown(value: Any) -> str:
 
 
 def gpu_table(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """Of `benchmarks.speed.gpu`, by part: what was found beside what was asked for; then the tables of single parts."""
+    """The tables of `benchmarks.speed.gpu`: figures beside their targets, then the tables of single parts."""
     if not found:
-        return "nothing is measured yet"
+        return "Nothing is measured yet."
     some = next(iter(found.values()))
     blocks = [
         f"{some['machine']}, torch {some['torch']}{', in miniature: no figure of it means anything' * some['tiny']}"

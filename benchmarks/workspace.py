@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-# As on a machine without MLflow, and with one thread, since trainings run beside each other.
+# As on a machine without MLflow, and with one thread, because training runs share the machine.
 BARE = "import sys; sys.modules['mlflow'] = None; "
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 

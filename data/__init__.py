@@ -1,5 +1,5 @@
-"""Layer 0: images to tensors. Knows nothing of models."""
+"""Layer 0: images to tensors. It imports nothing of the other packages."""
 
 
 class DataError(Exception):
-    """What is wrong with the images or their folder, where, and what to do: one sentence for the person."""
+    """Images or their folder cannot be used: what is wrong, where, and what to do, for the person."""

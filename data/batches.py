@@ -19,14 +19,14 @@ Places = NDArray[np.int64]
 class Batches:
     """Batches of the given rows, ascending. No label is read.
 
-    batch_size: images a batch over all processes, from 1 to the number of rows, else DataError; seed: at least 0;
-    drop_last: leave out what does not fill a batch.
+    batch_size: images per batch over all processes, from 1 to the number of rows, otherwise DataError. seed: at least
+    0. drop_last: leave out the images that do not fill a batch.
 
-    shuffle, "global": an epoch is a random permutation of the rows. It keeps 8 bytes an image in memory, and where
-    the images are more than memory holds, every one is a random read of the disk.
+    shuffle, "global": an epoch is a random permutation of the rows. It keeps 8 bytes per image in memory. When the
+    images do not fit into memory, every image is a random read from the disk.
     "shards": an epoch goes through windows of 16 random shards, and a random permutation of each window. Reads stay
-    within a window, and so does what must be kept of the order. What is lost: the images of a batch come from
-    16 shards only. Shards are in the order of the paths, so that a folder of classes gives batches of few classes
+    within a window, and only its order is kept in memory. The price: the images of a batch come from 16 shards only.
+    Shards are in the order of the paths, so that a folder of classes gives batches of few classes
     (unlike its epochs): harder negatives, and batch statistics that vary more.
     Both give the same batches whatever the machine, its memory, and the number of processes.
 
@@ -45,8 +45,8 @@ class Batches:
     ) -> None:
         if not 1 <= batch_size <= len(rows):
             raise DataError(
-                f"batch_size is {batch_size}, but there are {len(rows)} images in {prepared.folder}; "
-                f"allowed is 1 to {len(rows)}"
+                f"The batch size is {batch_size}, but {prepared.folder} has {len(rows)} images. "
+                f"Allowed: 1 to {len(rows)}."
             )
         self.prepared, self.rows, self.batch_size = prepared, rows, batch_size
         self.seed, self.drop_last, self.shuffle = seed, drop_last, shuffle
@@ -57,22 +57,23 @@ class Batches:
         self._kept: tuple[tuple[int, int], Places] | None = None
 
     def __len__(self) -> int:
-        """Batches an epoch."""
+        """Batches per epoch."""
         full, rest = divmod(len(self.rows), self.batch_size)
         return full if self.drop_last or not rest else full + 1
 
     @property
     def bytes(self) -> int:
-        """Of all images."""
+        """The size of all images."""
         return len(self.rows) * self.prepared.bytes_per_image
 
     def advice(self) -> str | None:
-        """A sentence where another `shuffle` would suit this machine better; what is done does not depend on it."""
+        """A sentence when another `shuffle` would be faster on this machine. The batches do not depend on it."""
         if self.shuffle == "shards" or self.bytes <= MEMORY:
             return None
         return (
-            f"the images take {self.bytes / 1e9:.1f} GB and memory is {MEMORY / 1e9:.1f} GB, so that nearly each is a "
-            f"random read of the disk; pretrain.shuffle: shards reads them by windows of {WINDOW} shards"
+            f"The images take {self.bytes / 1e9:.1f} GB and this machine has {MEMORY / 1e9:.1f} GB of memory, so "
+            "nearly every image is a random read from the disk. To read windows of "
+            f"{WINDOW} shards instead, set pretrain.shuffle: shards in params.yaml."
         )
 
     def places(self, epoch: int, batch: int, rank: int = 0, world: int = 1) -> Places:
@@ -81,7 +82,9 @@ class Batches:
         DataError when the batch cannot be shared out evenly.
         """
         if self.batch_size % world:
-            raise DataError(f"batch_size is {self.batch_size}; allowed for {world} processes: a multiple of {world}")
+            raise DataError(
+                f"The batch size is {self.batch_size}. Allowed for {world} processes: a multiple of {world}."
+            )
         first = batch * self.batch_size
         size = min(self.batch_size, len(self.rows) - first)  # the last batch may be short
         return self._span(epoch, first + rank * size // world, first + (rank + 1) * size // world)
@@ -89,7 +92,7 @@ class Batches:
     def read(
         self, epoch: int, batch: int, rank: int = 0, world: int = 1, out: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """The part of the batch as uint8 (B / world, 3, H, W), written straight into `out` (pinned, say) if given."""
+        """The part of the batch as uint8 (B / world, 3, H, W), written into `out` (for example pinned) if given."""
         rows = self.rows[self.places(epoch, batch, rank, world)]
         images = self.prepared.images(rows, None if out is None else out.numpy())
         return torch.from_numpy(images) if out is None else out
@@ -119,7 +122,7 @@ class Batches:
     def _window(self, epoch: int, number: int, shards: NDArray[np.int64]) -> Places:
         """The places of a window's shards, shuffled; the last one is kept, for the next batch."""
         if self._kept is None or self._kept[0] != (epoch, number):
-            self._kept = None  # or two of them would be in memory
+            self._kept = None  # otherwise two of them would be in memory
             if self.shuffle == "global":
                 places = _random(self.seed, epoch).permutation(len(self.rows))
             else:

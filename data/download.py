@@ -1,4 +1,4 @@
-"""One file over HTTP: resumed where it stopped, checked by its published MD5."""
+"""Download one file over HTTP: resume where it stopped, and check its published MD5."""
 
 import hashlib
 from pathlib import Path
@@ -15,10 +15,10 @@ TIMEOUT_S = (10.0, 30.0)  # to connect, between bytes
 
 
 def download(url: str, to: Path, md5: str, timeout: tuple[float, float] = TIMEOUT_S) -> None:
-    """Fetch url into the file `to`, from where `to`.part ends; a dropped connection is taken up again.
+    """Fetch `url` into the file `to`. It resumes where the file `to`.part ends, and after a dropped connection.
 
-    Raises DataError when the server cannot be reached or refuses, and, with the bytes removed, when they
-    are not the published ones.
+    Raises DataError when the server cannot be reached or refuses. Raises it too when the bytes are not the published
+    ones; they are removed first.
     """
     part = to.with_name(f"{to.name}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
@@ -29,18 +29,19 @@ def download(url: str, to: Path, md5: str, timeout: tuple[float, float] = TIMEOU
             _stream(url, part, timeout)
             break
         except (requests.RequestException, urllib3.exceptions.HTTPError) as error:
-            if part.stat().st_size > before:  # it came some way: ask for the rest
+            if part.stat().st_size > before:  # some bytes came: ask for the rest
                 continue
             raise DataError(
-                f"{url} cannot be fetched ({_cause(error)}); check the network, run again to resume, or "
-                f"name a mirror in ENCODER_FOUNDRY_MIRROR"
+                f"The download of {url} failed ({_cause(error)}). Check the network and run the same command again: "
+                "it resumes. Or name a mirror in ENCODER_FOUNDRY_MIRROR."
             ) from None
     with part.open("rb") as file:
         found = hashlib.file_digest(file, "md5").hexdigest()
     if found != md5:
         part.unlink()
         raise DataError(
-            f"{url} has MD5 {found}, published is {md5}; the download was removed, run again or use a mirror"
+            f"The file {url} has the MD5 {found}, but {md5} was published. The download was removed. "
+            "Run the same command again, or name a mirror in ENCODER_FOUNDRY_MIRROR."
         )
     part.rename(to)
 

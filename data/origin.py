@@ -1,14 +1,13 @@
-"""Which folders of data/raw did we make? A downloaded set carries a note of what it was made of.
+"""Which folders of data/raw did this project make? A downloaded set carries a note that says so.
 
-The note is what keeps a folder of the user's from being replaced: a folder without one, or one that changed since,
-is never touched.
+The note protects the user's own folders: a folder without a note, or one that changed since, is never touched.
 """
 
 import hashlib
 import json
 from pathlib import Path
 
-NOTE = ".origin.json"  # hidden, so that it is no image to anyone
+NOTE = ".origin.json"  # hidden, so that it is not taken for an image
 
 
 def sign(folder: Path, name: str, code: Path) -> None:

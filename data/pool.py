@@ -1,4 +1,4 @@
-"""Work on image files, by a pool of processes, in the order of the files; above all decoding."""
+"""Decode image files, or do other work on them, in a pool of processes; results keep the order of the files."""
 
 import hashlib
 import multiprocessing
@@ -21,8 +21,8 @@ from data import DataError
 from data.decoding.decode import Preprocess, read
 from data.decoding.image_file import Unusable
 
-CHUNK = 8  # files a task: few enough to name when a worker dies, enough to hide the cost of a task
-TASKS_A_WORKER = 3  # in flight, so that memory does not grow with the folder
+CHUNK = 8  # files per task: few enough to name when a worker dies, enough to hide the cost of a task
+TASKS_PER_WORKER = 3  # that are submitted, so that memory does not grow with the folder
 MAX_FILE_BYTES = 2**30
 MAX_NAMED = 20
 T = TypeVar("T")
@@ -57,9 +57,9 @@ def decode_all(
 
 
 def each(root: Path, paths: Sequence[str], do: Callable[[Path, str], T], workers: int | None = None) -> Generator[T]:
-    """What `do` makes of root and each path, in the order given.
+    """The result of `do` for root and each path, in the order given.
 
-    Raises DataError naming the files in flight when a worker is killed.
+    Raises DataError, which names the files being read, when a worker is killed.
     """
     workers = workers or _cores()
     context = multiprocessing.get_context("forkserver")  # fork is unsafe beside the threads of torch and tqdm
@@ -70,7 +70,7 @@ def each(root: Path, paths: Sequence[str], do: Callable[[Path, str], T], workers
         for first in range(0, len(paths), CHUNK):
             chunk = paths[first : first + CHUNK]
             flying.append((chunk, pool.submit(_do_chunk, root, chunk, do)))
-            if len(flying) == TASKS_A_WORKER * workers:
+            if len(flying) == TASKS_PER_WORKER * workers:
                 yield from flying[0][1].result()
                 flying.popleft()
         while flying:
@@ -80,15 +80,15 @@ def each(root: Path, paths: Sequence[str], do: Callable[[Path, str], T], workers
         lost = [path for chunk, task in flying if not task.done() or task.exception() for path in chunk]
         named = ", ".join(lost[:MAX_NAMED]) + (f" and {len(lost) - MAX_NAMED} more" if lost[MAX_NAMED:] else "")
         raise DataError(
-            f"a worker was killed, most likely for want of memory, while these files of {root} were in "
-            f"flight: {named}; set them aside, or use fewer workers"
+            f"The system killed a worker process, most likely because memory ran out. It was reading these files of "
+            f"{root}: {named}. Move them elsewhere, or use a machine with more memory."
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)  # what a scheduler gave us; not on macOS
+    affinity = getattr(os, "sched_getaffinity", None)  # the cores that a scheduler gave us; missing on macOS
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 

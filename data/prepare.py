@@ -38,16 +38,18 @@ def prepare(
     seed: int,
     workers: int | None = None,
 ) -> Manifest:
-    """Decode every image below `source` into the folder `out`, replacing an earlier one; print a summary.
+    """Decode every image below `source` into the folder `out`, replacing an earlier one, and print a summary.
 
-    preprocess: without a range, that of images of more than 8 bits is measured; val, test: fractions drawn from the
-    images that have no such folder; max_bad_fraction: of all files; workers: processes, None for every core; the
-    result does not depend on it. Raises DataError when the folder cannot be used, with out/quarantine.csv left behind
-    where files were bad.
+    preprocess: where it has no range, the range of images of more than 8 bits is measured. val, test: the fractions
+    to take where the folder has no such split. max_bad_fraction: of all files. workers: processes, None for one per
+    core; the result does not depend on it. Raises DataError when the folder cannot be used; out/quarantine.csv then
+    lists the bad files.
     """
     started = time.monotonic()
     if val < 0 or test < 0 or val + test >= 1:
-        raise DataError(f"prepare.val is {val} and prepare.test {test}; allowed is 0 or more, below 1 together")
+        raise DataError(
+            f"Parameter prepare.val is {val} and prepare.test is {test}. Allowed: 0 or more each, below 1 together."
+        )
     _check_out(source, out)
     found = find(source, labels)
     _tell_layout(found, val, test)
@@ -70,12 +72,12 @@ def prepare(
         shutil.rmtree(out, ignore_errors=True)
         building.rename(out)
     except OSError as error:
-        raise DataError(f"{out} cannot be written: {refusal(error, out)}") from None
+        raise DataError(f"The folder {out} cannot be written: {refusal(error, out)}.") from None
     finally:
         shutil.rmtree(building, ignore_errors=True)
     counts = " · ".join(f"{split} {count:,}" for split, count in manifest.splits.items())
     print(
-        f"prepared {name}: {manifest.images:,} images, {len(manifest.classes)} classes, {counts}, "
+        f"Prepared {name}: {manifest.images:,} images, {len(manifest.classes)} classes, {counts}, "
         f"{manifest.quarantined:,} quarantined, {manifest.duplicates:,} duplicates, "
         f"{time.monotonic() - started:.1f} s"
     )
@@ -84,16 +86,16 @@ def prepare(
 
 def _check_out(source: Path, out: Path) -> None:
     if out.resolve().is_relative_to(source.resolve()):
-        raise DataError(f"{out} lies inside the raw folder {source}; choose a folder outside it")
+        raise DataError(f"The folder {out} lies inside the raw folder {source}. Choose a folder outside it.")
     if out.exists() and not (out.is_dir() and all(any(entry.match(name) for name in OURS) for entry in out.iterdir())):
-        raise DataError(f"{out} exists and is not a prepared dataset; choose another folder, or move it away")
+        raise DataError(f"The path {out} exists and is no prepared dataset. Choose another folder, or move it away.")
 
 
 def _check_space(folder: Path, needed: int) -> None:
     if (free := shutil.disk_usage(folder).free) < needed:
         raise DataError(
-            f"{folder.parent} has {free / 1e6:,.1f} MB free, up to {needed / 1e6:,.1f} MB are needed; "
-            f"make room or lower prepare.size"
+            f"The disk of {folder.parent} has {free / 1e6:,.1f} MB free, but {needed / 1e6:,.1f} MB may be needed. "
+            "Free some space there, or lower prepare.size in params.yaml."
         )
 
 
@@ -111,7 +113,7 @@ def _with_range(preprocess: Preprocess, source: Path, deep: dict[str, str], work
     if deep and preprocess.range:
         have = "images have" if len(deep) > 1 else "image has"
         values = depth.shown(preprocess.range)
-        print(f"{len(deep):,} {have} more than 8 bits: values {values} become 0 to 255 ({how})")
+        print(f"{len(deep):,} {have} more than 8 bits: values {values} become 0 to 255 ({how}).")
     return preprocess
 
 
@@ -130,7 +132,7 @@ def _warn(sentences: Sequence[str]) -> None:
 
 
 def _split(taken: Intake, found: Found, val: float, test: float, seed: int) -> list[str]:
-    """A split an image."""
+    """One split per image."""
     given = [file.split for file in taken.kept.values()]
     _warn(remarks.lost({file.split for file in found.files} - set(given)))
     split, carve, _ = splits.assign(given, val, test)
@@ -144,7 +146,7 @@ def _split(taken: Intake, found: Found, val: float, test: float, seed: int) -> l
     for name in sorted(wanted - set(split)):
         if name in carve:
             raise DataError(remarks.too_few(found.root, name, [labels[i] for i in train]))
-        raise DataError(f"{found.root} leaves the {name} split without an image; add images")
+        raise DataError(f"The folder {found.root} leaves the {name} split without an image. Add images.")
     return split
 
 

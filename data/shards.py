@@ -1,7 +1,7 @@
 """The prepared format: a folder of memory-mapped images, their index and a manifest.
 
 images-00000.npy …   uint8 (n, 3, size, size); every shard but the last has the same n
-index.csv            path, split, label, sha256, width, height: one row an image, in shard order
+index.csv            path, split, label, sha256, width, height: one row per image, in shard order
 quarantine.csv       path, reason        duplicates.csv   path, kept, conflict
 manifest.json        what `Manifest` says
 """
@@ -24,6 +24,7 @@ from data.decoding.decode import Preprocess
 from data.splits import ORDER
 
 FORMAT = 1
+AGAIN = "Run the prepare stage: dvc repro prepare."
 SHARD_BYTES = 256 * 2**20
 INDEX = ("path", "split", "label", "sha256", "width", "height")
 QUARANTINE = ("path", "reason")
@@ -62,17 +63,18 @@ class Manifest:
     @classmethod
     def read(cls, folder: Path) -> Self:
         """Read manifest.json; DataError when the folder is not a prepared one, or of another format."""
-        again = "run the prepare stage (`dvc repro prepare`)"
         try:
             spec: dict[str, Any] = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
             if spec["format"] != FORMAT:
-                raise DataError(f"{folder} has the prepared format {spec['format']}, not {FORMAT}; {again} again")
+                raise DataError(f"The folder {folder} has the prepared format {spec['format']}, not {FORMAT}. {AGAIN}")
             spec["preprocess"] = Preprocess.from_json(json.dumps(spec["preprocess"]))
             return cls(**spec | {key: tuple(spec[key]) for key in ("classes", "mean", "std")})
         except OSError:
-            raise DataError(f"{folder} is not a prepared dataset: it has no manifest.json; {again}") from None
+            raise DataError(f"The folder {folder} is no prepared dataset: manifest.json is missing. {AGAIN}") from None
         except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{folder}/manifest.json is not a prepared dataset's ({error}); {again}") from None
+            raise DataError(
+                f"The file {folder}/manifest.json is not from the prepare stage ({error}). {AGAIN}"
+            ) from None
 
 
 class ShardWriter:
@@ -137,7 +139,7 @@ def read_table(path: Path) -> Iterator[list[str]]:
 class Prepared:
     """A prepared folder, read through memory maps. A row is an image's place in the index, from 0.
 
-    In memory an image costs 5 bytes, for its split and label; its path is read where it is asked for.
+    In memory an image takes 5 bytes, for its split and label. Its path is read from the disk on demand.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -152,20 +154,22 @@ class Prepared:
                 labels.append(code.get(label, -1))
             maps = [np.load(path, mmap_mode="r") for path in sorted(folder.glob("images-*.npy"))]
         except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{folder} is damaged ({error}); run the prepare stage again") from None
+            raise DataError(f"The folder {folder} is damaged ({error}). {AGAIN}") from None
         held = sum(map(len, maps))
         if not len(splits) == held == self.manifest.images:
             raise DataError(
-                f"{folder} is damaged: its manifest says {self.manifest.images} images, "
-                f"its index {len(splits)}, its shards {held}; run the prepare stage again"
+                f"The folder {folder} is damaged: its manifest says {self.manifest.images} images, "
+                f"its index {len(splits)}, its shards {held}. {AGAIN}"
             )
-        self._shards = [shard.view(np.ndarray) for shard in maps]  # a row of a np.memmap is ten times as dear
+        self._shards = [
+            shard.view(np.ndarray) for shard in maps
+        ]  # reading a row of a np.memmap takes ten times as long
         self._splits = np.frombuffer(splits, np.uint8)
         self._labels = np.frombuffer(labels, np.int32)
 
     @property
     def shard_rows(self) -> int:
-        """Images a shard; the last one may have fewer."""
+        """Images per shard; the last one may have fewer."""
         return len(self._shards[0])
 
     @property

@@ -121,27 +121,27 @@ SOURCES = {
 def fetch(name: str, out: Path) -> None:
     """Make the folder `out` of the named set, whole or not at all.
 
-    A folder that we made of the same set stays, and is made again only where this file has changed since. Any other
-    folder is the user's: DataError, and nothing in it is touched.
-    ENCODER_FOUNDRY_MIRROR, a base URL, replaces the official place of the archive. Raises DataError.
+    A folder that this function made of the same set stays; it is made again only when this file has changed since.
+    Any other folder belongs to the user: nothing in it is touched, and DataError says so.
+    ENCODER_FOUNDRY_MIRROR, a base URL, replaces the official address of the archive.
     """
     try:
         if out.exists() or out.is_symlink():
             if not origin.is_ours(out, name):
                 raise DataError(occupied(name, out))
             if origin.is_current(out, CODE):
-                print(f"{out} is there already; remove it to fetch {name} again")
+                print(f"The folder {out} is there already. Remove it to fetch {name} again.")
                 return
         _make(name, out)
     except OSError as error:
-        raise DataError(f"{out} cannot be written: {refusal(error, out)}") from None
+        raise DataError(f"The folder {out} cannot be written: {refusal(error, out)}.") from None
 
 
 def occupied(name: str, out: Path) -> str:
-    """What to say of a folder in the set's place that we did not make, or that was changed since."""
+    """The message for a folder that stands in the set's place and is not ours, or was changed since."""
     added = "was changed since it was fetched" if origin.is_signed(out, name) else "was not fetched by this project"
     return (
-        f"{out} {added}, so the public set {name} is not written over it. To train on the images in that folder, "
+        f"The folder {out} {added}, so it is not replaced by the public set {name}. To train on its images, "
         f"run: python -m pipelines.flow {out}. To fetch {name}, rename or move that folder first."
     )
 
@@ -173,7 +173,9 @@ def _fetch_archive(source: Source, folder: Path) -> None:
     try:
         source.unpack(archive, folder)
     except (tarfile.TarError, EOFError, IndexError, KeyError, ValueError) as error:
-        raise DataError(f"{archive} is not the archive it should be ({error}); remove it, run again") from None
+        raise DataError(
+            f"The file {archive} is not the expected archive ({error}). Remove it and run the same command again."
+        ) from None
     archive.unlink()
 
 
@@ -187,7 +189,9 @@ def members(archive: Path) -> Iterator[tuple[PurePosixPath, IO[bytes]]]:
         for member in tar:
             path = PurePosixPath(member.name)
             if not (member.isreg() or member.isdir()) or path.is_absolute() or ".." in path.parts:
-                raise DataError(f"{archive} holds the unsafe member {member.name!r}; nothing was unpacked")
+                raise DataError(
+                    f"The archive {archive} holds the unsafe member {member.name!r}. Remove it, then fetch another."
+                )
             if (file := tar.extractfile(member)) is not None:
                 yield path, file
 
@@ -220,16 +224,16 @@ def _save(pixels: NDArray[np.uint8], path: Path) -> None:
 def main(argv: list[str] | None = None) -> int:
     """The command; 0, or 1 after one sentence on standard error."""
     parser = argparse.ArgumentParser(prog="python -m data.sources", description=__doc__)
-    parser.add_argument("name", choices=[*BUNDLED, *SOURCES])
-    parser.add_argument("--out", type=Path, required=True, help="folder to make")
+    parser.add_argument("name", choices=[*BUNDLED, *SOURCES], help="the public set")
+    parser.add_argument("--out", type=Path, required=True, help="the folder to create; example: --out data/raw/cifar10")
     arguments = parser.parse_args(argv)
     try:
         fetch(arguments.name, arguments.out)
     except DataError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"data.sources: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; run again, and the download resumes", file=sys.stderr)
+        print("\nStopped. Run the same command again to resume the download.", file=sys.stderr)
         return 130
     return 0
 

@@ -5,11 +5,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 ORDER = ("train", "val", "test")
-EXTRA = "extra"  # said of images that train and that nothing is drawn from
+EXTRA = "extra"  # images that train, and that are never moved to val or test
 
 
 def assign(given: Sequence[str | None], val: float, test: float) -> tuple[list[str], dict[str, float], str]:
-    """The splits that folders give → (split an image, what to draw from train, a sentence that says so).
+    """The splits that folders give → (one split per image, the fractions to take from train, a sentence about it).
 
     given: per image its folder's split, EXTRA or None. An image beside split folders trains. A validation folder
     without a test folder is the test: the public sets name it so, and a test may not choose anything.
@@ -34,10 +34,10 @@ def _drawn(source: str, **fractions: float) -> str:
 
 
 def draw(labels: Sequence[str | None], keys: Sequence[str], fractions: dict[str, float], seed: int) -> list[str]:
-    """A split an image, each label (None is one too) shared out by largest remainder; the rest trains.
+    """One split per image. Each label (None counts as one) is divided by largest remainder; the rest trains.
 
-    keys: one distinct string an image, its content's hash. Each label's images are ordered by the hash of
-    (seed, key), so that the draw does not depend on file names, nor on the other labels.
+    keys: one distinct string per image, the hash of its content. Each label's images are ordered by the hash of
+    (seed, key), so that the choice depends neither on file names nor on the other labels.
     A label with at least three images has at least one in every split whose fraction is not zero.
     """
     shares = {"train": 1 - sum(fractions.values()), **fractions}

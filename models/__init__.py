@@ -1,5 +1,5 @@
-"""Layer 0: tensors to encoders. Knows no file format of data, no MLflow, no pipeline."""
+"""Layer 0: tensors to encoders. It knows no image files, no MLflow and no pipeline."""
 
 
 class CheckpointError(Exception):
-    """The weights that are given do not fit: one sentence for the person."""
+    """Weights cannot be used: what is wrong, where, and what to do, for the person."""

@@ -1,4 +1,4 @@
-"""What is the matter with a training, from the rows of its history alone. docs/diagnosis.md: what was measured."""
+"""What is the matter with a training, from the rows of its history alone: docs/explanation/diagnosis.md."""
 
 from collections.abc import Iterator, Sequence
 from statistics import fmean, median

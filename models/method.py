@@ -1,6 +1,6 @@
-"""What the pipeline asks of a method: its parameters, its step, and what is told about it.
+"""What the pipeline asks of a method: its parameters, its step, and its texts for people.
 
-A method has all that is abstract here; a hook that it does not override does nothing. Shapes: B images, H × W px.
+A method implements all abstract members; a hook that it does not override does nothing. Shapes: B images, H × W px.
 """
 
 from abc import ABC, abstractmethod
@@ -21,14 +21,14 @@ NO_BLOCKS = "false for an encoder without transformer blocks, such as a ResNet"
 
 @dataclass(frozen=True)
 class MethodParams:
-    """What every pretraining has; a method adds its own. Raises ValueError that names what is not possible."""
+    """The params that every pretraining method has; a method adds its own. Raises ValueError for values not allowed."""
 
-    encoder: EncoderParams
-    epochs: int
-    batch_size: int  # over all processes
-    optim: OptimParams
-    accumulate: int = 1  # parts in which a batch is computed
-    recompute: bool = False  # transformer blocks again in the backward pass: less memory, one more forward pass
+    encoder: EncoderParams  # network to train
+    epochs: int  # passes through the training images
+    batch_size: int  # images per step, over all processes
+    optim: OptimParams  # optimiser and its schedule
+    accumulate: int = 1  # parts in which a batch is computed, to save memory
+    recompute: bool = False  # compute transformer blocks again in the backward pass: less memory, one more forward pass
 
     @property
     def divisible(self) -> bool:
@@ -40,7 +40,7 @@ class MethodParams:
         yield from ()
 
     def crops(self, size: int) -> list[tuple[str, int, int]]:
-        """The views of an image that a backbone is trained on: params key of their side, the side in px, how many.
+        """The views of an image that a backbone is trained on: (params key of their side, side in px, how many).
 
         size: of the stored images, px.
         """
@@ -51,12 +51,12 @@ class MethodParams:
         return {key: side for key, side, count in self.crops(size) if count}
 
     def seen(self, size: int) -> float:
-        """Images that go through the backbone for each that is read: every view, by its area."""
+        """Images that go through the backbone per image that is read: all views, weighted by their area."""
         return sum(count * side**2 for _, side, count in self.crops(size)) / size**2
 
 
 class Method(nn.Module, ABC):
-    """One training: views of images, and a loss of them. `encoder` is what survives it."""
+    """A network to train: views of images, and a loss of them. `encoder` is kept after training."""
 
     encoder: Encoder
 
@@ -68,21 +68,21 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def draw(self, n: int, height: int, width: int, generator: Generator) -> list[Tensor]:
-        """All that a step on n images leaves to chance; the first axis of each tensor is n."""
+        """All random numbers of a step on n images; the first axis of each tensor is n."""
 
     @abstractmethod
     def views(self, images: Tensor, draws: list[Tensor]) -> list[Tensor]:
-        """uint8 (B, 3, H, W) and their draws → what the loss is computed of. Pure."""
+        """uint8 (B, 3, H, W) and their draws → the inputs of the loss. A pure function."""
 
     @abstractmethod
     def loss(self, views: list[Tensor], progress: float) -> Tensor:
-        """Mean over the batch of all processes; progress: of the run, from 0 to 1."""
+        """The mean loss over the batch of all processes. progress: of the run, from 0 to 1."""
 
     def before_step(self, progress: float) -> None:
         """Between the gradient and the optimiser."""
 
     def after_step(self, progress: float) -> None:
-        """After the optimiser."""
+        """Called after the optimiser."""
 
 
 class Pretraining(Method):
@@ -91,8 +91,10 @@ class Pretraining(Method):
     TITLE: ClassVar[str]  # its name in text
     COLOURS: ClassVar[tuple[str, str]]  # in charts on a light and on a dark page, contrast 4.5 or more
     MARKER: ClassVar[str]  # in charts, matplotlib's
-    KEPT: ClassVar[tuple[str, ...]] = ()  # how names of weights begin that are kept beside the encoder's, for pictures
-    WHOLE: ClassVar[tuple[type[nn.Module], ...]] = ()  # modules of its own that are compiled as one graph each
+    KEPT: ClassVar[
+        tuple[str, ...]
+    ] = ()  # prefixes of weights that are kept beside the encoder, for the report's pictures
+    WHOLE: ClassVar[tuple[type[nn.Module], ...]] = ()  # its modules that are each compiled as one graph
 
     PARAMS: ClassVar[type[MethodParams]]  # of its section in params.yaml
 
@@ -102,7 +104,7 @@ class Pretraining(Method):
 
     @abstractmethod
     def signals(self, views: list[Tensor], progress: float) -> dict[str, Tensor]:
-        """How it does on views of held-out images, without labels: in eval mode, of this process."""
+        """Its health figures on views of held-out images, without labels: in eval mode, of this process."""
 
 
 class Masking(Pretraining):

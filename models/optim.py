@@ -1,4 +1,4 @@
-"""LARS, clipping, parameter groups and the schedules: pure functions of progress in [0, 1]."""
+"""Optimisers: LARS, gradient clipping, parameter groups, and schedules as pure functions of progress in [0, 1]."""
 
 import math
 import re
@@ -14,42 +14,42 @@ from torch import Tensor, nn
 class OptimParams:
     """`lr` is the published base rate; `lr_scaling` says how the batch size enters it."""
 
-    name: Literal["lars", "sgd", "adamw"]
-    lr: float
-    weight_decay: float
-    lr_scaling: Literal["none", "linear", "sqrt"] = "none"  # lr, lr·B/256, lr·√B (SimCLR, appendix B.1)
-    lr_end: float = 0.0
-    lr_shape: Literal["cosine", "fixmatch"] = "cosine"  # after warm-up: to lr_end, or FixMatch's to 0.195 lr
-    weight_decay_end: float | None = None  # cosine from weight_decay to this; none: constant
-    warmup: float = 0.0  # linear, as a fraction of the run
-    momentum: float = 0.9  # LARS and SGD
-    trust: float = 0.001  # η of LARS
+    name: Literal["lars", "sgd", "adamw"]  # optimiser
+    lr: float  # base learning rate, as published
+    weight_decay: float  # weight decay of weights; biases and norms have none
+    lr_scaling: Literal["none", "linear", "sqrt"] = "none"  # rate at batch B: lr, lr·B/256, lr·√B (SimCLR, app. B.1)
+    lr_end: float = 0.0  # learning rate at the end of the run
+    lr_shape: Literal["cosine", "fixmatch"] = "cosine"  # curve after warm-up: to lr_end, or FixMatch's to 0.195 lr
+    weight_decay_end: float | None = None  # weight decay at the end, reached along a cosine; null: constant
+    warmup: float = 0.0  # share of the run in which the rate rises from 0
+    momentum: float = 0.9  # momentum of LARS and SGD
+    trust: float = 0.001  # trust coefficient η of LARS
     trust_clip: bool = False  # LARS by solo-learn's rule: no layer's own rate above lr
-    betas: tuple[float, float] = (0.9, 0.999)  # AdamW
-    clip: float | None = None  # largest norm of the whole gradient
-    clip_each: float | None = None  # largest norm of each parameter's own gradient (DINO)
-    layer_decay: float = 1.0  # of the learning rate, a block or stage further from the head (Clark 2020)
+    betas: tuple[float, float] = (0.9, 0.999)  # coefficients β₁ and β₂ of AdamW
+    clip: float | None = None  # largest norm of the whole gradient; null: no limit
+    clip_each: float | None = None  # largest norm of each parameter's own gradient (DINO); null: no limit
+    layer_decay: float = 1.0  # factor on the learning rate per block or stage, counted from the head (Clark 2020)
 
     def __post_init__(self) -> None:
         if self.lr <= 0:
-            raise ValueError(f"lr is {self.lr}; allowed: above 0")
+            raise ValueError(f"lr is {self.lr}. Allowed: a number above 0")
         if not 0 <= self.warmup < 1:
-            raise ValueError(f"warmup is {self.warmup}, a fraction of the run; allowed: 0 to below 1")
+            raise ValueError(f"warmup is {self.warmup}, a fraction of the run. Allowed: 0 to below 1")
         if not all(0 <= b < 1 for b in (*self.betas, self.momentum)):
-            raise ValueError(f"betas is {list(self.betas)}, momentum {self.momentum}; allowed: 0 to below 1")
+            raise ValueError(f"betas is {list(self.betas)}, momentum {self.momentum}. Allowed: 0 to below 1")
         if self.trust <= 0:
-            raise ValueError(f"trust is {self.trust}; allowed: above 0")
+            raise ValueError(f"trust is {self.trust}. Allowed: a number above 0")
         if not 0 < self.layer_decay <= 1:
-            raise ValueError(f"layer_decay is {self.layer_decay}; allowed: above 0, to 1")
+            raise ValueError(f"layer_decay is {self.layer_decay}. Allowed: above 0, to 1")
         for name in ("clip", "clip_each"):
             if (norm := getattr(self, name)) is not None and norm <= 0:
-                raise ValueError(f"{name} is {norm}; allowed: above 0, or null")
+                raise ValueError(f"{name} is {norm}. Allowed: a number above 0, or null")
         if self.lr_shape == "fixmatch" and self.lr_end:
             raise ValueError(
-                f"lr_end is {self.lr_end} and lr_shape fixmatch, which ends at 0.195 lr; allowed: lr_end 0"
+                f"lr_end is {self.lr_end} and lr_shape fixmatch, which ends at 0.195 lr. Allowed: lr_end 0"
             )
         if self.clip is not None and self.clip_each is not None:
-            raise ValueError(f"clip is {self.clip} and clip_each {self.clip_each}; allowed: one of the two")
+            raise ValueError(f"clip is {self.clip} and clip_each {self.clip_each}. Allowed: one of the two")
 
     def peak_lr(self, batch_size: int) -> float:
         """The learning rate after warm-up: `lr`, scaled by the batch size over all processes."""
@@ -143,7 +143,7 @@ class LARS(torch.optim.Optimizer):
 
 @torch.no_grad()
 def clip(params: OptimParams, parameters: Iterable[Tensor]) -> Tensor:
-    """Clip the gradients as `params` asks; the norm of the whole gradient before that, without waiting for it.
+    """Clip the gradients as `params` says. Returns the norm of the whole gradient before, without waiting for it.
 
     `clip` scales all by min(1, c / (‖g‖ + 1e-6)), `clip_each` each parameter's gradient by its own norm
     (DINO's official code). Of sharded parameters (FSDP2) norms are those of the whole parameters.
@@ -160,12 +160,12 @@ def clip(params: OptimParams, parameters: Iterable[Tensor]) -> Tensor:
 
 @torch.no_grad()
 def norm(parameters: Iterable[Tensor]) -> Tensor:
-    """Of all parameters as one vector; of sharded ones (FSDP2) likewise."""
+    """The norm of all parameters as one vector, also when they are sharded (FSDP2)."""
     return whole(torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(parameters)))))
 
 
 def whole(total: Tensor) -> Tensor:
-    """What a sharded sum is over all shards."""
+    """A sharded sum, completed over all shards."""
     full: Callable[[], Tensor] | None = getattr(total, "full_tensor", None)  # a DTensor's
     return full() if full else total
 
@@ -176,7 +176,7 @@ TOKEN = re.compile(r"(?:^|\.)(?:cls_token|pos_embed)$")
 
 
 def layer_scales(layer_decay: float, names: Iterable[str]) -> dict[str, float]:
-    """What the learning rate of each parameter is multiplied by: d^(L + 1 − k) in the k-th of L blocks or stages.
+    """The factor on each parameter's learning rate: d^(L + 1 − k) in the k-th of L blocks or stages.
 
     The stem (patch embedding, class token, positions; a ResNet's first convolution) is k = 0; what comes after the last
     block, the final norm and the head, 1. Clark et al., 2020, arXiv:2003.10555, as MAE's official fine-tuning has it.
@@ -194,8 +194,8 @@ def layer_scales(layer_decay: float, names: Iterable[str]) -> dict[str, float]:
 def build(params: OptimParams, module: nn.Module, spare_tokens: bool = False) -> torch.optim.Optimizer:
     """Optimiser over the trainable parameters; 1-d ones (biases, norms) get no weight decay, no LARS.
 
-    So do MAE's pretraining (timm's add_weight_decay) and DINO (utils.get_params_groups). `spare_tokens`: nor do a ViT's
-    class token and positions, as in MAE's fine-tuning (util/lr_decay.py) and timm (VisionTransformer.no_weight_decay).
+    MAE's pretraining (timm's add_weight_decay) and DINO (utils.get_params_groups) do the same. `spare_tokens`: a ViT's
+    class token and positions get none either, as in MAE's fine-tuning (util/lr_decay.py) and timm (no_weight_decay).
     """
     trainable = {name: p for name, p in module.named_parameters() if p.requires_grad}
     scales = layer_scales(params.layer_decay, trainable)
@@ -219,7 +219,7 @@ def build(params: OptimParams, module: nn.Module, spare_tokens: bool = False) ->
 
 
 def set_schedule(optimizer: torch.optim.Optimizer, params: OptimParams, batch_size: int, progress: float) -> float:
-    """Write learning rate and weight decay for this progress into the groups; returns the head's learning rate."""
+    """Set learning rate and weight decay of all groups for this progress; returns the head's learning rate."""
     peak = params.peak_lr(batch_size)
     if params.lr_shape == "fixmatch":
         lr = warmup_fixmatch(peak, params.warmup, progress)

@@ -1,4 +1,4 @@
-"""One batch over many processes: what a loss needs of the other ranks, differentiable; alone, nothing happens."""
+"""One batch over many processes: differentiable exchange between ranks. In one process, nothing happens."""
 
 from typing import Any
 
@@ -12,12 +12,12 @@ from models.precision import at_least_fp32
 
 
 def world() -> int:
-    """Processes that share the batch."""
+    """The number of processes that share the batch."""
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
 def rank() -> int:
-    """Which of them this one is, from 0."""
+    """The number of this process, from 0."""
     return dist.get_rank() if world() > 1 else 0
 
 
@@ -27,7 +27,7 @@ def gather(x: Tensor) -> Tensor:
 
 
 def total(x: Tensor) -> Tensor:
-    """Sum over the ranks; its gradient likewise."""
+    """Sum over the ranks; its gradient is summed in the same way."""
     return _Total.apply(x) if world() > 1 else x  # type: ignore[no-untyped-call]
 
 
@@ -64,7 +64,7 @@ class _Total(torch.autograd.Function):
 
 
 class _Normalize(torch.autograd.Function):
-    """x (n, C, …) → it normalised, mean (C,) and variance (C,) over all ranks; keeps x for later, nothing as large."""
+    """x (n, C, …) → normalised x, mean (C,), variance (C,) over all ranks. For the backward pass it keeps x alone."""
 
     @staticmethod
     def forward(
@@ -101,7 +101,7 @@ def over(x: Tensor) -> list[int]:
 
 
 def count(x: Tensor) -> int:
-    """Values a channel, of all ranks."""
+    """Values per channel, over all ranks."""
     return x.numel() // x.shape[1] * world()
 
 
@@ -142,7 +142,7 @@ class GlobalBatchNorm(_BatchNorm):
 
 
 def synchronise(module: nn.Module) -> nn.Module:
-    """Every batch norm in it sees the batch of all ranks; names and values stay."""
+    """Make every batch norm in it use the batch of all ranks. Names and values stay the same."""
     if world() == 1:
         return module
     for m in list(module.modules()):

@@ -1,6 +1,6 @@
-"""An encoder as a folder: `weights.safetensors` and `encoder.json`. Nothing is pickled.
+"""Save an encoder as a folder: `weights.safetensors` and `encoder.json`, without pickle.
 
-This is what the model registry keeps; `_load_pyfunc` is the name by which MLflow asks for it.
+The model registry keeps such folders. MLflow loads them with `_load_pyfunc`, a name that it requires.
 """
 
 import json
@@ -19,14 +19,14 @@ from models.encoders.weights import Spec, restore
 
 
 def save(folder: Path, spec: Spec, weights: Mapping[str, Tensor]) -> None:
-    """Write the folder."""
+    """Write an encoder into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     save_file({k: v.contiguous() for k, v in weights.items()}, folder / "weights.safetensors")
     (folder / "encoder.json").write_text(json.dumps(spec, indent=2) + "\n", encoding="utf-8")
 
 
 def load(folder: Path) -> tuple[Spec, Encoder]:
-    """Read the folder."""
+    """Read the spec and the encoder from a folder."""
     spec: Spec = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
     return spec, restore(spec, load_file(folder / "weights.safetensors"))
 
@@ -39,7 +39,7 @@ class Predictor:
 
     @torch.inference_mode()
     def predict(self, images: NDArray[np.uint8], params: Any = None) -> NDArray[np.float32]:
-        """MLflow calls it; there are no params."""
+        """Called by MLflow. `params` is not used."""
         return self.encoder(torch.from_numpy(images)).numpy()  # type: ignore[no-any-return]
 
 

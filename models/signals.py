@@ -1,4 +1,4 @@
-"""What features say about a training without labels: pure functions of (n, D) features, each a number.
+"""Health checks of features without labels: pure functions of (n, D) features, each one number.
 
 Two views are of the same images, row by row.
 """

@@ -1,4 +1,4 @@
-"""A method or a baseline as its training starts: fresh weights, the same for the same seed."""
+"""Create a method or a baseline with fresh weights; the same seed gives the same weights."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Stage archive@<method>: encoder.onnx → encoder.mar for TorchServe, handler and decoder inside."""
+"""Stage archive@<method>: encoder.onnx → encoder.mar for TorchServe, with the handler and the decoder inside."""
 
 import json
 
@@ -21,7 +21,7 @@ def main(name: str) -> None:
         )
     except ServingError as error:
         raise stage.StageError(str(error)) from None
-    print(f"archived {out}: {out.stat().st_size / 1e6:.1f} MB")
+    print(f"Packed {out}: {out.stat().st_size / 1e6:.1f} MB.")
 
 
 if __name__ == "__main__":

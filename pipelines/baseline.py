@@ -1,6 +1,7 @@
-"""Stage baseline@<baseline>: what labels give without pretraining, from scratch on the backbone of every method.
+"""Stage baseline@<baseline>: train the backbone of every method from scratch with labels, without pretraining.
 
-→ artifacts/baselines/<baseline>/scores.csv, metrics.json. Equal backbones are trained once, named by the first method.
+→ artifacts/baselines/<baseline>/scores.csv, metrics.json. Equal backbones are trained once, under the name of the first
+method.
 """
 
 from data.shards import Prepared

@@ -1,6 +1,7 @@
-"""Prefect flow `drift`: are the images that the endpoint gets still like those it was trained on?
+"""Prefect flow `drift`: do the images that the endpoint gets still look like the training images?
 
-`python -m pipelines.drift` asks the running server once and ends with status 1 when they are not (docs/serving.md).
+`python -m pipelines.drift` asks the running server once. It exits with status 1 when they do not:
+docs/how-to/monitor-drift.md.
 """
 
 import requests
@@ -14,15 +15,15 @@ from serving.host import loopback
 from serving.host.command import Parser, command
 from serving.host.runtime import Runtime
 
-ALARM = 1.0  # times the largest distance that windows of held-out images had
+ALARM = 1.0  # a multiple of the largest distance that windows of held-out images had
 
 
 def figures(address: str) -> dict[str, float]:
-    """Model and version → drift, of the models that have seen a whole window. Raises StageError without an answer."""
+    """Model and version → drift, for models that have seen a whole window. Raises StageError without an answer."""
     try:
         text = loopback.request("GET", f"{address}/metrics", timeout=10).text
     except requests.RequestException as error:
-        raise StageError(f"no server answers at {address}; run make serve") from error
+        raise StageError(f"No server answers at {address}. Start one with `make serve`.") from error
     return {
         f"{sample.labels['model']} version {sample.labels['version']}": sample.value
         for family in text_string_to_metric_families(text)
@@ -33,15 +34,15 @@ def figures(address: str) -> dict[str, float]:
 
 @flow(name="drift")
 def check(address: str) -> dict[str, float]:
-    """Raises StageError, and so fails, when a model's images have changed."""
+    """Raises StageError when the images of a model have changed, so that the flow run fails."""
     found = figures(address)
     for who, value in found.items():
         get_run_logger().info("%s: drift %.2f", who, value)
     if changed := {who: value for who, value in found.items() if value > ALARM}:
         distances = ", ".join(f"{who} {value:.1f} times" for who, value in changed.items())
         raise StageError(
-            f"the images are no longer like those of the training: {distances} the distance that is allowed; "
-            "look at what comes in, and train on it if it is what you want embedded"
+            f"The images that the endpoint gets differ from the training images: {distances} the allowed distance. "
+            "Check what is sent. If these are the images that you want to embed, train on them."
         )
     return found
 
@@ -51,9 +52,9 @@ def main() -> None:
     with command(StageError, name="drift"):
         found = check(Runtime().address("ready"))
         for who, value in found.items():
-            print(f"{who}: drift {value:.2f}, allowed {ALARM:.0f}")
+            print(f"{who}: drift {value:.2f} (allowed: up to {ALARM:.0f})")
         if not found:
-            print("no model has seen enough images yet")
+            print("No model has seen enough images yet.")
 
 
 if __name__ == "__main__":

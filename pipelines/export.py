@@ -1,8 +1,8 @@
 """Stage export@<method>: the registered version → artifacts/methods/<method>/encoder.onnx, parity.json, golden.npz,
-drift.npz, and its ONNX twin.
+drift.npz, and an ONNX version in the registry.
 
-One file: uint8 images in, normalisation inside, float32 embeddings out, any batch size; in fp32 or, where that costs
-little, in a lower precision.
+The graph is one file: uint8 images in, normalisation inside, float32 embeddings out, any batch size. Its precision is
+fp32, or a lower one where that costs little accuracy.
 """
 
 import hashlib
@@ -36,8 +36,8 @@ from serving.worker import drift
 
 OPSET = 18
 BATCHES = (1, 2, 7)
-SKETCHED = 2000  # images of train, by which a server notices that its images have changed
-TOLERANCE = 1e-4  # of an embedding's largest entry
+SKETCHED = 2000  # train images, with which a server compares the images that it gets
+TOLERANCE = 1e-4  # as a share of the largest entry of an embedding
 
 
 @mlflow_store.refusals()
@@ -55,8 +55,10 @@ def main(name: str) -> None:
     prepared = Prepared(stage.PREPARED)
     parity = compare(encoder, path, prepared)
     if not parity["max_relative_difference"] <= TOLERANCE:  # also when it is not a number
-        raise StageError(f"{path} differs from the torch encoder by {parity['max_relative_difference']:.1e} of the "
-                         f"largest entry; allowed: {TOLERANCE:.0e}")  # fmt: skip
+        raise StageError(
+            f"The graph {path} differs from the torch encoder by {parity['max_relative_difference']:.1e} of the "
+            f"largest entry. Allowed: {TOLERANCE:.0e}. Look for operations that ONNX Runtime computes differently."
+        )
     parity |= {"precision": precision, "drop": 0.0}
     if precision != "fp32":
         quantize.lower(path, precision, images(prepared, "train", quantize.CALIBRATION), path)
@@ -81,24 +83,24 @@ def main(name: str) -> None:
         client.set_model_version_tag(model, version, key, value)
     result = parity | {"onnx_model": twin, "onnx_version": str(registered.version), "onnx_digest": digest}
     stage.artifact(name, "parity.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(f"exported {name} in {precision}: largest difference of fp32 {parity['max_absolute_difference']:.1e}, "
-          f"smallest cosine {parity['min_cosine']:.6f}, {parity['bytes'] / 1e6:.1f} MB")  # fmt: skip
+    print(f"Exported {name} in {precision}: {parity['bytes'] / 1e6:.1f} MB. Compared with torch: largest difference "
+          f"{parity['max_absolute_difference']:.1e} (fp32), smallest cosine {parity['min_cosine']:.6f}.")  # fmt: skip
 
 
 def cost_of(name: str, precision: Lower, val: NDArray[np.float32], prepared: Prepared, c: Config) -> Cost:
-    """What a lower precision costs the embeddings of val. Raises StageError where that is too much."""
+    """What a lower precision costs on val. Raises StageError when that is too much."""
     with np.load(stage.artifact(name, "features.npz")) as kept:
         features = {split: kept[split] for split in ("train", "val")}
     cost = precision_check.cost(val, features, prepared, c.probe.C)
     cost.check(precision)
-    print(f"{name} in {precision}: {cost.measure} {cost.lower:.1f} % of val, in fp32 {cost.in_fp32:.1f} %")
+    print(f"{name}: {cost.measure} on val is {cost.lower:.1f} % in {precision} and {cost.in_fp32:.1f} % in fp32.")
     return cost
 
 
 def export(encoder: Encoder, spec: Spec, described: dict[str, Any], path: Path) -> None:
-    """Write the graph with `preprocess` and `model` in its metadata; assert that the batch is free."""
+    """Write the graph with `preprocess` and `model` in its metadata. Raises StageError when its batch size is fixed."""
     s = spec["image_size"]
-    example = torch.zeros(2, 3, s, s, dtype=torch.uint8)  # a batch of 1 would be frozen into the graph
+    example = torch.zeros(2, 3, s, s, dtype=torch.uint8)  # the exporter would fix a batch size of 1 in the graph
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it misses torchvision, which is not needed
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -117,7 +119,10 @@ def export(encoder: Encoder, spec: Spec, described: dict[str, Any], path: Path) 
     inputs, outputs = proto.graph.input[0], proto.graph.output[0]
     for value in (inputs, outputs):
         if not value.type.tensor_type.shape.dim[0].dim_param:
-            raise StageError(f"the exported graph has a fixed batch in {value.name!r}: a forward reads len(x)")
+            raise StageError(
+                f"The exported graph has a fixed batch size in {value.name!r}. Remove what reads len(x) in the "
+                "encoder's forward."
+            )
     dim = outputs.type.tensor_type.shape.dim[1].dim_value
     onnx.helper.set_model_props(
         proto, {"preprocess": spec["preprocess"], "model": json.dumps(described | {"dim": dim})}

@@ -1,6 +1,6 @@
 """Stage prepare: data/raw/<dataset> → data/prepared.
 
-Every worker imports this module again, and must not pay for torch: what needs it is imported in the functions.
+Every worker process imports this module again. To keep that fast, imports that need torch are inside the function.
 """
 
 from data.decoding.decode import Preprocess

@@ -1,7 +1,7 @@
 """Stage pretrain@<method>: data/prepared → artifacts/methods/<method>/checkpoint.pt, history.jsonl.
 
-On many GPUs of a machine: `pretrain.processes`; of many machines: `torchrun … -m pipelines.pretrain simclr` on each.
-The batch is the same, in as many parts.
+For several GPUs of one machine set `pretrain.processes`. For several machines run `torchrun … -m pipelines.pretrain
+simclr` on each. The batch stays the same and is divided among the processes.
 """
 
 import shutil
@@ -45,16 +45,16 @@ def main(name: str) -> None:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training leaves; of other ranks than the first, tensors and files are not there."""
+    """The result of a training run. Ranks other than the first have no tensors and no files."""
 
     weights: dict[str, Tensor]
-    decoder: dict[str, Tensor]  # what the method keeps for pictures
+    decoder: dict[str, Tensor]  # what the method keeps for the report's pictures
     saves: Checkpoints | None
     live: LiveRun | None
 
 
 def pretrain(name: str, c: Config, prepared: Prepared) -> None:
-    """In this process, alone or as one of several: once a seed, and then all that they leave."""
+    """Train once per seed in this process, alone or as one of several, then write the results."""
     params, m = c.method(name), prepared.manifest
     started_from = initial_weights.init_digest(params)
     trained: dict[int, Trained] = {}
@@ -91,7 +91,7 @@ def once(
     device: torch.device,
     first: Trained | None,
 ) -> Trained:
-    """One training, of this seed; `first` is the one that MLflow shows, None for that one itself."""
+    """One training run with this seed. `first` is the run that MLflow shows; None for that run itself."""
     params, m = c.method(name), prepared.manifest
     batches = Batches(prepared, prepared.rows("train"), params.batch_size, seed, shuffle=c.pretrain.shuffle)
     build = partial(c.build, name, m, seed)
@@ -99,7 +99,7 @@ def once(
     processes = ranks.size(c.pretrain.processes)
     footprint.check(name, build, params, m.preprocess.size, c.pretrain, processes, device)
     method = build()
-    which = f"{name}: seed {seed}, to {c.seed + c.seeds - 1}" if c.seeds > 1 else None
+    which = f"{name}: training run {seed - c.seed + 1} of {c.seeds} (seed {seed})" if c.seeds > 1 else None
     for line in (which, batches.advice(), initial_weights.apply(method, params, name)):
         if line:
             print(line)
@@ -111,7 +111,7 @@ def once(
         others = identity(name, c, seed, setting, m.digest, started_from)
         saves = Checkpoints(name, others, seed if first else None)
     try:
-        with stop.held():  # MLflow has no half-made run, which nobody would end
+        with stop.held():  # a signal must not leave a half-made run in MLflow that nobody ends
             if saves and not live:
                 live = LiveRun(c.dataset, name, saves.run)
         log = live.log if live and not first else lambda row: None
@@ -121,7 +121,8 @@ def once(
         weights, every = distributed.whole(method.encoder), distributed.whole(method)
         if not all(v.isfinite().all() for v in weights.values()):
             raise StageError(
-                f"diverged: the encoder is not finite at the end; lower {name}.optim.lr (now {params.optim.lr})"
+                f"Training diverged: the encoder's weights are not finite at the end. "
+                f"Lower {name}.optim.lr in params.yaml (now {params.optim.lr})."
             )
     except BaseException as end:
         if live:
@@ -136,7 +137,7 @@ def once(
 def identity(
     name: str, c: Config, seed: int, setting: Setting, data_digest: str, started_from: str | None
 ) -> dict[str, Any]:
-    """All that decides the numbers of a run; what is computed twice to save memory is the same."""
+    """Everything that decides the numbers of a run. `recompute` is left out: it only saves memory."""
     params = {key: value for key, value in asdict(c.method(name)).items() if key != "recompute"}
     how = {"precision": str(setting.precision), "compile": setting.compiled, "shuffle": c.pretrain.shuffle}
     return {

@@ -1,7 +1,7 @@
 """Stage probe@<method>: frozen features → features.npz, scores.csv, metrics.json, diagnosis.json.
 
-Always beside a random encoder of the same architecture and raw pixels: same images, same samples, same probe.
-The protocol: docs/evaluation.md.
+A random encoder of the same architecture and raw pixels are measured in the same way: same images, same label samples,
+same probe. docs/explanation/evaluation.md describes the protocol.
 """
 
 import hashlib
@@ -56,7 +56,7 @@ def main(name: str) -> None:
 
     for who, seed, encoder in readers(name, c, prepared):
         work = partial(judge, who, seed, encoder)
-        # Of the pixels every method's stage says the same: the first one computes it.
+        # The pixels' figures are the same for every method: the first stage computes them, the others read them.
         judged = work() if encoder is not None else kept("pixels-probe", deciding(c, prepared), work)
         judgements[who] += [Score(**of) for of in judged["scores"]]
         for key, value in judged["figures"]:
@@ -72,7 +72,7 @@ def main(name: str) -> None:
 
 
 def deciding(c: Config, prepared: Prepared) -> dict[str, Any]:
-    """All that decides the figures of the pixels."""
+    """Everything that decides the figures of the pixels."""
     code = [probe, logistic, augmentation, blur, colour, resample, shards, features, probe_protocol, scores,
             sys.modules[__name__]]  # fmt: skip
     digests = [hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest() for module in code]
@@ -81,17 +81,17 @@ def deciding(c: Config, prepared: Prepared) -> dict[str, Any]:
 
 
 def label_counts(y: dict[str, Labels], wanted: Sequence[int]) -> list[int]:
-    """Those that every class of train has; a sentence about the others."""
+    """The wanted label counts that every class of train has. A sentence names the others."""
     if not y:
         return []
     shots = probe.shots_of(y["train"][y["train"] >= 0], wanted)
     if left := [str(n) for n in wanted if n not in shots]:
-        print(f"not every class has so many labels in train, so left out: {', '.join(left)} a class")
+        print(f"Not measured: {', '.join(left)} labels per class, because not every class has so many labels in train.")
     return shots
 
 
 def readers(name: str, c: Config, prepared: Prepared) -> Iterator[tuple[str, int, nn.Module | None]]:
-    """(who, pretraining seed, encoder) of the trained encoders, as many random ones, and the pixels: None."""
+    """(who, pretraining seed, encoder) of the trained encoders, of as many random ones, and of the pixels (None)."""
     trained = Pretrained.read(stage.artifact(name, "checkpoint.pt")).encoders(c.seed)
     for seed, encoder in trained.items():
         yield name, seed, encoder
@@ -101,7 +101,7 @@ def readers(name: str, c: Config, prepared: Prepared) -> Iterator[tuple[str, int
 
 
 def summary(found: Mapping[str, list[float]]) -> Metrics:
-    """The median of a C, mean and sd of all else, over samples and seeds."""
+    """Over label samples and seeds: the median of each C, mean and standard deviation of everything else."""
     metrics: Metrics = {}
     for key, values in found.items():
         metrics[key] = median(values) if key.startswith("C_") else mean(values)
@@ -111,7 +111,7 @@ def summary(found: Mapping[str, list[float]]) -> Metrics:
 
 
 def is_headline(figure: str) -> bool:
-    """Whether it is printed when the stage ends; all figures are in metrics.json."""
+    """Whether the stage prints this figure at its end; metrics.json has all of them."""
     return not figure.startswith(("val_", "C_")) and not figure.endswith("_sd")
 
 

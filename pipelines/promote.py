@@ -21,7 +21,7 @@ from pipelines.registry import mlflow_store, receipts
 FILES = ("metrics", "version", "parity")
 NO_LABELS = (
     "no labels: how often an image finds a second view of itself among all others' decided; how well that ranks "
-    "encoders that do have labels is in docs/evaluation.md"
+    "encoders that do have labels is in docs/explanation/evaluation.md"
 )
 
 

@@ -1,6 +1,6 @@
 """Stage register@<method>: encoder and figures → a run and a version in MLflow, and version.json, their receipt.
 
-Idempotent: an encoder of the same digest is registered once, and again only where what was registered is gone.
+Idempotent: an encoder with the same digest is registered once, and again only after it was deleted.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ def main(name: str) -> None:
     version = receipts.find(client, model, receipts.ENCODER, digest)
     if version:
         again = runs.find_runs(client, c.dataset, name, stage.artifact(name, "history.jsonl"))
-        for run_id in {trained.run_id, *again}:  # the same training, done again, here or elsewhere
+        for run_id in {trained.run_id, *again}:  # the same training run, repeated here or elsewhere
             runs.drop_run(client, run_id, unless=version.run_id)
     else:
         run_id = log_run(client, c, name, trained.run_id)
@@ -61,11 +61,11 @@ def main(name: str) -> None:
     runs.finish(client, version.run_id, trained_seconds(history, batch))
     receipt = {"model": model, "version": str(version.version), "encoder_digest": digest, "run_id": version.run_id}
     stage.artifact(name, "version.json").write_text(json.dumps(receipt, indent=2) + "\n", encoding="utf-8")
-    print(f"registered {model} version {version.version} ({name})")
+    print(f"Registered {model} version {version.version} ({name}).")
 
 
 def log_run(client: "MlflowClient", c: Config, name: str, run_id: str) -> str:
-    """Params, curves, dataset and lineage as one finished run."""
+    """Log params, curves, dataset and lineage as one finished run."""
     import mlflow  # noqa: PLC0415
     from mlflow.data.dataset_source_registry import resolve_dataset_source  # noqa: PLC0415
     from mlflow.data.meta_dataset import MetaDataset  # noqa: PLC0415
@@ -101,7 +101,7 @@ def log_run(client: "MlflowClient", c: Config, name: str, run_id: str) -> str:
 
 
 def log_figures(run_id: str, figures: dict[str, float], diagnosis: dict[str, str]) -> None:
-    """The newest figures of a method and its diagnosis, also where its encoder is registered already."""
+    """Log the newest figures and the diagnosis of a method, even when its encoder is registered already."""
     import mlflow  # noqa: PLC0415
 
     with mlflow.start_run(run_id=run_id):
@@ -111,7 +111,7 @@ def log_figures(run_id: str, figures: dict[str, float], diagnosis: dict[str, str
 
 
 def log_encoder(run_id: str, spec: Spec, weights: dict[str, torch.Tensor]) -> Any:
-    """The encoder as a logged model of the run: plain tensors, their spec, and the code that reads them."""
+    """Log the encoder as a model of the run: plain tensors, their spec, and the code that reads them."""
     import mlflow  # noqa: PLC0415
 
     s = spec["image_size"]

@@ -1,6 +1,7 @@
 """Stage settings: params.yaml → artifacts/settings.yaml, every number that each stage reads, defaults included.
 
-DVC compares a stage's section of that file. A default that changes in the code makes stale what reads it, and no more.
+DVC compares each stage's section of that file. So a default that changes in the code makes exactly those stages
+stale that read it.
 """
 
 from dataclasses import asdict
@@ -12,13 +13,13 @@ from models.methods import BASELINES
 from pipelines.project import config, stage
 from pipelines.project.config import Config
 
-# What a stage is told and what does not change what it makes: how its work is divided, saved and logged.
+# Settings that do not change a result: how the work is divided, saved and logged.
 NO_RESULT = {"processes", "sharded", "log_every", "checkpoint_minutes", "recompute"}
-HOW = ("precision", "compile")  # of `pretrain`, for what trains with labels too
+HOW = ("precision", "compile")  # keys of `pretrain` that training with labels reads too
 
 
 class Whole(yaml.SafeDumper):
-    """Writes what is the same for several stages as often as it is read."""
+    """Writes values that several stages share in full each time, without YAML aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -31,7 +32,7 @@ def main() -> None:
 
 
 def of_stages(c: Config) -> dict[str, Any]:
-    """Stage → what it reads, of a stage of each method or baseline by its name."""
+    """Stage → the settings that it reads; for stages of methods or baselines, by their names."""
     methods = {name: plain(c.method(name)) for name in c.methods}
     how = {key: getattr(c.pretrain, key) for key in HOW}
     trained = {"dataset": c.dataset, "seed": c.seed, "seeds": c.seeds, "pretrain": plain(c.pretrain)}
@@ -54,7 +55,7 @@ def of_stages(c: Config) -> dict[str, Any]:
 
 
 def pretrained(c: Config) -> dict[str, Any]:
-    """Method → its backbone and what says how many images pretraining shows it: a baseline sees a share of them."""
+    """Method → its backbone, and what decides how many images pretraining shows it: a baseline gets a share of them."""
     found = {}
     for name in c.methods:
         params = c.method(name)
@@ -65,7 +66,7 @@ def pretrained(c: Config) -> dict[str, Any]:
 
 
 def plain(section: Any) -> dict[str, Any]:
-    """A section as YAML has it, without what changes no result."""
+    """A section as plain YAML values, without the keys that change no result."""
     return {key.rstrip("_"): value for key, value in asdict(section).items() if key not in NO_RESULT}
 
 

@@ -1,5 +1,5 @@
-"""Runs inside TorchServe and beside it; of the other packages it imports the decoder of `data` alone."""
+"""Runs inside TorchServe and beside it. From the other packages it imports only the decoder of `data`."""
 
 
 class ServingError(Exception):
-    """What is wrong with the server, an archive or a request, and what to do: one sentence for the person."""
+    """A server, an archive or a request fails: what is wrong, where, and what to do, for the person."""

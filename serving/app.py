@@ -1,6 +1,7 @@
-"""The second server: the same archives and answers without TorchServe. `python -m serving.app` until Ctrl-C.
+"""Serve the promoted encoders with FastAPI instead of TorchServe: `python -m serving.app`. Ctrl-C stops it.
 
-One process, two threads a model that run the network; requests that arrive meanwhile share their next batches.
+It reads the same archives and gives the same answers. One process has two threads per model that run the network.
+Requests that arrive meanwhile share the next batch.
 """
 
 import argparse
@@ -44,17 +45,17 @@ from serving.worker.payload import TENSOR
 
 HERE = Path(__file__).resolve().parent
 QUEUE = int(SETTINGS["job_queue_size"])
-# Who sends broken requests shall not fill the log.
+# Broken requests must not fill the log.
 logging.getLogger("python_multipart").setLevel(logging.ERROR)
 
 
 def create(models: Sequence[Model], runtime: Runtime, threads: int = 1) -> FastAPI:
-    """The application for these models; who knows the runtime's token is admitted.
+    """The application for these models. It answers clients that send the runtime's token.
 
-    threads: of each of a model's runs. A model whose archive fails is left out and named on stderr. Raises
-    ServingError when all fail.
+    threads: per run of a model. A model whose archive fails is left out and named on stderr. Raises ServingError when
+    all fail.
     """
-    # Read once, before the first request: later somebody may have removed the file.
+    # Read once, before the first request: somebody may remove the file later.
     token = runtime.token("inference").encode()
     stack = ExitStack()
     encoders, faults = load(models, threads, stack)
@@ -120,7 +121,7 @@ def create(models: Sequence[Model], runtime: Runtime, threads: int = 1) -> FastA
         answer = await one.ask(await read(asked))
         return Response(answer.body, answer.status, answer.headers, answer.content_type)
 
-    # Starlette's own routes: what FastAPI does for a function's parameters takes longer than a small network.
+    # Starlette's own routes: FastAPI's handling of a function's parameters takes longer than a small network.
     for path in ("/predictions/{name}", "/predictions/{name}/{version}"):
         app.router.routes.insert(0, Route(path, predict, methods=["POST", "PUT"]))
 
@@ -132,7 +133,7 @@ def create(models: Sequence[Model], runtime: Runtime, threads: int = 1) -> FastA
 
 
 class Key:
-    """A token in the runtime's folder, for as long as the server runs. Raises ServingError when one runs already."""
+    """Keeps a token in the runtime's folder while the server runs. Raises ServingError when a server runs already."""
 
     def __init__(self, runtime: Runtime, address: str) -> None:
         self.runtime, self.address = runtime, address
@@ -151,14 +152,14 @@ class Key:
 
 
 def configured(app: Any, **more: Any) -> uvicorn.Config:
-    """uvicorn's settings: it logs failures alone, and has limits."""
+    """uvicorn's settings: only failures are logged, and connections are limited."""
     return uvicorn.Config(
         app, http=Connection, backlog=waiting(), log_level="error", access_log=False, server_header=False, **more
     )
 
 
 def application() -> FastAPI:
-    """For uvicorn's processes, which are told by the environment."""
+    """For uvicorn's processes, which read their settings from the environment."""
     models = promoted.read(Path(os.environ["ENCODER_PROMOTED"])).models
     threads = len(os.sched_getaffinity(0)) // (RUNS * int(os.environ["ENCODER_WORKERS"]))
     return create(models, Runtime(Path(os.environ["ENCODER_RUN"])), max(1, threads))
@@ -167,34 +168,40 @@ def application() -> FastAPI:
 def main() -> None:
     """Serve what is promoted until Ctrl-C."""
     parser = Parser(prog="python -m serving.app", description=__doc__)
-    parser.add_argument("--port", type=port, default=8080, help="0: any that is free")
-    parser.add_argument("--workers", type=int, default=1, help="processes, each with every model")
-    parser.add_argument("--promoted", type=Path, default=Path("artifacts/promoted.json"), metavar="FILE")
-    parser.add_argument("--run", type=Path, default=Runtime().folder, metavar="FOLDER", help="for the token")
+    parser.add_argument(
+        "--port",
+        type=port,
+        default=8080,
+        help="the port of 127.0.0.1 to listen on; 0 takes any free one (default: 8080)",
+    )
+    parser.add_argument("--workers", type=int, default=1, help="processes, each with all models (default: 1)")
+    parser.add_argument("--promoted", type=Path, default=Path("artifacts/promoted.json"), metavar="FILE",
+                        help="what to serve (default: artifacts/promoted.json)")  # fmt: skip
+    parser.add_argument("--run", type=Path, default=Runtime().folder, metavar="FOLDER", help="the folder for the token")
     given = parser.parse_args()
     os.environ |= {"ENCODER_PROMOTED": str(given.promoted), "ENCODER_RUN": str(given.run),
                    "ENCODER_WORKERS": str(given.workers)}  # fmt: skip
     config = configured("serving.app:application", factory=True, port=given.port, workers=given.workers)
     server = uvicorn.Server(config)
     with command():
-        promoted.read(given.promoted)  # if nothing is promoted, say so before anything starts
+        promoted.read(given.promoted)  # if nothing is promoted, fail before anything starts
         with listening(given.port) as own, \
              Key(Runtime(given.run), address := f"http://127.0.0.1:{own.getsockname()[1]}"):  # fmt: skip
-            # asyncio does so only where a socket names its protocol: an answer's body waited 40 ms behind its head.
+            # asyncio sets this only for a socket that names its protocol. Without it, a body waited 40 ms.
             own.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # Without a name: the models load only now, and a bad archive is left out.
-            print(f"serving at {address}; Ctrl-C stops the server", flush=True)
+            # The line names no model: they load only now, and a bad archive is left out.
+            print(f"Serving at {address}. Ctrl-C stops the server.", flush=True)
             if given.workers > 1:
                 shutil.rmtree(folder := Runtime(given.run).metrics, ignore_errors=True)
                 folder.mkdir()
-                os.environ[FOLDER] = str(folder)  # for the processes that are to start
+                os.environ[FOLDER] = str(folder)  # for the processes that start below
                 Multiprocess(config, [own]).run()
             else:
                 server.run([own])
 
 
 def listening(port: int) -> socket.socket:
-    """A socket at this port of ours. Raises ServingError."""
+    """A socket on this port of 127.0.0.1. Raises ServingError."""
     try:
         return socket.create_server(("127.0.0.1", port), backlog=waiting())
     except OSError as error:
@@ -202,9 +209,9 @@ def listening(port: int) -> socket.socket:
 
 
 def port(text: str) -> int:
-    """For argparse, which names the option."""
+    """The type of --port. argparse adds the name of the option to the message."""
     if not 0 <= (number := int(text)) < 1 << 16:
-        raise argparse.ArgumentTypeError(f"{text}: allowed are 0 to 65535")
+        raise argparse.ArgumentTypeError(f"{text} is no port. Allowed: 0 to 65535.")
     return number
 
 

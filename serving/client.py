@@ -25,26 +25,26 @@ from serving.host.files import Unreadable, escaped, read
 from serving.host.runtime import Runtime
 from serving.worker.payload import BYTES, MAX_IMAGES, NPY
 
-UNKNOWN = (401, 403)  # who asks is not known
-OF_NO_USE = (400, 413, 415)  # what is asked about
+UNKNOWN = (401, 403)  # the token is not known
+UNUSABLE = (400, 413, 415)  # the image cannot be used
 
 MAX_BYTES = 16 << 20  # a request of several images; the server takes 20 MiB
-AHEAD = 2  # requests that wait, a connection
+AHEAD = 2  # waiting requests per connection
 
 Image = bytes | str | Path  # encoded bytes, or the path of a file
 Vector = NDArray[np.float32]
 
 
 class ImageError(ServingError):
-    """One image is of no use; the others are not concerned."""
+    """One image cannot be used. The other images are not affected."""
 
 
 class Client:
     """Keeps up to `connections` connections open, so that the server can put several images in one batch.
 
-    `timeout` is in seconds, for one answer: TorchServe lets a request wait for a worker that never comes up.
-    `retries`: how often it asks again, after ever longer pauses, when no server is there, its queue is full or the
-    worker died that had the request.
+    `timeout`: seconds to wait for one answer; TorchServe lets a request wait for a worker that never starts.
+    `retries`: how often it asks again, after longer and longer pauses, when no server is there, when its queue is full
+    or when the worker died that had the request.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Client:
 
     @classmethod
     def of(cls, runtime: Runtime) -> Self:
-        """A client of the server that runs in this folder, which finds the token there again when it was changed.
+        """A client of the server that runs in this folder. It reads the token again when that was changed.
 
         Raises ServingError when no server runs there.
         """
@@ -80,7 +80,7 @@ class Client:
     def embed(self, name: str, image: Image) -> Vector:
         """The embedding (D,) of one image by the model of that name.
 
-        Raises ImageError when the image is missing or unusable, ServingError when the server is to blame.
+        Raises ImageError when the image is missing or cannot be used, ServingError when the server fails.
         """
         (answer,) = self._ask(name, [image])
         if isinstance(answer, ImageError):
@@ -92,7 +92,8 @@ class Client:
     ) -> Iterator[Vector | ImageError]:
         """What `embed` gives for every image, in order, with an unusable image's error in its place.
 
-        `batch` images a request, 64 at most: of small images several are quicker. `progress`: a bar on a terminal.
+        `batch`: images per request, at most 64; several small images per request are faster. `progress`: show a bar on
+        a terminal.
         """
         total = len(images) if isinstance(images, Sized) else None
         pool, flying = ThreadPoolExecutor(self.connections), deque[Future[list[Vector | ImageError]]]()
@@ -109,7 +110,7 @@ class Client:
             pool.shutdown(cancel_futures=True)
 
     def _ask(self, name: str, images: Sequence[Image]) -> list[Vector | ImageError]:
-        """Of one request."""
+        """The answers to one request."""
         bodies = [_read(image) for image in images]
         sent = [body for body in bodies if isinstance(body, bytes)]
         if not sent:
@@ -122,9 +123,9 @@ class Client:
         return answers
 
     def _embedded(self, name: str, bodies: Sequence[bytes]) -> list[Vector | str]:
-        """Of one request, or why an image of it cannot be used.
+        """The embeddings of one request, or why an image of it cannot be used.
 
-        Sent again, alone: an image that was not decoded in time, or whose error had no room in the answer's header.
+        An image is sent again, alone, if it was not decoded in time or its error did not fit into the answer's header.
         """
         url = f"{self.address}/predictions/{name}"
         try:
@@ -134,23 +135,25 @@ class Client:
                 token = newer
                 response = self._post(url, bodies, token)
         except requests.Timeout as error:
-            raise ServingError(f"{self.address} gave no answer for {name} in {self.timeout:g} s.") from error
+            raise ServingError(
+                f"The server at {self.address} gave no answer for {name} in {self.timeout:g} s. Try again later."
+            ) from error
         except requests.RequestException as error:
-            raise ServingError(f"No server answers at {self.address}; run `make serve`.") from error
+            raise ServingError(f"No server answers at {self.address}. Start one with `make serve`.") from error
         found = enumerate(_embeddings(response, name, len(bodies)))
         return [self._embedded(name, bodies[i : i + 1])[0] if row is None else row for i, row in found]
 
     def _post(self, url: str, bodies: Sequence[bytes], token: str | None) -> requests.Response:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         if len(bodies) == 1:
-            # Octets, or TorchServe would look for a form in the body.
+            # Without this type, TorchServe would look for a form in the body.
             headers["Content-Type"] = BYTES
             return self.session.post(url, data=bodies[0], headers=headers, timeout=(5, self.timeout))
         parts = {str(i): (str(i), body, BYTES) for i, body in enumerate(bodies)}
         return self.session.post(url, files=parts, headers=headers, timeout=(5, self.timeout))
 
     def newer(self, refused: str | None) -> str | None:
-        """Another token than the one that was sent, where the server's folder has one from a moment after it on.
+        """A newer token than the refused one, if the server's folder has one within a second.
 
         Another thread may have found it already.
         """
@@ -164,7 +167,7 @@ class Client:
 
 
 def grouped(images: Iterable[Image], batch: int) -> Iterator[list[Image]]:
-    """So many images each, or fewer where more would be too large for one request."""
+    """Groups of `batch` images, or fewer where more would be too large for one request."""
     group: list[Image] = []
     size = 0
     for image in images:
@@ -194,7 +197,7 @@ def _read(image: Image) -> bytes | ImageError:
 
 
 def _embeddings(response: requests.Response, name: str, n: int) -> list[Vector | str | None]:
-    """Of n images that were asked for, or why there is none; None: alone it is told more. Raises ServingError."""
+    """The embeddings of n images, or why there is none; None: ask for that image alone. Raises ServingError."""
     if response.ok and response.headers.get("Content-Type") == NPY:
         found: list[Vector | str | None] = list(np.load(io.BytesIO(response.content), allow_pickle=False))
         for error in json.loads(response.headers.get("x-errors", "[]")):
@@ -205,24 +208,26 @@ def _embeddings(response: requests.Response, name: str, n: int) -> list[Vector |
         answer = response.json()
     except ValueError:
         answer = {}
-    if n == 1 and "error" in answer and response.status_code in OF_NO_USE:  # TorchServe's own have a "message"
+    if n == 1 and "error" in answer and response.status_code in UNUSABLE:  # TorchServe's own have a "message"
         return [str(answer["error"])]
     if n == 1 and response.status_code == requests.codes.request_entity_too_large:
         return ["the file is larger than the server accepts (max_request_size)."]
     reason = answer.get("message") or answer.get("error") or response.reason
-    raise ServingError(f"The server refuses {name} with status {response.status_code}: {reason}")
+    raise ServingError(f"The server refuses {name} with status {response.status_code}: {str(reason).rstrip('.')}.")
 
 
 def main() -> None:
-    """One JSON line an image; status 1 when an image, 2 when the server was of no use."""
+    """Print one JSON line per image. Exit status 1: an image cannot be used. 2: the server failed."""
     parser = Parser(prog="python -m serving.client", description=__doc__)
     parser.add_argument("images", nargs="*", metavar="IMAGE", help="files to embed")
-    parser.add_argument("--model", metavar="NAME", help="a name on the server; the champion's without it")
-    parser.add_argument("--token", action="store_true", help="print the inference token, for curl, and end")
-    parser.add_argument("--run", type=Path, metavar="FOLDER", help="folder of the running server")
+    parser.add_argument("--model", metavar="NAME", help="a name on the server (default: the champion)")
+    parser.add_argument("--token", action="store_true", help="print the inference token, for curl, and exit")
+    parser.add_argument(
+        "--run", type=Path, metavar="FOLDER", help="the folder of the running server (default: serving/run)"
+    )
     given = parser.parse_args()
     if not given.images and not given.token:
-        parser.error("name an IMAGE, or ask for the --token")
+        parser.error("There is no IMAGE. Name one, or ask for the --token.")
     runtime = Runtime(given.run) if given.run else Runtime()
     failed = False
     with command(status=2):

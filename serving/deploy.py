@@ -1,4 +1,4 @@
-"""Make a running server serve what is promoted, or what it served before; harmless when done twice."""
+"""Make a running server serve what is promoted, or what it served before. It is safe to run it twice."""
 
 import fcntl
 import sys
@@ -26,13 +26,13 @@ Step = Callable[[str, Version], str]
 
 
 def deploy(path: Path, runtime: Runtime | None = None, deadline: float = 90, partly: bool = False) -> list[str]:
-    """Serve every model of the `promoted.json` at `path`: all of them, or, when one fails, what was served before.
+    """Serve every model of the `promoted.json` at `path`. When one fails, the server keeps what it served before.
 
-    `runtime` is the running server's folder. Each archive is checked, registered beside what answers, asked for
-    its golden images, and only then made the default. The versions that answered before stay, for `rollback`; older
-    ones go. `deadline` is in seconds, for one worker's start. Raises ServingError, which names the model.
+    `runtime`: the running server's folder. Each archive is checked, registered beside the present version, asked for
+    its golden images, and only then made the default. The previous versions stay for `rollback`; older ones are
+    removed. `deadline`: seconds for the start of one worker. Raises ServingError, which names the model.
 
-    `partly`: serve those that pass, and return why the others fail; ServingError when none passes.
+    `partly`: serve the models that pass, and return why the others fail. Raises ServingError when none passes.
     """
     runtime = runtime or Runtime()
     models = promoted.read(path).models
@@ -53,28 +53,28 @@ def deploy(path: Path, runtime: Runtime | None = None, deadline: float = 90, par
 
 
 def rollback(runtime: Runtime | None = None, deadline: float = 90) -> None:
-    """Serve what was served before the last change; twice leads back. Raises ServingError when there is nothing."""
+    """Serve the versions from before the last change; a second call undoes the first. Raises ServingError."""
     runtime = runtime or Runtime()
     with _alone(runtime):
         known = served_file.read(runtime)
         if not known.before:
-            raise ServingError(f"The server in {runtime.folder} served nothing before; there is no way back.")
+            raise ServingError(f"The server in {runtime.folder} has no previous versions, so it cannot roll back.")
         _switch(Management(runtime), Served(known.before, known.now), deadline)
 
 
 def restore(runtime: Runtime, deadline: float = 90) -> list[str]:
-    """After the front end was started anew: serve exactly what was served. Returns why, where that failed."""
+    """Serve the same versions again after the front end was restarted. Returns the reasons for failures."""
     with _alone(runtime):
         known = served_file.read(runtime)
         bring = partial(_bring, Management(runtime), deadline=deadline)
-        # The defaults first: TorchServe makes a name's first version its default, and the others can wait.
+        # The defaults first, because TorchServe makes the first version of a name its default.
         results = [*_each(bring, known.now), *_each(bring, known.before)]
         return [str(each) for each in results if isinstance(each, ServingError)]
 
 
 @contextmanager
 def _alone(runtime: Runtime) -> Iterator[None]:
-    runtime.address("management")  # is there a server?
+    runtime.address("management")  # raises ServingError when no server runs
     with (runtime.folder / "deploy.lock").open("w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -86,16 +86,16 @@ def _admit(management: Management, model: Model) -> Version:
     file = admit(model, label, store).name
     standing = management.versions(model.name).get(label)
     if standing and standing["modelUrl"] != file:
-        # A label can stand there once only, and what answers under it must not go before its successor answers.
+        # A label can be used once only, and its version must stay until the new version answers.
         label = f"{model.version}-{model.sha256[:8]}"
         file = admit(model, label, store).name
     return Version(label, model.method, file)
 
 
 def _switch(management: Management, wanted: Served, deadline: float, partly: bool = False) -> list[ServingError]:
-    """Bring up what is wanted, and when all of it answers rightly switch the defaults, then tidy up.
+    """Start the wanted versions. When all answer correctly, switch the defaults, then remove old versions.
 
-    `partly`: what fails is left out and returned, as long as something answers.
+    `partly`: versions that fail are left out and returned, as long as one answers.
     """
     runtime = management.runtime
     results = _each(partial(_bring, management, deadline=deadline), wanted.now)
@@ -122,7 +122,7 @@ def _switch(management: Management, wanted: Served, deadline: float, partly: boo
 
 
 def _each(step: Step, table: Table) -> list[str | ServingError]:
-    """Do it for all, and give an error in its place."""
+    """Do the step for all names; an error stands in the place of its result."""
 
     def safely(name: str, version: Version) -> str | ServingError:
         try:
@@ -136,7 +136,7 @@ def _each(step: Step, table: Table) -> list[str | ServingError]:
 
 
 def _bring(management: Management, name: str, version: Version, deadline: float) -> str:
-    """Have a version on the server that answers its golden images rightly. Raises ServingError."""
+    """Put a version on the server and check its golden images. Raises ServingError."""
     runtime = management.runtime
     begin = time.monotonic()
     try:
@@ -144,34 +144,34 @@ def _bring(management: Management, name: str, version: Version, deadline: float)
         if not known:
             mar = runtime.models / version.file
             if not mar.is_file() or f"{sha256(mar)}.mar" != version.file:
-                raise ServingError(f"{mar} is missing or has changed")
+                raise ServingError(f"The archive {mar} is missing or has changed.")
             management.register(name, version.file)
         management.wait(name, version.version, deadline)
         golden = Golden.read(runtime.models / version.file)
         golden.compare(Client.of(runtime), f"{name}/{version.version}")
     except ServingError as error:
-        raise ServingError(f"{name} cannot be served: {str(error).rstrip('.')}; see {runtime.log}.") from error
+        raise ServingError(f"The model {name} cannot be served. {error} The log is {runtime.log}.") from error
     about = f"{name}: version {version.version} ({version.method})"
-    return f"{about} was served already" if known else f"{about} serves after {time.monotonic() - begin:.1f} s"
+    return f"{about} is served already." if known else f"{about} is served after {time.monotonic() - begin:.1f} s."
 
 
 def _tidy(management: Management, name: str, wanted: Served) -> None:
-    """Take away the versions of a name that are not wanted, the default last."""
+    """Remove the versions of a name that are not wanted, the default last."""
     keep = {version.version for named, version in wanted.all() if named == name}
     default, standing = management.default(name), management.versions(name)
     for version in sorted(standing.keys() - keep, key=lambda each: each == default):
         if ready(standing[version]):
-            # Requests that wait for a version are never answered once it is gone. It answers in order: when it
-            # has answered once more, those before are done.
+            # Requests that wait for a removed version are never answered. A version answers in order: after one more
+            # answer, the earlier requests are done.
             with suppress(ServingError):
                 golden = Golden.read(management.runtime.models / standing[version]["modelUrl"])
                 golden.compare(Client.of(management.runtime), f"{name}/{version}")
-        with suppress(ServingError):  # the server keeps a default that is not alone
+        with suppress(ServingError):  # the server refuses to remove a default while other versions are there
             management.remove(name, version)
 
 
 def status(runtime: Runtime, path: Path) -> str:
-    """A line for every name: what answers, what stands beside it for a rollback, what is promoted."""
+    """One line per name: the version that answers, the one for a rollback, and the promoted one."""
     known, management = served_file.read(runtime), Management(runtime)
     try:
         listed = {model.name: model.version for model in promoted.read(path).models}
@@ -183,7 +183,7 @@ def status(runtime: Runtime, path: Path) -> str:
         found = management.versions(name)
         line = f"{name}: version {default}, {'ready' if default and ready(found[default]) else 'not ready'}"
         if before := known.before.get(name):
-            line += f"; before: version {before.version}"
+            line += f"; previous: version {before.version}"
         if listed.get(name) != default:
             line += f"; promoted: {f'version {listed[name]}' if name in listed else 'nothing'}"
         lines.append(line)
@@ -192,14 +192,22 @@ def status(runtime: Runtime, path: Path) -> str:
 
 
 def main() -> None:
-    """One word at most; status 1 and one sentence when the server goes on as before."""
+    """The command. Exit status 1: nothing was changed, and a sentence says why."""
     parser = Parser(prog="python -m serving.deploy", description=__doc__)
     word = parser.add_mutually_exclusive_group()
-    word.add_argument("--rollback", action="store_true", help="serve what was served before the last change")
-    word.add_argument("--status", action="store_true", help="say what is served, and end")
-    word.add_argument("--rotate", action="store_true", help="new tokens; the old ones are worth nothing at once")
-    parser.add_argument("--run", type=Path, metavar="FOLDER", help="folder of the running server")
-    parser.add_argument("--promoted", type=Path, default=PROMOTED, metavar="FILE", help="what is promoted")
+    word.add_argument("--rollback", action="store_true", help="serve the versions from before the last change")
+    word.add_argument("--status", action="store_true", help="print what is served, and exit")
+    word.add_argument("--rotate", action="store_true", help="make new tokens; the old ones stop working immediately")
+    parser.add_argument(
+        "--run", type=Path, metavar="FOLDER", help="the folder of the running server (default: serving/run)"
+    )
+    parser.add_argument(
+        "--promoted",
+        type=Path,
+        default=PROMOTED,
+        metavar="FILE",
+        help="what to deploy (default: artifacts/promoted.json)",
+    )
     given = parser.parse_args()
     runtime = Runtime(given.run) if given.run else Runtime()
     with command():
@@ -210,9 +218,7 @@ def main() -> None:
         elif given.rotate:
             Management(runtime).rotate("inference")
             Management(runtime).rotate("management")
-            print(
-                f"The tokens are new, in {runtime.keys}; the old ones are refused. The API key stays until a restart."
-            )
+            print(f"The new tokens are in {runtime.keys}. The old ones stopped working. The API key stays the same.")
         else:
             deploy(given.promoted, runtime)
 

@@ -1,7 +1,7 @@
 """A folder of images → a Parquet table of embeddings: `python -m serving.embed FOLDER --out vectors.parquet`.
 
-Straight through ONNX Runtime, or by the running server with --endpoint. Parts that are done are kept beside the table,
-so that the same command goes on after a stop. The column `error` says why an image has no embedding.
+It runs the encoder in this process, or asks the running server with --endpoint. Finished parts are kept beside the
+table, so that the same command resumes after a stop. The column `error` says why an image has no embedding.
 """
 
 import hashlib
@@ -74,7 +74,7 @@ class Endpoint:
 
 
 def key_of(model: Model, folder: Path, found: Sequence[Entry]) -> str:
-    """Names what a table is made of: the encoder, and each file's path, size and time."""
+    """Identifies the contents of a table: a digest over the encoder and each file's path, size and time."""
     digest = hashlib.sha256(model.sha256.encode())
     for entry in found:
         digest.update(os.fsencode(entry.path.relative_to(folder)))
@@ -83,7 +83,7 @@ def key_of(model: Model, folder: Path, found: Sequence[Entry]) -> str:
 
 
 def make(folder: Path, out: Path, model: Model, embed: Embed) -> str:
-    """Write the table, going on where an earlier run stopped; a sentence on what is in it."""
+    """Write the table, resuming where an earlier run stopped; return a summary."""
     before = key_at(out)
     found, others = entries(folder)
     key = key_of(model, folder, found)
@@ -109,29 +109,34 @@ def make(folder: Path, out: Path, model: Model, embed: Embed) -> str:
     bad = join([path for path, _ in spans], out)
     shutil.rmtree(parts)
     summary = (
-        f"{out}: {len(found) - bad:,} embeddings by {model.name}, version {model.version}; {bad:,} images of no use"
+        f"{out}: {len(found) - bad:,} embeddings by {model.name}, version {model.version}; "
+        f"{bad:,} images that cannot be used"
     )
-    return f"{summary}; {others:,} other files left out, no {', '.join(sorted(SUFFIXES))}" if others else summary
+    return f"{summary}; {others:,} other files skipped (no {', '.join(sorted(SUFFIXES))})" if others else summary
 
 
 def main() -> None:
-    """Status 1 when something is wrong; unusable images are in the table."""
+    """Exit status 1 when something is wrong. Images that cannot be used are rows of the table."""
     parser = Parser(prog="python -m serving.embed", description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the table, ….parquet")
-    parser.add_argument("--model", metavar="NAME", help="a name of artifacts/promoted.json; the champion's without it")
-    parser.add_argument("--endpoint", action="store_true", help="ask the running server instead of ONNX Runtime here")
+    parser.add_argument("folder", type=Path, help="the folder of images, with all folders in it")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="the table to write, such as vectors.parquet"
+    )
+    parser.add_argument("--model", metavar="NAME", help="a name of artifacts/promoted.json (default: the champion)")
+    parser.add_argument(
+        "--endpoint", action="store_true", help="ask the running server instead of running the encoder here"
+    )
     given = parser.parse_args()
     with command(), ExitStack() as stack:
         of = promoted.read(Path("artifacts/promoted.json"))
         name = given.model or of.encoder
         model = next((model for model in of.models if model.name == name), None)
         if model is None:
-            raise ServingError(f"--model is {name}; promoted are {', '.join(m.name for m in of.models)}.")
+            raise ServingError(f"Option --model is {name}. Allowed: {', '.join(m.name for m in of.models)}.")
         try:
             print(make(given.folder, given.out, model, _way(model, given.endpoint, stack)))
         except KeyboardInterrupt:
-            print("\nstopped; the same command goes on from here", file=sys.stderr)
+            print("\nStopped. Run the same command again to resume.", file=sys.stderr)
             raise
 
 

@@ -1,4 +1,4 @@
-"""`make serve`: TorchServe with what is promoted, watched over, until Ctrl-C."""
+"""`make serve`: run TorchServe with the promoted encoders, and watch over it until Ctrl-C."""
 
 import os
 import sys
@@ -14,9 +14,9 @@ from serving.watchdog import Watchdog
 
 
 def main() -> None:
-    """`make serve`: start, deploy what is promoted, say how to ask, run until Ctrl-C."""
+    """`make serve`: start TorchServe, deploy the promoted encoders, print how to ask them, and run until Ctrl-C."""
     parser = Parser(prog="python -m serving.server", description=main.__doc__)
-    parser.add_argument("--stop", action="store_true", help="end the server that runs, and this command")
+    parser.add_argument("--stop", action="store_true", help="stop the running server, and exit")
     stopping = parser.parse_args().stop
     path = Path("artifacts/promoted.json")
     with command():
@@ -24,7 +24,7 @@ def main() -> None:
             print(lock.stop(Runtime()))
             return
         name = promoted.read(path).encoder
-        print("starting TorchServe …", flush=True)
+        print("Starting TorchServe …", flush=True)
         try:
             with Server() as server:
                 for fault in deploy(path, server.runtime, partly=True):
@@ -33,14 +33,15 @@ def main() -> None:
                 name = name if name in names else next(iter(names))
                 address = server.runtime.address("inference")
                 print(
-                    f"serving at {address}, log in {server.runtime.log}, tokens in {server.runtime.keys}; try\n\n"
+                    f"Serving at {address}. The log is {server.runtime.log}, the tokens are in "
+                    f"{server.runtime.keys}. Try:\n\n"
                     f'  curl -H "Authorization: Bearer $({os.path.relpath(sys.executable)} -m serving.client --token)" '
                     f"-T image.png {address}/predictions/{name}\n\nCtrl-C stops the server.",
                     flush=True,
                 )
                 Watchdog(server).run()
         except KeyboardInterrupt:
-            print("\nstopped")
+            print("\nStopped.")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Keeps a server answering: TorchServe calls itself healthy while no worker answers, and gives up on what keeps dying.
+"""Keep a server answering. TorchServe calls itself healthy while no worker answers, and gives up on dying workers.
 
-Ready is a name whose version answered a golden image rightly, just now. What does not is helped by ever stronger
-means: its worker is killed, so that TorchServe starts another; then replaced; at last the front end is started anew
-and serves what was served before.
+A name is ready when its version has just answered a golden image correctly. For a name that is not ready, the watchdog
+first kills the worker, so that TorchServe starts another; then it replaces all workers; at last it restarts the front
+end, which serves the same versions again.
 """
 
 import re
@@ -32,36 +32,36 @@ from serving.worker.metrics import exposition
 if TYPE_CHECKING:
     from serving.torchserve.process import Server
 
-TICK = 0.25  # s between two looks at the processes
-PERIOD = 5.0  # s between two questions to a name that is ready; one that is not is asked at every tick
-DEADLINE = 10.0  # s for an answer; a worker that answers nobody for so long, and computes nothing, is wedged
-BUSY = 0.1  # of a core: one that computes more is busy, with large photographs say; TorchServe gives it 30 s
+TICK = 0.25  # s between two checks of the processes
+PERIOD = 5.0  # s between two questions to a name that is ready; one that is not ready is asked at every tick
+DEADLINE = 10.0  # s for an answer; a worker that neither answers nor computes for so long hangs
+BUSY = 0.1  # of a core: a worker that computes more is busy, for example with large photographs; it then has 30 s
 STARTUP = (
-    60.0  # s for a worker to start, as in model-config.yaml; doubled each time that starting the front end was in vain
+    60.0  # s for a worker to start, as in model-config.yaml; doubled each time a restart of the front end did not help
 )
-RENEWAL = timedelta(days=1)  # left of the tokens' life when new ones are made
+RENEWAL = timedelta(days=1)  # before the tokens expire, new ones are made
 ANSWERS = re.compile(r'^ts_inference_latency_microseconds\{.*model_name="([^"]*)".*\} (\S+)$', re.MULTILINE)
 
 
 class Watchdog:
-    """Watches over a running server, from `run` on until `ended` is set, or an exception such as KeyboardInterrupt."""
+    """Watches a running server, from `run` until `ended` is set or an exception such as KeyboardInterrupt comes."""
 
     def __init__(self, server: "Server") -> None:
         self.server = server
         self.upkeep = Upkeep(server.runtime, self._say)
-        # This one remembers the addresses and tokens: without its files, the server still answers.
+        # It remembers the addresses and tokens, so that the server still answers when its files are removed.
         self.runtime = self.upkeep.runtime
         self.management = Management(self.runtime)
         self.watched: dict[str, Watched] = {}
-        self.vain = 0  # starts of the front end since all were ready
+        self.vain = 0  # restarts of the front end since all names were ready
         self.pinged = time.monotonic()
         self.pinging: Future[None] | None = None
         self.restoring: Future[list[str]] | None = None
-        self.golden: dict[str, Golden] = {}  # by the archive's file, whose name is its digest
+        self.golden: dict[str, Golden] = {}  # by the file name of the archive, which is its digest
         self.ended = Event()
 
     def report(self) -> ready.Report:
-        """Every name: whether it is ready, since when, and if not, why."""
+        """For every name: whether it is ready, since when, and if not, why."""
         return {
             each.name: {"ready": each.ready, "since": each.changed.isoformat(), "version": each.version.version}
             | ({} if each.ready else {"reason": each.reason})
@@ -69,7 +69,7 @@ class Watchdog:
         }
 
     def run(self) -> None:
-        """Watch, and answer at the `ready_address`."""
+        """Watch the server, and answer at the `ready_address`."""
         self.pool = ThreadPoolExecutor(16)
         metrics = partial(exposition, self.runtime.metrics)
         try:
@@ -81,7 +81,7 @@ class Watchdog:
             ):
                 while not self.ended.wait(TICK):
                     self.upkeep.look()
-                    # It may go away under our hands: the next look finds what to do.
+                    # A process may end meanwhile: the next check finds what to do.
                     with suppress(ServingError, OSError, psutil.NoSuchProcess):
                         self._look()
         finally:
@@ -98,7 +98,7 @@ class Watchdog:
         now = served_file.read(self.runtime).now
         self.watched = {name: self.watched.get(name) or Watched(name, version) for name, version in now.items()}
         for each in self.watched.values():
-            if each.version != now[each.name]:  # the deployer's work, who has asked it
+            if each.version != now[each.name]:  # the deployer changed it, after asking it
                 each.version, each.asked = now[each.name], time.monotonic() - PERIOD
             self._look_at(each)
         if self.watched and all(each.ready for each in self.watched.values()):
@@ -108,7 +108,7 @@ class Watchdog:
             self.management.rotate("management")
 
     def _front_end(self) -> str:
-        """Why the front end must be started anew; nothing when it need not."""
+        """Why the front end must be restarted; empty when it need not."""
         code = self.server.process.poll()
         if code is not None:
             return f"ended by itself with status {code}"
@@ -122,7 +122,7 @@ class Watchdog:
         return f"was silent for {silent:.0f} s" if silent > DEADLINE else ""
 
     def _ping(self) -> None:
-        # Without a token: a refusal is an answer too.
+        # Without a token, because a refusal is an answer too.
         loopback.request("GET", f"{self.runtime.address('inference')}/ping", timeout=DEADLINE)
 
     def _look_at(self, each: Watched) -> None:
@@ -131,7 +131,7 @@ class Watchdog:
             self._kill(each, stopped, "was stopped")
         known = [pid for pid, of in each.workers.items() if of == label]
         if known and not any(psutil.pid_exists(pid) for pid in known):
-            each.workers, each.asking = {}, None  # an answer from before counts no more
+            each.workers, each.asking = {}, None  # an earlier answer no longer counts
             each.turn(False, "its workers died")
         if each.asking and each.asking.done():
             error = each.asking.exception()
@@ -153,7 +153,7 @@ class Watchdog:
             self._help(each)
 
     def _ask(self, each: Watched) -> None:
-        """Raises ServingError when the golden image is not answered rightly."""
+        """Raises ServingError when the golden image is not answered correctly."""
         each.workers = self._workers(each.name)
         each.others = self._answers(each.name)
         each.computed = {pid: cpu_seconds(pid) for pid in each.workers}
@@ -166,17 +166,17 @@ class Watchdog:
         each.workers = self._workers(each.name)
 
     def _workers(self, name: str) -> dict[int, str]:
-        """The processes that have loaded a version of the name, and which."""
+        """Process → the version of the name that it has loaded."""
         standing = self.management.versions(name).items()
         return {w["pid"]: label for label, about in standing for w in about["workers"] if w["status"] == "READY"}
 
     def _answers(self, name: str) -> list[str]:
-        """TorchServe's counters of what it answered under a name."""
+        """TorchServe's counters of its answers under a name."""
         text = loopback.request("GET", f"{self.runtime.address('metrics')}/metrics", timeout=DEADLINE).text
         return [total for named, total in ANSWERS.findall(text) if named == name]
 
     def _unwedge(self, each: Watched) -> None:
-        """Kill the workers that were there when the question came, unless they are busy: compute, or answer others."""
+        """Kill the workers that got the question, unless they are busy: they compute, or answer other clients."""
         silent = [pid for pid, label in each.workers.items() if label == each.version.version]
         computed = max((cpu_seconds(pid) - each.computed.get(pid, 0.0) for pid in silent), default=0.0)
         busy = computed > BUSY * (time.monotonic() - each.asked)
@@ -186,21 +186,21 @@ class Watchdog:
     def _help(self, each: Watched) -> None:
         label = each.version.version
         if label in self.management.versions(each.name) and each.helps <= 1:
-            self._say(f"{each.name}: {each.reason}; its workers are replaced")
+            self._say(f"{each.name}: {each.reason}. Its workers are replaced.")
             self.management.renew(each.name, label)
             each.helps, each.helped = 2, time.monotonic()
         else:
             self._restart(f"does not serve {each.name} ({each.reason})")
 
     def _kill(self, each: Watched, workers: list[int], reason: str) -> None:
-        self._say(f"{each.name}: {reason}; its worker is killed")
+        self._say(f"{each.name}: {reason}. Its worker is killed.")
         for pid in workers:
             with suppress(psutil.NoSuchProcess):
                 psutil.Process(pid).kill()
         each.helps, each.helped = 1, time.monotonic()
 
     def _restart(self, reason: str) -> None:
-        self._say(f"TorchServe {reason}; it is started anew")
+        self._say(f"TorchServe {reason}. It is restarted.")
         for each in self.watched.values():
             each.turn(False, f"TorchServe {reason}")
         try:

@@ -1,4 +1,4 @@
-"""docs/add-a-method.md, followed to the letter: a fourth method goes to the endpoint, and a third kind of encoder."""
+"""docs/tutorials/add-a-method.md, step by step: a fourth method goes to the endpoint, and a third kind of encoder."""
 
 import json
 import re
@@ -11,7 +11,7 @@ import yaml
 from pipelines.saving.pretrained import Pretrained
 from tests.pipelines.small_project import ROOT, Project, git, make
 
-PAGE = (ROOT / "docs" / "add-a-method.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "tutorials" / "add-a-method.md").read_text(encoding="utf-8")
 CODE = {
     kind: re.findall(rf"^```{kind}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL) for kind in ("python", "diff", "yaml")
 }

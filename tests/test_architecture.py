@@ -27,6 +27,7 @@ LAYERS = {
     f"{' '.join(STAGES)} memory plan flow drift command_line",
     "benchmarks": "workspace report speed endpoint studies endurance __main__",
 }
+GPU_PAGE = ROOT / "docs/tutorials/a-gpu-machine.md"
 PLATFORMS = {"mlflow", "dvc", "prefect"}
 FILES = [path.relative_to(ROOT) for layer in LAYERS for path in sorted((ROOT / layer).rglob("*.py"))]
 PRODUCT = [path for path in FILES if path.parts[0] != "benchmarks"]
@@ -203,8 +204,8 @@ def in_the_locale(call: ast.Call) -> bool:
 
 
 def test_what_is_carried_to_a_bare_machine_is_enough_to_train_there(tmp_path: Path) -> None:
-    """The files that docs/operations.md carries there, and none of the packages that are not there."""
-    spec = re.search(r"rsync -a --relative (.*) gpu:", (ROOT / "docs" / "operations.md").read_text(encoding="utf-8"))
+    """The files that docs/tutorials/a-gpu-machine.md carries there, and none of the packages that are not there."""
+    spec = re.search(r"rsync -a --relative (.*) gpu:", GPU_PAGE.read_text(encoding="utf-8"))
     assert spec
     for pattern in spec[1].split():
         for path in ROOT.glob(f"{pattern}/**/*.py" if (ROOT / pattern).is_dir() else pattern):

@@ -1,1 +1,1 @@
-"""The servers under load, under attack and beside each other."""
+"""Test the servers under load and under attack, and compare them."""

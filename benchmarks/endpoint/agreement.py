@@ -1,7 +1,7 @@
-"""`python -m benchmarks.endpoint.agreement FOLDER`: one encoder, the same photographs, every way to its vectors.
+"""`python -m benchmarks.endpoint.agreement FOLDER`: compare all ways to an encoder's vectors.
 
 In a finished project: the champion by torch, ONNX Runtime, TorchServe, the FastAPI application, the bulk command and
-`mlflow models serve` of both registered models. torch is what the others are compared with.
+`mlflow models serve` of both registered models, on the same photographs. All are compared with torch.
 """
 
 import os
@@ -46,7 +46,7 @@ def photographs(folder: Path, n: int) -> list[Path]:
 
 
 def by_clients(name: str, files: list[Path], scratch: Path) -> Iterator[tuple[str, Vectors]]:
-    """TorchServe and the FastAPI application."""
+    """Vectors by TorchServe and by the FastAPI application."""
 
     def ask(runtime: Runtime) -> Vectors:
         return np.stack([np.asarray(vector) for vector in Client.of(runtime).embed_many(name, files)])
@@ -59,7 +59,7 @@ def by_clients(name: str, files: list[Path], scratch: Path) -> Iterator[tuple[st
 
 
 def by_bulk(files: list[Path], scratch: Path) -> Vectors:
-    """`python -m serving.embed`, by links to the files."""
+    """Vectors by `python -m serving.embed`, through links to the files."""
     (links := scratch / "photographs").mkdir()
     for i, file in enumerate(files):
         (links / f"{i:06d}{file.suffix}").symlink_to(file.resolve())
@@ -83,7 +83,9 @@ def mlflow_serves(model: str) -> Iterator[str]:
             while process.poll() is None and not pings(address):
                 time.sleep(0.2)
             if process.poll() is not None:
-                sys.exit(f"`{' '.join(command)}` ended with status {process.returncode}.")
+                sys.exit(
+                    f"MLflow's server ended with status {process.returncode}. Run it to see why: {' '.join(command)}."
+                )
             yield f"{address}/invocations"
         finally:
             with suppress(ProcessLookupError):
@@ -98,7 +100,7 @@ def pings(address: str) -> bool:
 
 
 def by_mlflow(dataset: str, pixels: NDArray[np.uint8]) -> Iterator[tuple[str, Vectors]]:
-    """Both registered models, 50 images a request."""
+    """Vectors by both registered models, 50 images per request."""
     for model in (f"{dataset}-encoder", f"{dataset}-encoder-onnx"):
         with mlflow_serves(model) as address:
             found = []
@@ -111,10 +113,10 @@ def by_mlflow(dataset: str, pixels: NDArray[np.uint8]) -> Iterator[tuple[str, Ve
 
 def main() -> None:
     parser = Parser(prog="python -m benchmarks.endpoint.agreement", description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("folder", type=Path, help="a folder of photographs")
+    parser.add_argument("--images", type=int, default=200, help="photographs to compare (default: 200)")
     given = parser.parse_args()
-    connect()  # tells MLflow where the store is, here and in what starts
+    connect()  # sets the address of MLflow's store, for child processes too
     listed = promoted.read(stage.PROMOTED)
     champion = next(model.method for model in listed.models if model.name == listed.encoder)
     trained = Pretrained.read(stage.artifact(champion, "checkpoint.pt"))

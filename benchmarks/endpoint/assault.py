@@ -2,7 +2,7 @@
 
 The tokens change every minute. The same good clients ask alone first.
 
-The encoder is a ViT-S/16 at 224 px with random weights, which takes images of 16 bits too. Who asks runs on the same
+The encoder is a ViT-S/16 at 224 px with random weights, which takes images of 16 bits too. The clients run on the same
 cores. One after another come: a JPEG of too many scans, one of 8 (11 are allowed), the largest 16-bit PNG, a form
 whose parts share a name, a form in chunks, a body that comes slowly, a stranger's large body that never ends, and
 gRPC. A good request goes through the client's retries; it is lost when it gets no 200.
@@ -106,7 +106,7 @@ class Assault(Crowd):
         return "200"
 
     def stranger(self, client: Client, generator: np.random.Generator) -> str:
-        """20 MB are promised, without a token; 20 kB come, in 10 s."""
+        """Announce 20 MB without a token, and send 20 kB in 10 s."""
         with self.knock() as one, suppress(OSError):
             one.sendall(
                 f"POST {urlsplit(self.url).path} HTTP/1.1\r\nHost: x\r\nContent-Length: 20000000\r\n\r\n".encode()
@@ -131,7 +131,7 @@ class Assault(Crowd):
 
 
 class Drops:
-    """A body that is sent in chunks, since it does not know its length; again where a new token is needed."""
+    """A body without a length, which is sent in chunks; it can be sent again with a new token."""
 
     def __init__(self, body: bytes) -> None:
         self.body = body
@@ -141,7 +141,7 @@ class Drops:
 
 
 def progressive(more: int) -> bytes:
-    """A grey JPEG of 9000² whose last scan comes so many times more; without those it has 6."""
+    """A grey JPEG of 9000² whose last scan is repeated `more` times; it has 6 scans of its own."""
     file = io.BytesIO()
     Image.new("L", (SIDE, SIDE)).save(file, "JPEG", progressive=True)
     data = file.getvalue()
@@ -150,14 +150,14 @@ def progressive(more: int) -> bytes:
 
 
 def deep() -> bytes:
-    """A PNG of 16 bits, as large as may be."""
+    """The largest 16-bit PNG that is allowed."""
     file = io.BytesIO()
     Image.fromarray(np.full((GIANT, GIANT), 700, np.uint16)).save(file, "PNG")
     return file.getvalue()
 
 
 class Memory(Thread):
-    """Of a server's processes: the largest that one ever was, MiB; and how many came after the first look."""
+    """Watches a server's processes: the most MiB that one ever had, and how many started after the first check."""
 
     def __init__(self, pid: int) -> None:
         super().__init__()
@@ -180,7 +180,7 @@ class Memory(Thread):
 
 
 def prepare(folder: Path) -> tuple[Path, Truth]:
-    """What is promoted; and what is right, from ONNX Runtime and the packed file."""
+    """The promoted file, and the right answers by ONNX Runtime from the packed file."""
     (folder / "unpacked").mkdir(parents=True)
     preprocess = Preprocess(SIZE, range=(0, 65535))
     mar = packed(ViTParams(arch="vit_small", patch_size=16), SIZE, folder / "encoder.mar", preprocess=preprocess)
@@ -191,14 +191,14 @@ def prepare(folder: Path) -> tuple[Path, Truth]:
 
 
 def change_tokens(runtime: Runtime, ended: Event) -> None:
-    """Every minute; the FastAPI application has one token as long as it runs."""
+    """Change the tokens every minute. The FastAPI application keeps one token while it runs."""
     while not ended.wait(60):
         command = [sys.executable, "-m", "serving.deploy", "--run", str(runtime.folder), "--rotate"]
         subprocess.run(command, capture_output=True, check=True)
 
 
 def measure(server: str, runtime: Runtime, truth: Truth, minutes: float) -> tuple[list[dict[str, Any]], list[str]]:
-    """A row for the good clients alone, one with the attackers; and what is not as it shall be."""
+    """One row for the good clients alone, one with the attackers; and the failures."""
     rows, p99, faults = list[dict[str, Any]](), list[float](), list[str]()
     memory = Memory(runtime.pid)
     memory.start()
@@ -231,14 +231,15 @@ def measure(server: str, runtime: Runtime, truth: Truth, minutes: float) -> tupl
     if memory.largest > MEMORY[server]:
         faults.append(f"{server}: a process had {memory.largest:.0f} MiB.")
     if memory.born:
-        faults.append(f"{server}: {memory.born} processes were started anew.")
+        faults.append(f"{server}: {memory.born} processes were restarted.")
     return rows, faults
 
 
 def main() -> None:
     parser = Parser(prog="python -m benchmarks.endpoint.assault", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=20, help="of the attack on each server")
-    parser.add_argument("--servers", nargs="+", choices=MEMORY, default=list(MEMORY))
+    parser.add_argument("--minutes", type=float, default=20, help="minutes of the attack on each server (default: 20)")
+    parser.add_argument("--servers", nargs="+", choices=MEMORY, default=list(MEMORY),
+                        help="the servers to attack (default: both)")  # fmt: skip
     given = parser.parse_args()
     folder = Path(".scratch/assault").resolve()
     shutil.rmtree(folder, ignore_errors=True)

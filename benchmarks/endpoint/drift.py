@@ -1,7 +1,7 @@
-"""`python -m benchmarks.endpoint.drift FRESH OTHER`: does the endpoint's drift tell other images from more of the same?
+"""`python -m benchmarks.endpoint.drift FRESH OTHER`: is the endpoint's drift higher for other images?
 
-In a finished project: its champion on a TorchServe, asked for windows of FRESH, a folder of images like those that it
-was trained on and never seen, and then for the same changed, and for OTHER, a folder of other images.
+In a finished project: the champion on TorchServe embeds windows of FRESH, a folder of images that are like the training
+images but were never seen; then the same images changed; then OTHER, a folder of other images.
 """
 
 import io
@@ -57,7 +57,7 @@ def changed(path: Path, change: Callable[[Image.Image], Image.Image]) -> bytes:
 
 
 def drift(runtime: Runtime, name: str) -> float:
-    """What Prometheus is told of a model."""
+    """The drift of a model that Prometheus reads."""
     (value,) = [
         sample.value
         for family in text_string_to_metric_families(exposition(runtime.metrics).decode())
@@ -69,8 +69,8 @@ def drift(runtime: Runtime, name: str) -> float:
 
 def main() -> None:
     parser = Parser(prog="python -m benchmarks.endpoint.drift", description=__doc__)
-    parser.add_argument("fresh", type=Path)
-    parser.add_argument("other", type=Path)
+    parser.add_argument("fresh", type=Path, help="a folder of unseen images like the training images")
+    parser.add_argument("other", type=Path, help="a folder of other images")
     given = parser.parse_args()
     name = promoted.read(stage.PROMOTED).encoder
     fresh, other = shuffled(given.fresh), shuffled(given.other)

@@ -1,7 +1,7 @@
-"""`make fuzz`: thousands of requests that no client of good will sends, against both servers.
+"""`make fuzz`: send thousands of broken requests to both servers.
 
-Every answer must be one that openapi.yaml describes, and below 500: no server is overworked, so that none may fail. The
-same processes must live at the end and answer golden images rightly. What went wrong lies in tests/serving/corpus.
+Every answer must be one that openapi.yaml describes, with a status below 500, because no server is overloaded. The same
+processes must live at the end and answer golden images correctly. Failing requests are kept in tests/serving/corpus.
 """
 
 import json
@@ -29,7 +29,7 @@ NAME = "bench-encoder"
 
 
 def attacked(runtime: Runtime, examples: int, seed: int) -> dict[str, Any]:
-    """What was answered, by kind."""
+    """The answers, by kind of request."""
     command = [str(PYTHON), "-m", "benchmarks.endpoint.fuzzing.attack", runtime.address("inference"), NAME]
     done = subprocess.run(
         [*command, "--examples", str(examples), "--seed", str(seed)],
@@ -39,14 +39,16 @@ def attacked(runtime: Runtime, examples: int, seed: int) -> dict[str, Any]:
 
 
 def living() -> set[tuple[int, float]]:
-    """The number and the start of every process that this one has begun, and of those that they have."""
+    """The id and the start time of every child process, and of their children."""
     family = psutil.Process().children(recursive=True)
     return {(each.pid, each.create_time()) for each in family if each.status() != psutil.STATUS_ZOMBIE}
 
 
 def main() -> None:
     parser = Parser(prog="python -m benchmarks.endpoint.fuzz", description=__doc__)
-    parser.add_argument("--examples", type=int, default=20_000, help="of all kinds, for both servers together")
+    parser.add_argument(
+        "--examples", type=int, default=20_000, help="requests, for both servers together (default: 20000)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     of, size, _ = CASES["resnet10 w16, 16 px, PNG"]
@@ -63,7 +65,7 @@ def main() -> None:
         rows = [row(server, kind, of["statuses"]) for server, kinds in found.items() for kind, of in kinds.items()]
         print(markdown(rows))
         total = sum(each["requests"] for each in rows)
-        print(f"\n{total:,} requests; {len(before) - len(died)} of {len(before)} processes live on")
+        print(f"\n{total:,} requests; {len(before) - len(died)} of {len(before)} processes still live.")
         wrong = [f"{server}: {of['wrong']}; it is kept in {of['kept']}" for server, kinds in found.items()
                  for of in kinds.values() if of["wrong"]]  # fmt: skip
         if wrong or died:
@@ -75,7 +77,7 @@ def main() -> None:
 
 
 def row(server: str, kind: str, statuses: dict[str, int]) -> dict[str, Any]:
-    """Of the table."""
+    """One row of the table."""
     answers = ", ".join(f"{n:,} × {status}" for status, n in sorted(statuses.items()))
     return {"server": server, "kind": kind, "requests": sum(statuses.values()), "answers": answers}
 

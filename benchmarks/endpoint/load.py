@@ -1,4 +1,4 @@
-"""Requests over so many connections, each sent when the one before is answered: rate, latencies, every answer."""
+"""Send requests over several connections, one after the other on each; measure rate and latencies."""
 
 import selectors
 import socket
@@ -22,11 +22,11 @@ class Load:
 
     @property
     def rate(self) -> float:
-        """Answers a second."""
+        """Answers per second."""
         return len(self.latencies) / self.seconds
 
     def percentile(self, p: float) -> float:
-        """Of the latency, in milliseconds."""
+        """A percentile of the latency, in milliseconds."""
         return float(1000 * np.percentile(self.latencies, p))
 
 
@@ -41,7 +41,7 @@ def message(url: str, token: str, body: bytes, accept: str = "application/octet-
 
 
 class Connection:
-    """One that is kept open, with at most one request on its way."""
+    """A connection that is kept open, with at most one request on its way."""
 
     def __init__(self, host: str, port: int) -> None:
         self.socket = socket.create_connection((host, port))
@@ -53,10 +53,10 @@ class Connection:
         self.socket.sendall(whole)
 
     def receive(self) -> tuple[int, bytes] | None:
-        """(status, body) when the answer is there as a whole. Raises ConnectionError when it will never be."""
+        """(status, body) when the answer is complete, otherwise None. Raises ConnectionError when it is closed."""
         data = self.socket.recv(1 << 20)
         if not data:
-            raise ConnectionError("the server closed the connection")
+            raise ConnectionError("The server closed the connection.")
         self.got += data
         head, found, body = self.got.partition(b"\r\n\r\n")
         if not found:
@@ -66,7 +66,7 @@ class Connection:
 
 
 def run(url: str, requests: Sequence[bytes], connections: int, seconds: float) -> Load:
-    """Send the requests round and round for so long."""
+    """Send the requests again and again for so many seconds."""
     place, load, sent = urlsplit(url), Load(), 0
     assert place.hostname is not None
     assert place.port is not None

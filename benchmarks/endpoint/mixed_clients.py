@@ -1,7 +1,7 @@
-"""Clients of every kind at once: good, bad, huge, slow and aborted requests, and a ledger of what came of them.
+"""Clients of every kind in parallel: good, bad, huge, slow and aborted requests, and a ledger of their outcomes.
 
 A good request goes through the session of `serving.client.Client`, with its retries. It is lost when that gives up, or
-gives anything but 200. Every vector is compared with what ONNX Runtime gives for the version that the answer names,
+returns anything but 200. Every vector is compared with what ONNX Runtime gives for the version that the answer names,
 and that version with the one that was served when the request was sent.
 """
 
@@ -33,7 +33,7 @@ from serving.worker.payload import BYTES, JSON
 # kind → clients, and the s each waits between two requests
 CLIENTS = {"good": (4, 0.01), "bad": (1, 0.05), "huge": (1, 1.0), "slow": (2, 0.2), "aborted": (1, 0.1)}
 DROPS = 10  # of a slow body
-MOST = 8  # images a good request
+MOST = 8  # images per good request
 
 
 @dataclass
@@ -109,7 +109,7 @@ class Crowd:
         }
 
     def post(self, client: Client, path: str = "", **sent: Any) -> requests.Response:
-        """As the client does it: with the new token where the one that was sent is worth nothing any more."""
+        """Post as the client does: with the new token when the old one stopped working."""
         token, headers = client.token, sent.pop("headers")
         while True:
             sent["headers"] = headers | {"Authorization": f"Bearer {token}"}

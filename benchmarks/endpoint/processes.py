@@ -40,11 +40,11 @@ class Observer(Thread):
     def run(self) -> None:
         begin, before = time.monotonic(), dict[str, int]()
         while not self.ended.wait(1):
-            with suppress(ServingError, psutil.NoSuchProcess):  # in the middle of a change: the next look is better
+            with suppress(ServingError, psutil.NoSuchProcess):  # in the middle of a change; the next second will do
                 of = workers(self.runtime, self.name).items()
                 now = {f"worker {i} of version {version}": pid for (version, i), pid in of}
                 now["front end"] = java(self.runtime)
-                # A version that is deployed anew was gone for longer than a second: another process is a death.
+                # A version that is deployed again was gone for longer than a second: another process is a death.
                 self.deaths += [who for who in before.keys() & now.keys() if 0 < before[who] != now[who]]
                 before = now
                 for who in self.lasting:

@@ -64,7 +64,7 @@ class Refusal(NamedTuple):
 
 
 def bad(truth: Truth) -> list[Refusal]:
-    """What is of no use."""
+    """Requests that cannot be used."""
     file = truth.files[0]
     return [
         Refusal(400, "", BYTES, b""),

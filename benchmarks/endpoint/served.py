@@ -1,8 +1,8 @@
-"""`python -m benchmarks.endpoint.served`: is the champion, as it is served, as good as what else there is?
+"""`python -m benchmarks.endpoint.served`: compare the served champion with other vectors.
 
-In a finished project: TorchServe's vectors of the train and test images of every promoted name, those of a random
-encoder like the champion's, and raw pixels, each read by scikit-learn's logistic regression with all train labels. The
-label of an image that has none is its file's name up to a double underscore.
+In a finished project: TorchServe's vectors of the train and test images from every promoted name, those of a random
+encoder like the champion's, and raw pixels. scikit-learn's logistic regression classifies each, with all train labels.
+The label of an image without one is its file's name up to a double underscore.
 """
 
 import tempfile
@@ -77,7 +77,7 @@ def every(prepared: Prepared, known: promoted.Promoted) -> Iterator[tuple[str, d
 
 
 def accuracy(of: dict[str, Vectors], y: dict[str, NDArray[np.str_]]) -> float:
-    """Percent of the test images."""
+    """Accuracy in percent of the test images."""
     reader = make_pipeline(StandardScaler(), LogisticRegression(max_iter=300))
     search = GridSearchCV(reader, {"logisticregression__C": [1e-3, 1e-2, 1e-1]}, cv=3)
     return 100 * float(search.fit(of["train"], y["train"]).score(of["test"], y["test"]))

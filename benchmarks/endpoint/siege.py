@@ -1,11 +1,11 @@
 """`make siege`: half an hour of every kind of request while versions change, then 50 kills of all workers and 5 of the
 front end under the same load.
 
-The server is that of `make serve`, in a process of its own; who asks runs on the same cores. Its encoders are small and
-have random weights, so that each version has vectors of its own. Recovery is from the kill to the first right answer
-to requests that are made anew, each over a connection of its own and given up after a second: one that a worker was
-just taking up when it died is never answered. Flat memory: the median of the last fifth is at most 5 % above that of
-the second fifth; the first is the warm-up.
+The server is that of `make serve`, in its own process. The clients run on the same cores. The encoders are small and
+have random weights, so that each version has its own vectors. Recovery is the time from the kill to the first right
+answer to new requests, each over its own connection and given up after a second: a request that a worker had just
+taken when it died is never answered. Memory is flat when the median of the last fifth is at most 5 % above that of the
+second fifth; the first fifth is the warm-up.
 """
 
 import shutil
@@ -69,7 +69,9 @@ def prepare(folder: Path) -> tuple[dict[str, Path], Truth]:
     truth = Truth(files, tensors, embeddings)
     rows = range(len(files))
     pairs = [(a, b) for a in VERSIONS for b in VERSIONS if a != b]
-    assert all(truth.fault([i], a, embeddings[b][[i]]) for a, b in pairs for i in rows)  # told apart by any one image
+    assert all(
+        truth.fault([i], a, embeddings[b][[i]]) for a, b in pairs for i in rows
+    )  # every image distinguishes them
     return promoted, truth
 
 
@@ -93,10 +95,10 @@ def storm(crowd: Crowd, promoted: dict[str, Path], seconds: float) -> int:
     end, others = time.monotonic() + seconds, cycle(VERSIONS[1:])
     while time.monotonic() < end:
         time.sleep(EVERY)
-        word = ["--rollback"] if crowd.changes % 2 else ["--promoted", str(promoted[next(others)])]
+        option = ["--rollback"] if crowd.changes % 2 else ["--promoted", str(promoted[next(others)])]
         crowd.changes += 1
         crowd.serves = None
-        command = [sys.executable, "-m", "serving.deploy", "--run", str(crowd.runtime.folder), *word]
+        command = [sys.executable, "-m", "serving.deploy", "--run", str(crowd.runtime.folder), *option]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(done.stderr)
@@ -150,9 +152,9 @@ def until(true: Callable[[], bool]) -> None:
 
 def main() -> None:
     parser = Parser(prog="python -m benchmarks.endpoint.siege", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--kills", type=int, default=50)
-    parser.add_argument("--front-end-kills", type=int, default=5)
+    parser.add_argument("--minutes", type=float, default=30, help="of mixed requests (default: 30)")
+    parser.add_argument("--kills", type=int, default=50, help="of all workers (default: 50)")
+    parser.add_argument("--front-end-kills", type=int, default=5, help="of the front end (default: 5)")
     given = parser.parse_args()
     folder = Path(".scratch/siege").resolve()
     shutil.rmtree(folder, ignore_errors=True)

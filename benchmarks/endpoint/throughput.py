@@ -1,7 +1,7 @@
-"""`make bench-serving`: the endpoint beside the second server and beside decode-and-run without any server.
+"""`make bench-serving`: the throughput of TorchServe, of the FastAPI server, and without any server.
 
-The same images, threads and encoder in one run; contenders take turns, figures are medians of the rounds. What asks
-runs on the same cores as what answers. Weights are random: what they say does not change how long it takes.
+All use the same images, threads and encoder in one run. They take turns, and figures are medians of the rounds. The
+client runs on the same cores as the server. Weights are random, because they do not change the speed.
 """
 
 import hashlib
@@ -62,7 +62,7 @@ def pictures(size: int, kind: str) -> list[bytes]:
 def packed(
     of: encoder.EncoderParams, size: int, out: Path, version: str = "1", preprocess: Preprocess | None = None
 ) -> Path:
-    """An archive of this encoder with random weights, other ones for another version."""
+    """An archive of this encoder with random weights, which differ by version."""
     torch.manual_seed(int(version))
     network = of.build(size, (0.5,) * 3, (0.25,) * 3)
     about = {"dataset": "bench", "method": "random", "version": version}
@@ -76,7 +76,7 @@ def packed(
 
 
 def direct(one: Encoder, files: list[bytes], seconds: float, cores: int) -> float:
-    """Images a second: decoding and running chunk after chunk, on as many threads as there are cores."""
+    """Images per second: decode and run chunk after chunk, on as many threads as there are cores."""
     begin = time.perf_counter()
 
     def work(start: int) -> int:
@@ -93,7 +93,7 @@ def direct(one: Encoder, files: list[bytes], seconds: float, cores: int) -> floa
 
 @contextmanager
 def second(folder: Path, promoted: Path, workers: int = 1) -> Iterator[Runtime]:
-    """The FastAPI application in so many processes of its own."""
+    """The FastAPI application, in so many processes."""
     runtime = Runtime(folder)
     folder.mkdir()
     command = [sys.executable, "-m", "serving.app", "--promoted", str(promoted), "--run", str(folder), "--port", "0"]
@@ -111,7 +111,7 @@ def second(folder: Path, promoted: Path, workers: int = 1) -> Iterator[Runtime]:
 
 
 def measure(name: str, rounds: int, seconds: float, workers: int) -> list[dict[str, Any]]:
-    """A row a number of connections. workers: processes of the FastAPI application."""
+    """One row per number of connections. workers: processes of the FastAPI application."""
     of, size, kind = CASES[name]
     files, cores = pictures(size, kind), len(os.sched_getaffinity(0))
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
@@ -165,7 +165,7 @@ def ask(of: Runtime, files: list[bytes], connections: int, seconds: float) -> lo
 def main() -> None:
     parser = Parser(prog="python -m benchmarks.endpoint.throughput", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each round")
+    parser.add_argument("--seconds", type=float, default=3.0, help="of each round (default: 3)")
     parser.add_argument("--workers", type=int, default=1, help="processes of the FastAPI application")
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     given = parser.parse_args()

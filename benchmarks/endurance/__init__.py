@@ -1,1 +1,1 @@
-"""Kills and long runs: does it end in the same bits, does memory stay flat?"""
+"""Kills and long runs: are resumed runs bit-identical, and does memory stay flat?"""

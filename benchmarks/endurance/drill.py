@@ -1,6 +1,6 @@
-"""`make drill-resume`: trainings killed with -9 at random moments and started again until they end.
+"""`make drill-resume`: kill training runs with -9 at random moments, and start them again until they end.
 
-Each is compared, bit by bit, to an undisturbed one: the encoder, the history, the method's whole state (teacher and
+Each is compared, bit by bit, to an undisturbed run: the encoder, the history, the method's whole state (teacher and
 centre too) and the optimiser's. Half of the kills are timed from the start of the process, while it imports and reads
 the checkpoint; half from its first new row, while it trains and saves.
 """
@@ -24,8 +24,8 @@ from models.methods import METHODS
 from pipelines.reporting.tables import text
 from serving.host.command import Parser
 
-CLOCK = ("second", "wait", "memory")  # parts of the names of figures that are of the machine, not of the training
-# The training as `python -m pipelines.pretrain METHOD` does it; what it has built is written when it ends.
+CLOCK = ("second", "wait", "memory")  # parts of the names of figures that depend on the machine
+# Trains as `python -m pipelines.pretrain METHOD` does, and saves the whole state when it ends.
 PROGRAM = """
 import torch
 from models import methods, optim
@@ -50,11 +50,13 @@ torch.save({k: v.state_dict() for k, v in built.items()}, stage.artifact(name, "
 def main() -> None:
     parser = Parser(prog="python -m benchmarks.endurance.drill", description=__doc__)
     parser.add_argument("methods", nargs="*", default=METHODS)
-    parser.add_argument("--kills", type=int, default=20, help="of each method (default: 20)")
-    parser.add_argument("--epochs", type=int, default=12, help="of each training (default: 12)")
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6), help="of the moments")
-    parser.add_argument("--compile", action="store_true", help="compiled (default: eager)")
-    parser.add_argument("--json", type=Path, help="write the figures there as well")
+    parser.add_argument("--kills", type=int, default=20, help="kills per method (default: 20)")
+    parser.add_argument("--epochs", type=int, default=12, help="epochs per training run (default: 12)")
+    parser.add_argument(
+        "--seed", type=int, default=random.SystemRandom().randrange(10**6), help="of the random moments"
+    )
+    parser.add_argument("--compile", action="store_true", help="compile the training step (default: eager)")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     given = parser.parse_args()
     draw = random.Random(given.seed)
     rows = []
@@ -69,7 +71,7 @@ def main() -> None:
             print(f"{name}: {rows[-1]}", flush=True)
     same = all(row[part] == "yes" for row in rows for part in PARTS)
     print(f"\n{given.epochs} epochs of digits, moments of seed {given.seed}, torch {torch.__version__}\n\n{text(rows)}")
-    print("\nbit-identical to the undisturbed trainings" if same else "\nNOT the same as the undisturbed trainings")
+    print(f"\nThe training runs are {'' if same else 'NOT '}bit-identical to the undisturbed ones.")
     if given.json:
         given.json.write_text(
             json.dumps({"seed": given.seed, "torch": torch.__version__, "rows": rows}, indent=2) + "\n"
@@ -81,7 +83,7 @@ PARTS = ("encoder", "history", "state", "optimiser")
 
 
 def drill(folder: Path, name: str, kills: int, draw: random.Random) -> dict[str, str]:
-    """Kill `kills` times, over as many trainings as that takes; what was hit, and which parts end the same."""
+    """Kill `kills` times, over as many training runs as needed; return what was hit, and which parts are identical."""
     log, scratch = folder / f"{name}.log", folder / ".scratch" / "pretrain" / name
     begin = time.monotonic()
     process = start(folder, PROGRAM, name, log=log)
@@ -90,11 +92,11 @@ def drill(folder: Path, name: str, kills: int, draw: random.Random) -> dict[str,
     ended(process.wait(), log)
     training = time.monotonic() - begin - startup
     expected = outcome(folder, name)
-    hit, trainings, done = Counter[str](), 0, 0
+    hit, runs, done = Counter[str](), 0, 0
     same = dict.fromkeys(PARTS, True)
     while done < kills:
         shutil.rmtree(folder / "artifacts" / "methods" / name)
-        trainings += 1
+        runs += 1
         while True:
             before = position(scratch)
             process = start(folder, PROGRAM, name, log=log)
@@ -116,12 +118,15 @@ def drill(folder: Path, name: str, kills: int, draw: random.Random) -> dict[str,
         same = {part: same[part] and equal(found[part], expected[part]) for part in PARTS}
     figures = {"method": name, "steps": str(len(expected["history"])), "kills": str(done)}
     figures |= {f"in a {what}": str(hit[what]) for what in ("start", "step", "save")}
-    return figures | {"trainings": str(trainings)} | {part: "yes" if same[part] else "NO" for part in PARTS}
+    return figures | {"training runs": str(runs)} | {part: "yes" if same[part] else "NO" for part in PARTS}
 
 
 def ended(code: int, log: Path) -> None:
     if code:
-        sys.exit(f"the training ended with {code}:\n" + "\n".join(log.read_text().splitlines()[-20:]))
+        sys.exit(
+            f"The training run ended with status {code}. Its log ends with:\n"
+            + "\n".join(log.read_text().splitlines()[-20:])
+        )
 
 
 def wait_for_a_row(process: "Popen[bytes]", scratch: Path, before: tuple[int, int]) -> None:
@@ -131,7 +136,7 @@ def wait_for_a_row(process: "Popen[bytes]", scratch: Path, before: tuple[int, in
 
 
 def position(scratch: Path) -> tuple[int, int]:
-    """How far an unfinished training has come: its newest checkpoint and its rows."""
+    """The progress of an unfinished training run: its newest checkpoint and the number of its rows."""
     newest = max((int(path.name[5:]) for path in scratch.glob("step-*")), default=0)
     try:
         return newest, len((scratch / "history.jsonl").read_text().splitlines())
@@ -140,7 +145,7 @@ def position(scratch: Path) -> tuple[int, int]:
 
 
 def outcome(folder: Path, name: str) -> dict[str, Any]:
-    """What a training has left, by part."""
+    """The results of a training run, by part."""
     place = folder / "artifacts" / "methods" / name
     final = torch.load(place / "final.pt", weights_only=True)
     rows = [json.loads(line) for line in (place / "history.jsonl").read_text().splitlines()]

@@ -1,8 +1,8 @@
-"""`make soak`: trainings at small size for half an hour, and whether their memory stays flat.
+"""`make soak`: train at small size for half an hour, and check that memory stays flat.
 
-The three methods side by side, one thread each, saving every few seconds. Resident memory is read from the kernel
-every two seconds; after the warm-up (a fifth of the time) a line is fitted by least squares. Flat is a line that
-grows by no more than 1 % of what the process had after its warm-up, over the time that was fitted.
+The three methods run in parallel, one thread each, and save every few seconds. Resident memory is read from the kernel
+every two seconds. After the warm-up (a fifth of the time) a straight line is fitted by least squares. Memory is flat
+when this line grows by no more than 1 % of the memory after the warm-up, over the fitted time.
 """
 
 import json
@@ -35,9 +35,14 @@ stage.run(f"pretrain@{sys.argv[1]}", lambda: pretrain.main(sys.argv[1]))
 def main() -> None:
     parser = Parser(prog="python -m benchmarks.endurance.soak", description=__doc__)
     parser.add_argument("methods", nargs="*", default=METHODS)
-    parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--compile", action="store_true", help="compiled (default: eager)")
-    parser.add_argument("--json", type=Path, default=Path(".scratch/soak.json"), help="default: .scratch/soak.json")
+    parser.add_argument("--minutes", type=float, default=30, help="to train (default: 30)")
+    parser.add_argument("--compile", action="store_true", help="compile the training step (default: eager)")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        default=Path(".scratch/soak.json"),
+        help="the file for the figures (default: .scratch/soak.json)",
+    )
     given = parser.parse_args()
     with workspace() as folder:
         endless = {f"{name}.epochs": 10**6 for name in given.methods}
@@ -60,7 +65,7 @@ def main() -> None:
 
 
 def soak(folder: Path, methods: list[str], seconds: float) -> dict[str, list[tuple[float, float]]]:
-    """Resident KiB of each training and its children at times in s since the start. Ends them with SIGTERM."""
+    """Resident KiB of each training run and its children at times in s since the start. Ends them with SIGTERM."""
     processes = {name: psutil.Process(start(folder, PROGRAM, name, log=folder / f"{name}.log").pid) for name in methods}
     samples: dict[str, list[tuple[float, float]]] = {name: [] for name in methods}
     begin = time.monotonic()
@@ -72,14 +77,17 @@ def soak(folder: Path, methods: list[str], seconds: float) -> dict[str, list[tup
     for name, process in processes.items():
         process.send_signal(signal.SIGTERM)
         if process.wait() != TRY_AGAIN:
-            sys.exit(f"{name} did not end as told:\n" + (folder / f"{name}.log").read_text()[-2000:])
+            sys.exit(
+                f"The training run of {name} did not stop with a checkpoint. Its log ends with:\n"
+                + (folder / f"{name}.log").read_text()[-2000:]
+            )
     return samples
 
 
 def last_step(folder: Path, name: str) -> int:
     history = folder / ".scratch" / "pretrain" / name / "history.jsonl"
     if not history.exists():
-        sys.exit(f"{name} did not come to its first row; give it more minutes")
+        sys.exit(f"The training run of {name} wrote no row. Give it more --minutes.")
     return int(json.loads(history.read_text().splitlines()[-1])["step"])
 
 
@@ -91,7 +99,7 @@ def figures(samples: "np.ndarray[tuple[int, int], np.dtype[np.float64]]") -> dic
     return {
         "MiB after warm-up": kib[0] / 1024,
         "MiB at the end": kib[-1] / 1024,
-        "KiB a minute": float(slope),
+        "KiB per minute": float(slope),
         "± (standard error)": float(covariance[0, 0] ** 0.5),
         "growth %": float(100 * slope * (minutes[-1] - minutes[0]) / kib[0]),
     }

@@ -1,1 +1,1 @@
-"""Images a second: steps, views, masking, preparation; beside plain torch, other libraries and the peak."""
+"""Images per second: steps, views, masking, preparation; beside plain torch, other libraries and the peak."""

@@ -1,10 +1,10 @@
-"""`python -m benchmarks.speed.gpu --data FOLDER`: all that wants a GPU, in one command that goes on where it stopped.
+"""`python -m benchmarks.speed.gpu --data FOLDER`: run all benchmarks that need a GPU, in one resumable command.
 
-Each part writes OUT/PART.json when it is done and is skipped from then on (remove the file to have it anew). With
---minutes the command ends in time: a training then saves a checkpoint, and the next call goes on from it (exit code
-75 says that there is something left). FOLDER holds cifar10-train.zip and cifar10-test.zip, or their content.
---smoke tries every branch that only a GPU takes and measures nothing: run it first.
-What is trained lies in .scratch/gpu. --tiny runs everything in miniature, on any machine.
+Each part writes OUT/PART.json when it is done and is skipped later (to repeat it, remove the file). With --minutes the
+command ends in time: a training run then saves a checkpoint, from which the next call resumes (exit code 75 means that
+something is left). FOLDER holds cifar10-train.zip and cifar10-test.zip, or their contents. --smoke tries every branch
+that only a GPU takes and measures nothing: run it first. Training runs are in .scratch/gpu. --tiny runs everything in
+miniature, on any machine.
 """
 
 import gc
@@ -44,7 +44,7 @@ WHOLE = {"variants": 180.0, "masking": 180.0, "lightly": 120.0}  # s that a part
 
 
 class OutOfTime(Exception):
-    """The part goes on in the next call."""
+    """The next call resumes the part."""
 
 
 @dataclass
@@ -97,9 +97,7 @@ class Bench:
                         Image.fromarray((image.reshape(8, 8) * 15).astype("uint8")).save(path)
             return folder
         if self.data is None:
-            sys.exit(
-                "benchmarks.speed.gpu: name with --data the folder that holds cifar10-train.zip and cifar10-test.zip"
-            )
+            sys.exit("Option --data is missing. Name the folder that holds cifar10-train.zip and cifar10-test.zip.")
         archives = [self.data / f"cifar10-{split}.zip" for split in ("train", "test")]
         if not all(archive.exists() for archive in archives):
             return self.data
@@ -127,7 +125,7 @@ class Bench:
         return out
 
     def train(self, part: str, method: str, recipe: str, changes: Figures, prepared: Path, resident: bool) -> Path:
-        """The folder of a training by the real loop that has ended."""
+        """The folder of a finished training run of the real loop."""
         folder = self.work / part
         small = {f"{method}.batch_size": 32, f"{method}.epochs": 1, "pretrain.log_every": 1, "pretrain.compile": False}
         loop.project(folder, "digits" if self.tiny else recipe, small if self.tiny else changes, prepared)
@@ -149,7 +147,7 @@ class Bench:
         return found
 
     def curve(self, part: str, method: str, epochs: int, changes: Figures) -> Figures:
-        """A whole training on CIFAR-10, and how good its frozen features are on the 10,000 test images."""
+        """A complete training run on CIFAR-10, and the accuracy of its frozen features on the 10,000 test images."""
         prepared = self.cifar10()
         changes = {f"{method}.epochs": epochs, "pretrain.compile": True} | changes
         folder = self.train(part, method, "cifar10", changes, prepared, resident=True)
@@ -259,18 +257,18 @@ PARTS: dict[str, Callable[[Bench], Figures]] = {
 
 def main() -> None:
     parser = Parser(prog="python -m benchmarks.speed.gpu", description=__doc__)
-    parser.add_argument("--part", action="append", choices=list(PARTS), help="only this; may be given again")
+    parser.add_argument("--part", action="append", choices=list(PARTS), help="run only this part; can be repeated")
     parser.add_argument("--data", type=Path, help="CIFAR-10: the two archives, or train/ and test/")
-    parser.add_argument("--minutes", type=float, help="end within so many")
+    parser.add_argument("--minutes", type=float, help="end within so many minutes")
     parser.add_argument("--out", type=Path, default=Path(".scratch/gpu/results"), help="where the figures go, as JSON")
     parser.add_argument("--work", type=Path, default=Path(".scratch/gpu"), help="where images and checkpoints lie")
     parser.add_argument("--tiny", action="store_true", help="everything in miniature")
-    parser.add_argument("--smoke", action="store_true", help="try every branch that only a GPU takes, and end")
-    parser.add_argument("--table", action="store_true", help="print what there is and do nothing")
+    parser.add_argument("--smoke", action="store_true", help="try every branch that only a GPU takes, and exit")
+    parser.add_argument("--table", action="store_true", help="print the figures so far, and exit")
     given = parser.parse_args()
     begin = time.monotonic()
     if not given.tiny and not given.table and not torch.cuda.is_available():
-        sys.exit("benchmarks.speed.gpu: there is no GPU here that torch can use; --tiny runs everything in miniature")
+        sys.exit("This machine has no GPU that torch can use. To run everything in miniature, add --tiny.")
     if given.tiny:
         torch.set_num_threads(1)
     if given.smoke:
@@ -287,7 +285,7 @@ def main() -> None:
     paths = {part: b.out / f"{part}.json" for part in PARTS}
     print(report.gpu_table({part: json.loads(path.read_text()) for part, path in paths.items() if path.exists()}))
     if unfinished:
-        print(f"\nnot finished: {', '.join(unfinished)}; run the same command to go on", file=sys.stderr)
+        print(f"\nNot finished: {', '.join(unfinished)}. Run the same command to resume.", file=sys.stderr)
         sys.exit(TRY_AGAIN)
 
 

@@ -1,4 +1,4 @@
-"""A training by the real loop, in a process and a folder of its own: rates, input wait and memory from its history.
+"""A training run of the real loop, in its own process and folder: rates, input wait and memory from its history.
 
 The folder is a project as `pipelines.pretrain` wants it: this tree's sources, params.yaml, and prepared images.
 """
@@ -59,7 +59,7 @@ def project(folder: Path, recipe: str, changes: dict[str, Any], prepared: Path) 
 
 
 def synthetic(folder: Path, images: int, size: int) -> None:
-    """Prepared images (all of the train split) that hold noise: a loop does not look at them."""
+    """Prepared images (all of the train split) of noise: the loop's speed does not depend on them."""
     if folder.exists():
         return
     building = folder.with_name(f".{folder.name}.building")
@@ -88,10 +88,10 @@ def synthetic(folder: Path, images: int, size: int) -> None:
 
 
 def train(folder: Path, method: str, seconds: float | None = None, threads: int = 0, resident: bool = True) -> bool:
-    """Whether the training has come to its end; after `seconds` it is told to save and stop, and a call goes on.
+    """Train; return whether the run is finished. After `seconds` it saves and stops, and the next call resumes it.
 
-    threads: of the CPU, 0 for torch's own choice; resident: images may lie on the GPU as a whole. Exits with what the
-    training said when it fails.
+    threads: of the CPU, 0 for torch's own choice. resident: all images may be kept on the GPU. Exits with the end of
+    the log when the run fails.
     """
     if (folder / "artifacts" / "methods" / method / "checkpoint.pt").exists():
         return True
@@ -115,12 +115,13 @@ def train(folder: Path, method: str, seconds: float | None = None, threads: int 
         process.wait()
         raise
     if code not in (0, TRY_AGAIN):
-        sys.exit(f"{method} in {folder} ended with {code}:\n" + "\n".join(log.read_text().splitlines()[-20:]))
+        tail = "\n".join(log.read_text().splitlines()[-20:])
+        sys.exit(f"The training run of {method} in {folder} ended with status {code}. Its log ends with:\n" + tail)
     return code == 0
 
 
 def history(folder: Path, method: str) -> list[dict[str, float]]:
-    """Rows of a training that has ended, or so far."""
+    """The rows of a training run so far."""
     paths = (folder / "artifacts" / "methods" / method, folder / ".scratch" / "pretrain" / method)
     path = next((p for p in paths if (p / "history.jsonl").exists()), None)
     return [json.loads(line) for line in (path / "history.jsonl").read_text().splitlines()] if path else []

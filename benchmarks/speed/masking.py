@@ -1,7 +1,7 @@
 """`python -m benchmarks.speed.masking`: what MAE saves by encoding the visible patches only (section 3 of the paper).
 
-Beside it a variant that exists here only: the encoder sees every patch, mask tokens in the place of the masked ones,
-and the same decoder follows. The two take turns in one process.
+It is compared with a variant that exists here only: the encoder sees every patch, with mask tokens in place of the
+masked ones, and the same decoder follows. The two take turns in one process.
 """
 
 import copy
@@ -29,7 +29,7 @@ from serving.host.command import Parser
 
 
 class MaskTokensInEncoder(MAE):
-    """MAE without its saving: mask tokens go through the encoder too."""
+    """A variant of MAE whose encoder processes the mask tokens too."""
 
     encoder_mask_token: nn.Parameter
 
@@ -96,20 +96,20 @@ def measure(params: MAEParams, size: int, device: torch.device, rounds: int, com
 
 
 def mae(recipe: str) -> MAEParams:
-    """Its section of a recipe."""
+    """MAE's section of a recipe."""
     params = config.load(Path("recipes", f"{recipe}.yaml")).method("mae")
     assert isinstance(params, MAEParams)
     return params
 
 
 def run(device: torch.device, rounds: int, large: bool = True, compiled: bool = False) -> list[dict[str, Any]]:
-    """Small size, and ViT-B/16 and ViT-L/16 at 224 px with the paper's decoder, few images a step on a CPU."""
+    """Small size, and ViT-B/16 and ViT-L/16 at 224 px with the paper's decoder, few images per step on a CPU."""
     found = [measure(mae("cifar10-small"), 32, device, rounds, compiled)]
     for word, images in (("base", 8), ("large", 4)):
         if large:
             batch = images if device.type == "cpu" else 16 * images
             paper = replace(mae(f"imagenet-vit-{word}"), batch_size=batch)
-            print(f"{paper.encoder.arch}, {batch} images a step", file=sys.stderr, flush=True)
+            print(f"{paper.encoder.arch}, {batch} images per step", file=sys.stderr, flush=True)
             found.append(measure(paper, 224, device, rounds, compiled))
     return found
 
@@ -117,7 +117,7 @@ def run(device: torch.device, rounds: int, large: bool = True, compiled: bool = 
 def main() -> None:
     parser = Parser(prog="python -m benchmarks.speed.masking", description=__doc__)
     parser.add_argument("--rounds", type=int, default=timing.ROUNDS)
-    parser.add_argument("--small", action="store_true", help="the small size only")
+    parser.add_argument("--small", action="store_true", help="measure the small size only")
     parser.add_argument("--compile", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)

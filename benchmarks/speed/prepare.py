@@ -1,6 +1,6 @@
-"""`python -m benchmarks.speed.prepare`: folders of 10³, 10⁴ and 10⁵ small JPEGs prepared, images a second, and memory.
+"""`python -m benchmarks.speed.prepare`: prepare folders of 10³, 10⁴ and 10⁵ small JPEGs; images/s and memory.
 
-Each is prepared by a process of its own, so that its peak is its own; the folders lie in a temporary one.
+Each folder is prepared by its own process, so that peaks of memory do not mix. The folders are temporary.
 """
 
 import argparse
@@ -29,8 +29,14 @@ MB = 1e6
 
 def main() -> None:
     parser = Parser(prog="python -m benchmarks.speed.prepare", description=__doc__)
-    parser.add_argument("counts", nargs="*", type=int, default=[1000, 10_000, 100_000], help="images, ascending")
-    parser.add_argument("--workers", type=int, help="processes (default: every core)")
+    parser.add_argument(
+        "counts",
+        nargs="*",
+        type=int,
+        default=[1000, 10_000, 100_000],
+        help="numbers of images, ascending (default: 1000 10000 100000)",
+    )
+    parser.add_argument("--workers", type=int, help="processes (default: one per core)")
     parser.add_argument("--one", type=Path, help=argparse.SUPPRESS)  # what a process of its own does
     given = parser.parse_args()
     if given.one:
@@ -51,9 +57,9 @@ def main() -> None:
                     "images": f"{count:,}",
                     "seconds": f"{figures['seconds']:.1f}",
                     "images/s": f"{count / figures['seconds']:,.0f}",
-                    "parent's CPU, µs an image": f"{1e6 * figures['cpu'] / count:.0f}",
+                    "parent's CPU, µs per image": f"{1e6 * figures['cpu'] / count:.0f}",
                     "parent, MB": f"{figures['parent'] / MB:.0f}",
-                    "grown, bytes an image": f"{(figures['parent'] - figures['start']) / count:,.0f}",
+                    "grown, bytes per image": f"{(figures['parent'] - figures['start']) / count:,.0f}",
                     "children together, MB": f"{figures['children'] / MB:.0f}",
                 }
             )
@@ -64,7 +70,7 @@ def main() -> None:
 
 
 def write_images(folder: Path, first: int, last: int) -> None:
-    """The files from first to last: crops of two photographs, 1,000 a class folder, every one with other bytes."""
+    """The files from first to last: crops of two photographs, 1,000 per class folder, all different."""
     from sklearn.datasets import load_sample_images  # noqa: PLC0415
 
     photos = [Image.fromarray(photo) for photo in load_sample_images().images]

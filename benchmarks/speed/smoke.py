@@ -1,6 +1,6 @@
-"""`python -m benchmarks.speed.gpu --smoke`: every branch that only a GPU takes, once; names the first that fails.
+"""`python -m benchmarks.speed.gpu --smoke`: run every branch that only a GPU takes once; name the first that fails.
 
-A few minutes on noise: run it first on a lent machine. With --tiny it runs on a CPU, where it checks this file.
+It takes a few minutes on noise: run it first on a new machine. With --tiny it runs on a CPU, to check this file.
 """
 
 import os
@@ -45,7 +45,7 @@ class Machine:
         return folder
 
     def project(self, method: str, changes: dict[str, Any]) -> Path:
-        """A folder in which a short training can run."""
+        """A folder in which a short training run can work."""
         folder = self.work / f"smoke-{method}-{time.monotonic_ns()}"
         few = {f"{method}.batch_size": 32, f"{method}.epochs": 2, "pretrain.log_every": 1}
         loop.project(folder, "digits" if self.tiny else "cifar10-small", few | changes, self.noise)
@@ -78,7 +78,7 @@ def ranks(processes: int, changes: dict[str, Any], m: Machine) -> str:
 
 
 def labels(m: Machine) -> str:
-    """A labelled training of a ViT whose blocks are recomputed; its memory is within the estimate."""
+    """Training with labels of a ViT whose blocks are recomputed; its memory is within the estimate."""
     size, n = (16, 8) if m.tiny else (224, 64)
     params = SupervisedParams(n, OptimParams("sgd", 0.1, 1e-4), ViewParams(area=(0.5, 1.0)), recompute=True)
     vit = ViTParams("vit_nano" if m.tiny else "vit_small", 8 if m.tiny else 16)
@@ -99,7 +99,7 @@ def labels(m: Machine) -> str:
         loss = trained.step(Inputs(images, draws), 0.5)[1].item()
     took = torch.cuda.max_memory_allocated(m.device) if m.device.type == "cuda" else 0
     if took > estimate:
-        raise StageError(f"a step took {took / 1e9:.2f} GB, and {estimate / 1e9:.2f} GB were estimated")
+        raise StageError(f"A step took {took / 1e9:.2f} GB, but {estimate / 1e9:.2f} GB were estimated.")
     return f"loss {loss:.3f}, {took / 1e9:.2f} GB of {estimate / 1e9:.2f} GB estimated"
 
 
@@ -110,19 +110,19 @@ def features(m: Machine) -> str:
     expected, found = (probe.extract(encoder, [x], device) for device in (torch.device("cpu"), m.device))
     off = float(abs(found - expected).max() / abs(expected).max())
     if off > 5e-3:
-        raise StageError(f"features are {off:.1e} off the CPU's")
+        raise StageError(f"The features differ by {off:.1e} from those of the CPU.")
     return f"{off:.1e} off the CPU's"
 
 
 def memory(m: Machine) -> str:
-    """What does not fit is a sentence."""
+    """Running out of memory gives a sentence."""
     params = SupervisedParams(8, OptimParams("sgd", 0.1, 1e-4), ViewParams(area=(0.5, 1.0)))
     try:
         with footprint.explained("supervised", params):
             torch.empty(2**45, device=m.device)
     except StageError as error:
         return str(error)
-    raise StageError("32 TB were allocated")
+    raise StageError("The GPU allocated 32 TB, which must fail.")
 
 
 FP32 = {"pretrain.precision": "fp32", "pretrain.compile": False}
@@ -144,7 +144,7 @@ CHECKS: dict[str, Callable[[Machine], str]] = {
 
 
 def run(work: Path, device: torch.device, tiny: bool) -> None:
-    """Every check in turn, a line for each; exits with 1 at the first that fails."""
+    """Run all checks, with one line per check; exit with 1 at the first that fails."""
     machine = Machine(work, device, tiny)
     for name, check in CHECKS.items():
         begin = time.monotonic()

@@ -1,6 +1,6 @@
-"""`python -m benchmarks.speed.steps`: training steps a second, and what each thing that the engine does brings.
+"""`python -m benchmarks.speed.steps`: training steps per second, and the gain by each measure of the engine.
 
-The steps are the loop's own (`loop.Training`), on images that lie there already. The variants of one method take
+The steps are those of the loop (`loop.Training`), on images that are in memory already. The variants of one method take
 turns in one process; the first is plain torch: fp32, contiguous, nothing compiled.
 """
 
@@ -29,7 +29,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Case:
-    """What is trained: images of `size` px."""
+    """A method to train, on images of `size` px."""
 
     name: str
     method: str
@@ -46,7 +46,7 @@ class Variant:
 
 
 def cases() -> list[Case]:
-    """The recipes for a CPU, and SimCLR's published ResNet-18 on CIFAR-10, which the target is about."""
+    """The recipes for a CPU, and SimCLR's published ResNet-18 on CIFAR-10, for which there is a target."""
     found = []
     for path in (Path("params.yaml"), Path("recipes/cifar10-small.yaml"), Path("recipes/photos.yaml")):
         c = config.load(path)
@@ -58,7 +58,7 @@ def cases() -> list[Case]:
 
 
 def variants(method: Method, device: torch.device) -> list[Variant]:
-    """Plain torch, then each thing in turn; bf16 is tried wherever the hardware multiplies it natively."""
+    """Plain torch, then one measure more each time; bf16 only where the hardware multiplies it natively."""
     found = [Variant("plain torch")]
     layout = method.encoder.LAYOUT
     if layout == torch.channels_last:
@@ -71,7 +71,7 @@ def variants(method: Method, device: torch.device) -> list[Variant]:
 
 
 def measure(case: Case, device: torch.device, rounds: int, compiled: bool, peaks: dict[str, float]) -> list[Row]:
-    """A row a variant: images/s, ratio to plain torch, seconds of the first step, FLOPs an image, utilisation in %."""
+    """One row per variant: images/s, ratio to plain torch, first step in s, FLOPs per image, % of the peak."""
     torch._dynamo.reset()
     torch._dynamo.config.recompile_limit = 64  # two compiled variants share the code that is compiled
     p = case.params
@@ -101,7 +101,7 @@ def measure(case: Case, device: torch.device, rounds: int, compiled: bool, peaks
 
 
 def stepper(case: Case, v: Variant, inputs: Inputs, device: torch.device) -> Callable[[], object]:
-    """A call is a step of a training of its own."""
+    """Each call is a step of its own training run."""
     how = PretrainParams(precision=v.precision, compile=v.compiled)  # type: ignore[arg-type]
     method = start.method(case.method, case.params, case.size, (0.5,) * 3, (0.25,) * 3, 0)
     setting = replace(hardware.choose(how, method, case.params, case.size, 1000, device), layout=v.layout)
@@ -116,7 +116,7 @@ def stepper(case: Case, v: Variant, inputs: Inputs, device: torch.device) -> Cal
 
 
 def timed(step: Callable[[], object], device: torch.device) -> float:
-    """Seconds on the clock, the compiler's processes included."""
+    """Wall-clock seconds, including the compiler's processes."""
     begin = perf_counter()
     timing.seconds(step, device)
     return perf_counter() - begin
@@ -133,11 +133,11 @@ def run(chosen: Iterable[Case], device: torch.device, rounds: int, compiled: boo
 
 def main() -> None:
     parser = Parser(prog="python -m benchmarks.speed.steps", description=__doc__)
-    parser.add_argument("words", nargs="*", help="only cases whose name holds all of these")
+    parser.add_argument("words", nargs="*", help="run only the cases whose names contain all of these words")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--rounds", type=int, default=timing.ROUNDS)
     parser.add_argument("--eager", action="store_true", help="compile nothing")
-    parser.add_argument("--batch", type=int, help="images a step in place of the recipe's")
+    parser.add_argument("--batch", type=int, help="images per step (default: as in the recipe)")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     chosen = [case for case in cases() if all(word in case.name for word in given.words)]

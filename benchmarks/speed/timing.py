@@ -1,4 +1,4 @@
-"""Timing: contenders in turn, round by round, so that their ratios hold on a busy machine too; and peaks."""
+"""Time contenders in turns, round by round, so that their ratios hold on a busy machine too; measure peaks."""
 
 import platform
 import re
@@ -14,7 +14,7 @@ ROUNDS = 5
 
 
 def seconds(work: Callable[[], object], device: torch.device, least: float = 0.0) -> float:
-    """A call's time, the mean over at least `least` seconds of them.
+    """The time of a call: the mean over calls for at least `least` seconds.
 
     On a CPU with one thread this process's own time, which other processes do not lengthen.
     """
@@ -36,7 +36,7 @@ def seconds(work: Callable[[], object], device: torch.device, least: float = 0.0
 def in_turn(
     contenders: Mapping[str, Callable[[], object]], device: torch.device, rounds: int = ROUNDS, least: float = 0.1
 ) -> dict[str, float]:
-    """Median seconds of each, after one round of warming up."""
+    """Median seconds of each contender, after one warm-up round."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(rounds + 1):
         for name, work in contenders.items():
@@ -47,7 +47,7 @@ def in_turn(
 
 
 def peak(dtype: torch.dtype, device: torch.device, n: int | None = None) -> float:
-    """FLOP/s that the hardware was seen to do: the best of a product of n × n matrices and a 3 × 3 convolution."""
+    """Measured peak FLOP/s: the better of a product of n × n matrices and a 3 × 3 convolution."""
     n = n or (8192 if device.type == "cuda" else 1536)
     images = max(1, n // 64)
     a = torch.randn(n, n, device=device, dtype=dtype)
@@ -64,7 +64,7 @@ def peak(dtype: torch.dtype, device: torch.device, n: int | None = None) -> floa
 
 
 def machine(device: torch.device) -> str:
-    """What the figures were measured on."""
+    """The machine on which the figures were measured."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     try:
@@ -77,7 +77,7 @@ def machine(device: torch.device) -> str:
 
 
 def most_memory(device: torch.device) -> int:
-    """Bytes: of the device that torch held at the most, or of this process on a CPU."""
+    """Peak memory in bytes: of torch on the device, or of this process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     # Not getrusage: its peak is inherited from the process that started this one.

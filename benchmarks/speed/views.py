@@ -1,7 +1,8 @@
 """`python -m benchmarks.speed.views`: views/s of the two-view SimCLR recipe, beside lightly, torchvision v2 and kornia.
 
 One process, one thread, CPU time, the contenders in turn round by round, so that their ratios hold on a busy machine
-too. It runs in the peers' environment, which `make bench` makes; called in another, it starts itself anew there.
+too. It runs in the peers' environment, which `make bench` creates; in another environment, it starts itself again in
+that one.
 """
 
 import importlib.util
@@ -60,7 +61,7 @@ def main() -> None:
     if importlib.util.find_spec("lightly") is None:
         if PEERS.exists() and Path(sys.executable) != PEERS.absolute():
             os.execv(PEERS.absolute(), [str(PEERS), "-m", "benchmarks.speed.views", *sys.argv[1:]])
-        sys.exit(f"lightly, torchvision and kornia are not here; `make bench` installs them into {PEERS.parents[1]}")
+        sys.exit(f"The libraries lightly, torchvision and kornia are missing in {PEERS.parents[1]}. Run `make bench`.")
     torch.set_num_threads(1)
     rows = []
     for setting in SETTINGS:
@@ -74,7 +75,7 @@ def main() -> None:
 
 
 def measure(setting: Setting, rounds: int, compiled: bool) -> list[dict[str, str | float]]:
-    """Views a second of each contender, medians over the rounds, and ours over it."""
+    """Views per second of each contender, medians over the rounds, and ours over it."""
     from benchmarks.speed.peers.transforms import peers  # noqa: PLC0415 – only where they are installed
 
     images = photos(setting.images, setting.source)

@@ -1,1 +1,1 @@
-"""Questions that need many trainings: which ranking, which alarm, which precision."""
+"""Questions that need many training runs: which ranking, which alarm, which precision."""

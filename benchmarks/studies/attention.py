@@ -1,9 +1,9 @@
 """`python -m benchmarks.studies.attention FOLDER artifacts/methods/dino …`: does attention cover the garment?
 
-FOLDER holds the photographs that `garments.json` names. The mask of 60 % of the class token's attention is laid over
-the garment as drawn by hand, and so is a box in the middle, of the same area. Baselines: random encoders of the same
-architecture, and another photograph's mask, whose score is due to where attention mostly lies, not to what it sees.
-What could be had at most: the outlines themselves, in patches.
+FOLDER holds the photographs that `garments.json` names. The mask of 60 % of the class token's attention is
+compared with the garment's outline, which was drawn by hand, and so is a central box of the same area. Baselines:
+random encoders of the same architecture, and another photograph's mask, which shows where attention usually lies. The
+upper limit is the outlines themselves, in patches.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,13 +28,13 @@ SHARE = 0.6  # of the attention's mass, the paper's
 RANDOM = 3  # encoders
 PER_CLASS = 4  # test photographs
 MEAN = "mean of heads"
-Figures = NDArray[np.float64]  # one a photograph
+Figures = NDArray[np.float64]  # one per photograph
 Photographs = Mapping[str, Sequence[Photograph]]  # of validation, to choose the head on, and of test
 
 
 @dataclass(frozen=True)
 class Overlaps:
-    """Of one way to look, over photographs."""
+    """Figures of one attention map, over photographs."""
 
     area: Figures  # what share of the picture the mask takes, and so the box
     iou: Figures
@@ -44,7 +44,7 @@ class Overlaps:
     other_iou: Figures  # of another photograph's mask
 
     def row(self) -> dict[str, str]:
-        """Percent."""
+        """One row of the table, in percent."""
         gain = 100 * (self.iou - self.box_iou)
         low, high = interval(gain)
         return {
@@ -103,17 +103,17 @@ def judge(encoder: ViT, preprocess: Preprocess, photos: Photographs) -> dict[str
 
 
 def load(folder: Path) -> tuple[Spec, ViT]:
-    """The encoder of artifacts/methods/<method>. Raises SystemExit where it is no vision transformer."""
+    """The encoder of artifacts/methods/<method>. Raises SystemExit when it is no vision transformer."""
     checkpoint = torch.load(folder / "checkpoint.pt", weights_only=True)
     spec: Spec = checkpoint["spec"]
     encoder = restore(spec, checkpoint["weights"])
     if not isinstance(encoder, ViT):
-        raise SystemExit(f"{folder} holds a {spec['encoder']['arch']}; allowed: a vision transformer")
+        raise SystemExit(f"The encoder in {folder} is a {spec['encoder']['arch']}. Allowed: a vision transformer.")
     return spec, encoder
 
 
 def untrained(spec: Spec, encoder: ViT, seed: int) -> ViT:
-    """Of the same architecture and normalisation."""
+    """Random encoders of the same architecture and normalisation."""
     torch.manual_seed(seed)
     normal = encoder.normalize
     made = ViTParams(**spec["encoder"]).build(
@@ -124,7 +124,7 @@ def untrained(spec: Spec, encoder: ViT, seed: int) -> ViT:
 
 
 def rows(photos: Photographs, artifacts: Sequence[Path]) -> list[dict[str, str]]:
-    """Of the table: each encoder; of each architecture the random ones, and the outlines in its patches."""
+    """The rows of the table: each encoder; for each architecture, random encoders and the outlines in its patches."""
     found, architectures = [], {}
     for path in artifacts:
         spec, encoder = load(path)
@@ -168,7 +168,11 @@ def main() -> None:
     parser = Parser(prog="python -m benchmarks.studies.attention", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("artifacts", type=Path, nargs="+", help="artifacts/methods/<method> of vision transformers")
-    parser.add_argument("--picture", type=Path, help="a PNG: one test photograph a class, and where the first looks")
+    parser.add_argument(
+        "--picture",
+        type=Path,
+        help="a PNG to write: one test photograph per class, and the attention of the first encoder",
+    )
     given = parser.parse_args()
     torch.set_num_threads(1)
     photos = {split: garments.photographs(given.folder, split) for split in ("validation", "test")}

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.studies.diagnose --seeds 0 1 2`: healthy and broken trainings, and what each is called.
+"""`python -m benchmarks.studies.diagnose --seeds 0 1 2`: healthy and broken training runs, and their diagnoses.
 
 Trains every case once per seed and adds what was seen to tests/models/histories/<method>.csv, which the tests judge.
 It skips what is recorded already. It prints the last figures and the diagnoses. Most cases train on the bundled digits;
@@ -46,7 +46,7 @@ FEW |= {"mae.optim.lr": 0.005, "mae.epochs": 2500}
 
 
 class Case(NamedTuple):
-    """What is changed in the recipe, and the name that is right."""
+    """Changes of a recipe, and the right name of the diagnosis."""
 
     changes: dict[str, Any]
     name: Name
@@ -104,10 +104,12 @@ CASES = {
 
 def main() -> None:
     parser = Parser(prog="python -m benchmarks.studies.diagnose", description=__doc__)
-    parser.add_argument("--seeds", nargs="*", type=int, default=[], help="to train; none: print what is recorded")
+    parser.add_argument(
+        "--seeds", nargs="*", type=int, default=[], help="seeds to train (default: print the recorded runs)"
+    )
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
-    parser.add_argument("--share", type=float, default=1.0, help="of the case's epochs")
-    parser.add_argument("--photos", type=Path, help="folder of images for the cases of recipe photos")
+    parser.add_argument("--share", type=float, default=1.0, help="of the case's epochs to train (default: 1)")
+    parser.add_argument("--photos", type=Path, help="the folder of images for the cases of recipe photos")
     given = parser.parse_args()
     if given.seeds:
         with workspace() as folder:
@@ -121,7 +123,7 @@ def main() -> None:
 
 
 def train(folder: Path, case: str, seed: int, share: float) -> None:
-    """Unless it is recorded; one that is stopped by a sentence is recorded as far as it came."""
+    """Train a case unless it is recorded. A run that stops with an error is recorded up to there."""
     name = case.split(maxsplit=1)[0]
     epochs = max(1, round(params(case).epochs * share))
     if (case, seed, epochs) in recorded():
@@ -150,7 +152,7 @@ def record(case: str, seed: int, epochs: int, history: Path) -> None:
 
 
 def recorded() -> dict[tuple[str, int, int], list[Row]]:
-    """(case, seed, epochs) → the health checks of that training."""
+    """(case, seed, epochs) → the health checks of that training run."""
     found: dict[tuple[str, int, int], list[Row]] = {}
     for path in sorted(RECORDS.glob("*.csv")):
         with path.open(newline="") as file:
@@ -161,7 +163,7 @@ def recorded() -> dict[tuple[str, int, int], list[Row]]:
 
 
 def table() -> Iterator[dict[str, Any]]:
-    """A row a training that is recorded: its last figures and the diagnosis."""
+    """One row per recorded training run: its last figures and the diagnosis."""
     for (case, seed, epochs), checks in recorded().items():
         figures = {key: f"{checks[-1][key]:.3g}" for key in SHOWN if key in checks[-1]}
         found = diagnose(case.split()[0], params(case), checks).name
@@ -170,7 +172,7 @@ def table() -> Iterator[dict[str, Any]]:
 
 @cache
 def params(case: str) -> MethodParams:
-    """Of the method in this case."""
+    """The params of the method in this case."""
     with tempfile.TemporaryDirectory() as folder:
         write_params(Path(folder), case)
         return config.load(Path(folder, "params.yaml")).method(case.split(maxsplit=1)[0])

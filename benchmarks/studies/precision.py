@@ -1,7 +1,8 @@
-"""`python -m benchmarks.studies.precision`: what fp16 and int8 bring in ONNX Runtime on this CPU, and what they cost.
+"""`python -m benchmarks.studies.precision`: the speed and the cost of fp16 and int8 in ONNX Runtime on this CPU.
 
-Speed is of random weights, on one thread; the precisions of an encoder take turns in one process. Cost is of trained
-encoders: artifacts/methods/<method>/checkpoint.pt and data/prepared of project folders, which are only read.
+Speed is measured with random weights, on one thread; the precisions of an encoder take turns in one process. Cost is
+measured with trained encoders: artifacts/methods/<method>/checkpoint.pt and data/prepared of project folders, which are
+only read.
 """
 
 import tempfile
@@ -60,7 +61,7 @@ def session(path: Path) -> onnxruntime.InferenceSession:
 
 
 def speed(name: str, folder: Path) -> Iterator[Row]:
-    """A row a batch size: images/s of fp32, and how many times as many of the others."""
+    """One row per batch size: images/s in fp32, and the speed of the others as a multiple of it."""
     params, size = CASES[name]
     torch.manual_seed(0)
     path = folder / "fp32.onnx"
@@ -78,7 +79,7 @@ def speed(name: str, folder: Path) -> Iterator[Row]:
 
 
 def cost(project: Path, checkpoint: Path, folder: Path) -> Iterator[Row]:
-    """A row a precision: what the probe reads on val, as `export` judges it."""
+    """One row per precision: the probe's accuracy on val, as `export` checks it."""
     prepared = Prepared(project / "data" / "prepared")
     kept = torch.load(checkpoint, weights_only=True)
     encoder, spec = restore(kept["spec"], kept["weights"]), kept["spec"]
@@ -112,7 +113,9 @@ def cosines(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float3
 
 def main() -> None:
     parser = Parser(prog="python -m benchmarks.studies.precision", description=__doc__)
-    parser.add_argument("projects", type=Path, nargs="*", help="folders with trained encoders; without: the speed")
+    parser.add_argument(
+        "projects", type=Path, nargs="*", help="folders with trained encoders (default: measure the speed)"
+    )
     parser.add_argument(
         "--only", choices=CASES, nargs="+", default=list(CASES), help="encoders whose speed is measured"
     )

@@ -1,8 +1,8 @@
 """`python -m benchmarks.studies.ranking PROJECT…`: does a score without labels rank encoders as labels do?
 
 A project is a folder with params.yaml and labelled images in data/prepared. Every checkpoint.pt below it is an encoder,
-and so is a random one of each architecture of params.yaml. Spearman's rank correlation of what needs no labels with
-accuracy on test, in each project and over all by the ranks within each.
+and so is a random one of each architecture of params.yaml. It prints Spearman's rank correlation of scores without
+labels with accuracy on test, in each project and pooled by the ranks within each.
 """
 
 from collections.abc import Iterator, Sequence
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def every(project: Path, c: Config, prepared: Prepared) -> Iterator[tuple[str, Encoder]]:
-    """(name, encoder): of every checkpoint, and a random one, its batch norm fed with train images, an architecture."""
+    """(name, encoder): of every checkpoint, and a random one per architecture, its batch norm fed with train images."""
     for path in sorted(project.rglob("checkpoint.pt")):
         checkpoint = torch.load(path, weights_only=True)
         yield str(path.parent.relative_to(project)), restore(checkpoint["spec"], checkpoint["weights"])
@@ -58,7 +58,7 @@ def every(project: Path, c: Config, prepared: Prepared) -> Iterator[tuple[str, E
 
 
 def figures(encoder: Encoder, prepared: Prepared, p: ProbeParams) -> Figures:
-    """What is said of an encoder with labels and without, on test."""
+    """The scores of an encoder on test, with labels and without."""
     extract = encoder_features(encoder, CPU)
     features = {s: extract(images(prepared, s)) for s in probe_protocol.SPLITS}
     y = probe_protocol.labels(prepared)
@@ -67,7 +67,7 @@ def figures(encoder: Encoder, prepared: Prepared, p: ProbeParams) -> Figures:
 
 
 def table(found: dict[str, dict[str, Figures]]) -> list[dict[str, object]]:
-    """A row a score: its rank correlation with each accuracy, in each project and pooled."""
+    """One row per score: its rank correlation with each accuracy, in each project and pooled."""
     rows = []
     for score in SCORES:
         row: dict[str, object] = {"score": score}

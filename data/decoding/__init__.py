@@ -1,1 +1,1 @@
-"""Bytes of an image file to pixels: what `prepare` reads with, and what is packed as it stands into every archive."""
+"""Decode image files to pixels. `prepare` uses this code, and every archive contains it unchanged."""

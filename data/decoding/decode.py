@@ -48,15 +48,15 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         if type(self.size) is not int or not 1 <= self.size <= MAX_SIZE:
-            raise ValueError(f"size is {self.size!r}; allowed is a whole number from 1 to {MAX_SIZE}")
+            raise ValueError(f"size is {self.size!r}. Allowed: a whole number from 1 to {MAX_SIZE}")
         for key, allowed in ALLOWED.items():
             if (value := getattr(self, key)) not in allowed:
-                raise ValueError(f"{key} is {value!r}; allowed: {', '.join(allowed)}")
+                raise ValueError(f"{key} is {value!r}. Allowed: {', '.join(allowed)}")
         if self.range is not None:
             ends = self.range if isinstance(self.range, list | tuple) else ()
             numbers = tuple(float(end) for end in ends if type(end) in (int, float))
             if not (len(ends) == len(numbers) == 2 and 0 < numbers[1] - numbers[0] < math.inf):
-                raise ValueError(f"range is {self.range!r}; allowed: two finite numbers, the smaller one first")
+                raise ValueError(f"range is {self.range!r}. Allowed: two finite numbers, the smaller one first")
             object.__setattr__(self, "range", numbers)  # JSON knows lists, and whole numbers
 
     def to_json(self) -> str:
@@ -110,7 +110,7 @@ def read(data: bytes, range: tuple[float, float] | None = None) -> "Image.Image"
 
 
 def _orientation(image: "Image.Image") -> Any:
-    # ImageOps.exif_transpose would reject a sound photo for its broken EXIF block.
+    # ImageOps.exif_transpose would reject a good photo because of a broken EXIF block.
     try:
         return image.getexif().get(ORIENTATION_TAG)
     except Exception:

@@ -1,4 +1,4 @@
-"""Grey levels of images of more than 8 bits: all of them, and those of a range as 8 bits.
+"""Read images of more than 8 bits: all grey levels, or a range of them as 8 bits.
 
 Packed beside the TorchServe handler: standard library, numpy and Pillow only.
 """

@@ -1,7 +1,7 @@
 """Bytes of an image file → a Pillow image, or the reason why it cannot be used.
 
-What costs a decoder too much is refused from the header. Packed beside the TorchServe handler: standard library and
-Pillow only. Pillow is imported where an image is opened, so that training can read a specification without it.
+An image that takes too long to decode is refused by its header. Packed beside the TorchServe handler: standard library
+and Pillow only. Pillow is imported where an image is opened, so that training can read a specification without it.
 """
 
 import io
@@ -28,7 +28,7 @@ NATIVE_ORDER = {"F;32BF": "F;32NF", "F;64BF": "F;64NF", "I;32BS": "I;32NS", "I;1
 
 # A JPEG inside a TIFF: at most 10 scans of each strip, so that none passes over more than MAX_PASSES. libtiff reads it.
 os.environ.setdefault("LIBTIFF_JPEG_MAX_ALLOWED_SCAN_NUMBER", "11")
-# Without a handler Pillow's remarks about odd files would reach standard error.
+# Without a handler, Pillow would print warnings about odd files to standard error.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
@@ -48,7 +48,7 @@ class Unusable(Exception):
 
 @contextmanager
 def refusing(data: bytes) -> Iterator[None]:
-    """Whatever reading these bytes raises becomes Unusable; warnings stay inside."""
+    """Turn every error of reading these bytes into Unusable; suppress warnings."""
     from PIL import Image, UnidentifiedImageError  # noqa: PLC0415
 
     if not data:
@@ -86,7 +86,7 @@ def opened(file: BinaryIO) -> "Image.Image":
 
 
 def checked(data: bytes) -> "Image.Image":
-    """The image of these bytes, its pixels not yet read, after the checks that Pillow leaves out."""
+    """The image of these bytes, its pixels not yet read, after checks that Pillow does not make."""
     image = opened(io.BytesIO(data))
     pixels = image.width * image.height
     if (
@@ -101,7 +101,7 @@ def checked(data: bytes) -> "Image.Image":
 
 
 def work(data: bytes) -> int:
-    """Pixels that decoding passes over at most, a JPEG's once per scan; 0 where the header cannot be read."""
+    """The most pixels that decoding processes, a JPEG's once per scan; 0 when the header cannot be read."""
     try:
         with refusing(data):
             image = opened(io.BytesIO(data))
@@ -118,7 +118,7 @@ def unpack(image: Any, raw_mode: str) -> None:
 
 
 def most_scans(data: bytes) -> int:
-    """At most so many scans has a JPEG: found fast, with those of thumbnails and of what follows its end."""
+    """An upper limit of a JPEG's scans, found fast: it counts those of thumbnails and after the end too."""
     return data.count(b"\xff\xda")
 
 
@@ -136,7 +136,7 @@ def scans(data: bytes) -> int:
 
 
 def _check_pixels(data: bytes) -> None:
-    """Raises Unusable where a PNG's compressed pixels are not those that were written: Pillow checks other chunks."""
+    """Raises Unusable when a PNG's compressed pixels are damaged: Pillow checks only the other chunks."""
     place = len(PNG)
     while (end := place + 8 + int.from_bytes(data[place : place + 4])) + 4 <= len(data):
         wrong = zlib.crc32(memoryview(data)[place + 4 : end]) != int.from_bytes(data[end : end + 4])

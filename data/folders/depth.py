@@ -1,4 +1,4 @@
-"""Images of more than 8 bits: which they are, and which of their values become 0 and 255.
+"""Find the images of more than 8 bits, and decide which of their values become 0 and 255.
 
 `prepare.range: auto` takes the lowest and the highest value, leaving aside at either end 0.1 % of the pixels of each
 image and 1 % of the images (at least one of three). Where this spans three quarters of 0 to 1, 255, 1,023, 4,095,
@@ -48,8 +48,9 @@ def measure(root: Path, deep: Mapping[str, str], workers: int | None = None) -> 
     if len(ranges) > 1:
         each_kind = (f"{len(paths[kind]):,} of {kind} ({shown(of)})" for kind, of in sorted(ranges.items()))
         raise DataError(
-            f"{root} mixes images of more than 8 bits whose values mean different things: {' and '.join(each_kind)}; "
-            "convert them to one kind, or set prepare.range to the [low, high] that suits all"
+            f"The folder {root} mixes images of more than 8 bits whose values mean different things: "
+            f"{' and '.join(each_kind)}. Convert them to one kind, or set prepare.range in params.yaml to the "
+            "[low, high] that suits all."
         )
     return next(iter(ranges.values()), None)
 

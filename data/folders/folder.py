@@ -1,4 +1,4 @@
-"""A folder of images → its files, with the split and the label that their folders give them."""
+"""A folder of images → its files, each with the split and the label that its folders say."""
 
 import os
 import stat
@@ -50,14 +50,14 @@ def find(root: Path, labels: bool = True) -> Found:
     """
     if not root.is_dir():
         problem = "is a file, not a folder" if root.exists() else "does not exist"
-        raise DataError(f"{root} {problem}; give a folder of images, or run `dvc repro` to download it")
+        raise DataError(f"The path {root} {problem}. Give a folder of images, or run `dvc repro` to download it.")
     walked, rejected = _walk(root)
     paths = sorted(path for path in walked if not _is_other(path))
     if walked and not paths:
-        raise DataError(f"{root} holds no images, only other files, {min(walked)} for one. Add images.")
+        raise DataError(f"The folder {root} holds no images, only other files such as {min(walked)}. Add images.")
     if not paths:
         aside = "".join(f" ({path or 'itself'}: {reason})" for path, reason in rejected[:1])
-        raise DataError(f"{root} holds no files{aside}; put images into it, directly or in class folders")
+        raise DataError(f"The folder {root} holds no files{aside}. Put images into it, directly or in class folders.")
     counts = Counter(path.rpartition("/")[0] for path in paths)
     folders = {folder: tuple(folder.split("/")) if folder else () for folder in counts}
     meaning = layout.understand(folders.values(), labels)

@@ -1,4 +1,4 @@
-"""One pass over the files of a folder: what is kept, what is set aside, what is a copy."""
+"""Read all files of a folder once: keep the images, quarantine bad files, note copies."""
 
 import sys
 from array import array
@@ -26,7 +26,7 @@ RANK = {"test": 0, "val": 1, EXTRA: 3}
 
 @dataclass
 class Intake:
-    """What one pass over the files found; about 400 bytes an image, the paths among them.
+    """What one pass over the files found. It takes about 400 bytes per image, paths included.
 
     kept: SHA-256 → the first file with it, in the order of the shards; numbers: for each of them width, height,
     the sums of the three channels and of their squares; conflicts: paths of the kept whose copies have another label;
@@ -41,7 +41,7 @@ class Intake:
     poor: int = 0
 
     def labels(self) -> list[str | None]:
-        """A label an image, None where there is none or copies disagree."""
+        """One label per image; None where there is none or copies disagree."""
         return [None if file.path in self.conflicts else file.label for file in self.kept.values()]
 
 
@@ -72,20 +72,20 @@ def take_in(found: Found, deep: Container[str], preprocess: Preprocess, folder: 
 
 
 def tell(intake: Intake) -> None:
-    """Say on standard error what was set aside."""
+    """Print to standard error which files were quarantined."""
     examples = defaultdict[str, list[str]](list)
     for path, reason in intake.quarantine:
         examples[reason.split(":")[0]].append(path)
     for kind, paths in sorted(examples.items()):
-        print(f"quarantined, {kind}: {len(paths):,} ({', '.join(paths[:3])})", file=sys.stderr)
+        print(f"Quarantined, {kind}: {len(paths):,} ({', '.join(paths[:3])})", file=sys.stderr)
     if intake.conflicts:
-        print(f"left unlabelled, since copies have another label: {len(intake.conflicts):,}", file=sys.stderr)
+        print(f"Left without a label, because copies have another label: {len(intake.conflicts):,}", file=sys.stderr)
 
 
 def check(intake: Intake, found: Found, out: Path, max_bad_fraction: float) -> None:
-    """Raise DataError where too many files are bad or too few are left; the list of the bad ones is in `out` then."""
+    """Raise DataError when too many files are bad or too few are left. `out` then lists the bad ones."""
     bad, total = len(intake.quarantine), len(found.files) + len(found.rejected)
-    usable, listed = len(intake.kept), f"; the list is {out}/quarantine.csv" if bad else ""
+    usable, listed = len(intake.kept), f"They are listed in {out}/quarantine.csv. " if bad else ""
     if bad <= max_bad_fraction * total and usable >= FEWEST:
         return
     if bad:
@@ -93,7 +93,10 @@ def check(intake: Intake, found: Found, out: Path, max_bad_fraction: float) -> N
         write_table(out / "quarantine.csv", QUARANTINE, intake.quarantine)
     if bad > max_bad_fraction * total:
         raise DataError(
-            f"{found.root} has {bad:,} bad files of {total:,} ({bad / total:.1%}), more than "
-            f"prepare.max_bad_fraction = {max_bad_fraction:g} allows{listed}"
+            f"The folder {found.root} has {bad:,} bad files of {total:,} ({bad / total:.1%}). {listed}"
+            f"Remove them, or raise prepare.max_bad_fraction in params.yaml (now {max_bad_fraction:g})."
         )
-    raise DataError(f"{found.root} has {usable} usable images; at least {FEWEST} are needed, add some{listed}")
+    raise DataError(
+        f"The folder {found.root} has only {usable} images that can be used. {listed}"
+        f"Add images until there are at least {FEWEST}."
+    )

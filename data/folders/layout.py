@@ -1,4 +1,4 @@
-"""What folders mean: which are splits, which are classes, and which hold images without labels.
+"""Understand folders: which are splits, which are classes, and which hold images without labels.
 
 1. A folder that stands alone is a wrapper, and is skipped, if it holds several folders or a split.
 2. Folders called train, val or test (or another of WORDS, in any case) are splits if two different splits are there.

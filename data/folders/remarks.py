@@ -1,4 +1,4 @@
-"""What a person should know about a folder: how its layout was understood, and what its labels cannot do."""
+"""Sentences about a folder: how its layout was understood, and what cannot be measured with its labels."""
 
 import unicodedata
 from collections import Counter
@@ -9,7 +9,7 @@ from data.folders.layout import PLAIN, WORDS, Folder, Layout
 from data.splits import ORDER
 
 NAMED = 5  # of what a sentence lists
-FEWEST = 3  # images of a class, so that each split has one
+FEWEST = 3  # images per class, so that each split has one
 
 Sizes = Mapping[Folder, int]  # folder → the files in it
 
@@ -36,7 +36,7 @@ def understood(root: Path, layout: Layout, sizes: Sizes, labels: bool, others: i
 
 
 def cautions(layout: Layout, sizes: Sizes) -> list[str]:
-    """What in the layout may be other than the person meant."""
+    """Warnings about parts of the layout that the person may have meant differently."""
     files = Counter[Folder]()
     for folder, n in sizes.items():
         files[_first(layout, folder)] += n
@@ -66,7 +66,7 @@ def cautions(layout: Layout, sizes: Sizes) -> list[str]:
 
 
 def judging(split: Sequence[str], labels: Sequence[str | None]) -> list[str]:
-    """What val and test cannot say about the classes; split and label of every image."""
+    """Warnings about what val and test cannot measure. split, labels: of every image."""
     counts = Counter((name, label) for name, label in zip(split, labels, strict=True) if label)
     classes = {name: {label for of, label in counts if of == name} for name in ORDER}
     every = sorted(set[str]().union(*classes.values()))
@@ -97,7 +97,7 @@ def judging(split: Sequence[str], labels: Sequence[str | None]) -> list[str]:
 
 
 def lost(splits: Set[str | None]) -> list[str]:
-    """That folders of val or test have no image that can be used."""
+    """Warnings about folders of val or test without an image that can be used."""
     return [
         f"No image in the {name} folder can be used: all are bad, or copies of images in another split. "
         f"The split is taken from other images."
@@ -107,13 +107,16 @@ def lost(splits: Set[str | None]) -> list[str]:
 
 
 def too_few(source: Path, name: str, labels: Sequence[str | None]) -> str:
-    """Why nothing can be drawn for this split, and what to do; labels: of the images to draw from."""
+    """Why no image can be chosen for this split, and what to do. labels: of the images to choose from."""
     if len(labels) < FEWEST:
-        return f"{source} leaves the {name} split without an image, because train has fewer than {FEWEST}. Add images."
+        return (
+            f"The folder {source} leaves the {name} split without an image, because train has fewer than {FEWEST}. "
+            "Add images."
+        )
     return (
-        f"{source} leaves the {name} split without an image, because every class has only 1 or 2 images to draw from. "
+        f"The folder {source} leaves the {name} split without an image, because every class has only 1 or 2 images. "
         f"Add images until there are {FEWEST} per class, or set prepare.labels: false in params.yaml, "
-        "so that the split is drawn without regard to classes."
+        "so that the split is chosen without regard to classes."
     )
 
 

@@ -1,1 +1,1 @@
-"""Training with labels: what the methods must beat when labels are few."""
+"""Baselines that are trained with labels. With few labels, pretraining must beat them."""

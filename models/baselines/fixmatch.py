@@ -18,34 +18,34 @@ from models.optim import OptimParams
 from models.precision import at_least_fp32, full_precision
 from models.views.augmentation import ViewParams, draw
 
-GREY = 0.5  # what cutout leaves
+GREY = 0.5  # the colour of what cutout removes
 
 
 @dataclass(frozen=True)
 class FixMatchParams:
-    """Its augmentations, threshold and weights, by the paper's symbols. Raises ValueError where one is impossible."""
+    """Its augmentations, threshold and weights, by the paper's symbols. Raises ValueError for a wrong value."""
 
-    batch_size: int  # B labelled images
-    optim: OptimParams
-    weak: ViewParams  # α: flip and shift
-    strong: ViewParams  # A, before cutout
-    accumulate: Literal[1] = 1  # labelled and unlabelled images share a batch, and its batch norm
-    recompute: bool = False  # transformer blocks again in the backward pass: less memory, one more forward pass
-    unlabelled: int = 7  # μ, unlabelled images a labelled one
-    cutout: float = 0.5  # largest side of the square that A cuts out, as a share of the image's
-    threshold: float = 0.95  # τ
-    weight: float = 1.0  # λ_u
-    momentum: float = 0.999  # of the averaged weights, which predict
+    batch_size: int  # labelled images per step, B
+    optim: OptimParams  # optimiser and its schedule
+    weak: ViewParams  # weak augmentation α: flip and crop
+    strong: ViewParams  # strong augmentation A, before Cutout
+    accumulate: Literal[1] = 1  # always 1: labelled and unlabelled images share a batch and its batch norm
+    recompute: bool = False  # compute transformer blocks again in the backward pass: less memory, one more forward pass
+    unlabelled: int = 7  # unlabelled images per labelled image, μ
+    cutout: float = 0.5  # largest side of the square that Cutout hides, as a share of the image's side
+    threshold: float = 0.95  # confidence τ from which a pseudo-label counts
+    weight: float = 1.0  # weight λ_u of the unlabelled loss
+    momentum: float = 0.999  # momentum of the averaged weights, which make the predictions
 
     def __post_init__(self) -> None:
         check_training(self.batch_size, self.accumulate, 0.0)
         if self.unlabelled < 1:
-            raise ValueError(f"unlabelled is {self.unlabelled}; allowed: 1 or more")
+            raise ValueError(f"unlabelled is {self.unlabelled}. Allowed: 1 or more")
         if self.weight < 0:
-            raise ValueError(f"weight is {self.weight}; allowed: 0 or more")
+            raise ValueError(f"weight is {self.weight}. Allowed: 0 or more")
         for name in ("cutout", "threshold", "momentum"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; allowed: 0 to 1")
+                raise ValueError(f"{name} is {getattr(self, name)}. Allowed: 0 to 1")
 
 
 class FixMatch(Baseline):
@@ -86,7 +86,7 @@ class FixMatch(Baseline):
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
-        """Weights are averaged; batch norm's statistics, averages already, are taken as they are."""
+        """Average the weights. Batch norm's statistics are averages already, so they are copied."""
         own, average = self.student, self.average
         torch._foreach_lerp_(list(average.parameters()), list(own.parameters()), 1 - self.params.momentum)
         torch._foreach_copy_(list(average.buffers()), list(own.buffers()))
@@ -99,7 +99,7 @@ class FixMatch(Baseline):
 def consistency(weak: Tensor, strong: Tensor, threshold: float) -> Tensor:
     """ℓ_u, eq. 4: cross-entropy of A(u) with the likeliest class of α(u), where that is at least τ likely.
 
-    weak, strong: logits (μB, K) of the same images. The mean is over all of them, as sure as they may be.
+    weak, strong: logits (μB, K) of the same images. The mean is over all of them, including those below τ.
     """
     with full_precision(weak):
         q, pseudo = at_least_fp32(weak.detach()).softmax(dim=1).max(dim=1)  # (μB,) each

@@ -14,22 +14,22 @@ from models.baselines.supervised import UNLABELLED, Supervised, SupervisedParams
 
 @dataclass(frozen=True)
 class PseudoLabelParams(SupervisedParams):
-    """Those of supervised training, and how much the pseudo-labels count. batch_size is n, of labelled images."""
+    """The parameters of supervised training, and the weight of the pseudo-labels. batch_size: n labelled images."""
 
-    accumulate: Literal[1] = 1  # labelled and unlabelled images share a batch, and its batch norm
-    unlabelled: int = 8  # n' / n; 256 / 32 in the paper
-    alpha: float = 3.0  # α_f
-    start: float = 0.1  # T₁ as a fraction of the run
-    full: float = 0.6  # T₂
+    accumulate: Literal[1] = 1  # always 1: labelled and unlabelled images share a batch and its batch norm
+    unlabelled: int = 8  # unlabelled images per labelled image, n' / n; the paper has 256 / 32
+    alpha: float = 3.0  # final weight α_f of the unlabelled loss
+    start: float = 0.1  # share of the run after which unlabelled images count, T₁
+    full: float = 0.6  # share of the run after which their weight is alpha, T₂
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.unlabelled < 1:
-            raise ValueError(f"unlabelled is {self.unlabelled}; allowed: 1 or more")
+            raise ValueError(f"unlabelled is {self.unlabelled}. Allowed: 1 or more")
         if self.alpha < 0:
-            raise ValueError(f"alpha is {self.alpha}; allowed: 0 or more")
+            raise ValueError(f"alpha is {self.alpha}. Allowed: 0 or more")
         if not 0 <= self.start < self.full <= 1:
-            raise ValueError(f"start is {self.start}, full {self.full}; allowed: 0 <= start < full <= 1")
+            raise ValueError(f"start is {self.start}, full {self.full}. Allowed: 0 <= start < full <= 1")
 
 
 class PseudoLabel(Supervised):

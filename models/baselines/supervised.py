@@ -1,6 +1,6 @@
-"""Supervised learning: a linear head on the encoder, and cross-entropy with label smoothing, of labelled images only.
+"""Supervised learning on labelled images: a linear head on the encoder, cross-entropy, label smoothing.
 
-From scratch it is the baseline of what the labels alone give; from a pretrained encoder it is fine-tuning end to end
+From scratch it is the baseline that uses the labels alone; from a pretrained encoder it is fine-tuning end to end
 (He et al., 2022, arXiv:2111.06377, appendix A.2). Label smoothing: Szegedy, Vanhoucke, Ioffe, Shlens, Wojna, 2015,
 arXiv:1512.00567, section 7.
 """
@@ -17,33 +17,33 @@ from models.optim import OptimParams
 from models.precision import at_least_fp32, full_precision
 from models.views.augmentation import ViewParams, draw
 
-UNLABELLED = -1  # the label of an image whose class nobody knows
+UNLABELLED = -1  # the label of an image whose class is not known
 
 
 @dataclass(frozen=True)
 class SupervisedParams:
-    """Its augmentation and label smoothing. Raises ValueError that names what is impossible."""
+    """Its augmentation and label smoothing. Raises ValueError when a value is not allowed."""
 
-    batch_size: int
-    optim: OptimParams
-    views: ViewParams
-    accumulate: int = 1  # parts in which a batch is computed
-    recompute: bool = False  # transformer blocks again in the backward pass: less memory, one more forward pass
-    label_smoothing: float = 0.0  # ε
+    batch_size: int  # labelled images per step
+    optim: OptimParams  # optimiser and its schedule
+    views: ViewParams  # augmentation of the images
+    accumulate: int = 1  # parts in which a batch is computed, to save memory
+    recompute: bool = False  # compute transformer blocks again in the backward pass: less memory, one more forward pass
+    label_smoothing: float = 0.0  # label smoothing ε
 
     def __post_init__(self) -> None:
         check_training(self.batch_size, self.accumulate, self.label_smoothing)
 
 
 def check_training(batch_size: int, accumulate: int, label_smoothing: float) -> None:
-    """Raises ValueError that names what is not possible."""
+    """Raises ValueError when a value is not allowed."""
     for name, value in (("batch_size", batch_size), ("accumulate", accumulate)):
         if value < 1:
-            raise ValueError(f"{name} is {value}; allowed: 1 or more")
+            raise ValueError(f"{name} is {value}. Allowed: 1 or more")
     if batch_size % accumulate:
-        raise ValueError(f"batch_size is {batch_size}; allowed: a multiple of accumulate, {accumulate}")
+        raise ValueError(f"batch_size is {batch_size}. Allowed: a multiple of accumulate, {accumulate}")
     if not 0 <= label_smoothing < 1:
-        raise ValueError(f"label_smoothing is {label_smoothing}; allowed: 0 to below 1")
+        raise ValueError(f"label_smoothing is {label_smoothing}. Allowed: 0 to below 1")
 
 
 class Supervised(Baseline):
@@ -75,12 +75,12 @@ class Supervised(Baseline):
 
 
 def unlabelled(n: int) -> Tensor:
-    """(n,) of labels that nobody knows: what stands in a draw until the loop puts there the labels that it has."""
+    """(n,) of UNLABELLED. The training loop replaces them by the labels that it has."""
     return torch.full((n,), UNLABELLED)
 
 
 def head(dim: int, classes: int) -> nn.Linear:
-    """Starts at almost nothing, as MAE's official fine-tuning does: the first gradients spare the encoder."""
+    """Starts near zero, as in MAE's official fine-tuning, so that the first gradients hardly change the encoder."""
     linear = nn.Linear(dim, classes)
     nn.init.trunc_normal_(linear.weight, std=2e-5)
     nn.init.zeros_(linear.bias)

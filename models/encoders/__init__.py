@@ -1,4 +1,4 @@
-"""The networks that survive pretraining, by the names that params.yaml has for them."""
+"""The encoders that pretraining trains, by their names in params.yaml."""
 
 from models.encoders import resnet, vit
 from models.encoders.encoder import EncoderParams

@@ -16,14 +16,14 @@ from models.encoders.normalize import PUBLISHED, Normalization, Normalize
 
 @dataclass(frozen=True)
 class EncoderParams(ABC):
-    """What every encoder has in params.yaml; a kind of encoder adds its own. Raises ValueError as `allow` does."""
+    """The params that every encoder has; a kind of encoder adds its own. Raises ValueError as `allow` does."""
 
     BATCH_NORM: ClassVar[bool] = False  # whether an image's vector in training depends on the others of its batch
-    BLOCKS: ClassVar[bool] = False  # whether it consists of transformer blocks, which may recompute and be dropped
+    BLOCKS: ClassVar[bool] = False  # whether it has transformer blocks, which allow recomputing and stochastic depth
 
-    arch: str  # its key in ENCODERS
-    init: str | None = field(default=None, kw_only=True)  # weights to start from: a file, a folder, or models:/…
-    normalize: Normalization = field(default="auto", kw_only=True)
+    arch: str  # architecture
+    init: str | None = field(default=None, kw_only=True)  # weights to start from: a file, a folder, a version
+    normalize: Normalization = field(default="auto", kw_only=True)  # mean and std; auto: the weights', else the data's
 
     def build(self, image_size: int, mean: Sequence[float], std: Sequence[float]) -> "Encoder":
         """A freshly initialised encoder (from torch's global generator).
@@ -37,14 +37,14 @@ class EncoderParams(ABC):
         """The same; mean and std are those that hold."""
 
     def check_side(self, key: str, side: int) -> None:  # noqa: B027 - most encoders take every side
-        """Raises ValueError where images of this side, px, cannot be encoded; key: what sets it in params.yaml."""
+        """Raises ValueError when images of this side, in px, cannot be encoded. key: its parameter in params.yaml."""
 
 
 class Encoder(nn.Module, ABC):
     """uint8 or float-in-[0, 1] images (B, 3, H, W) → features (B, dim)."""
 
-    WHOLE: ClassVar[tuple[type[nn.Module], ...]] = ()  # its modules that are compiled as one graph each
-    LAYOUT: ClassVar[torch.memory_format] = torch.contiguous_format  # in which it runs fastest
+    WHOLE: ClassVar[tuple[type[nn.Module], ...]] = ()  # modules that are each compiled as one graph
+    LAYOUT: ClassVar[torch.memory_format] = torch.contiguous_format  # the layout in which it runs fastest
 
     dim: int
     normalize: Normalize
@@ -54,15 +54,15 @@ class Encoder(nn.Module, ABC):
         """Normalises the images and encodes them."""
 
     def bf16_pays(self, side: int) -> bool:
-        """Whether steps on a CPU are faster with bf16 products, for views of this side, px: `hardware.precision`."""
+        """Whether training steps on a CPU are faster in bf16, for views of this side in px (`hardware.precision`)."""
         return False
 
     def regrid(self, tensors: dict[str, Tensor]) -> list[str]:
-        """Adapt weights for another image size to this encoder's, in place. Returns what was done, as clauses."""
+        """Adapt weights for another image size to this encoder, in place. Returns phrases that say what was done."""
         return []
 
 
 def allow(holds: bool, key: str, value: object, allowed: str) -> None:
-    """Raises ValueError that names the key, its value and what is allowed, where a condition does not hold."""
+    """Raises ValueError, which names the key, its value and what is allowed, unless the condition holds."""
     if not holds:
-        raise ValueError(f"{key} is {value}; allowed: {allowed}")
+        raise ValueError(f"{key} is {value}. Allowed: {allowed}")

@@ -6,15 +6,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-Normalization = Literal["auto", "dataset", "imagenet", "half"]  # auto: the weights' own, else the data set's
-PUBLISHED = {  # mean and std, by which public weights were trained
+Normalization = Literal["auto", "dataset", "imagenet", "half"]  # auto: as the weights say, otherwise as the data set
+PUBLISHED = {  # mean and std with which public weights were trained
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
 
 
 class Normalize(nn.Module):
-    """uint8 or float-in-[0, 1] images (B, 3, H, W) → zero mean, unit variance a channel."""
+    """uint8 or float-in-[0, 1] images (B, 3, H, W) → zero mean and unit variance per channel."""
 
     mean: Tensor
     std: Tensor

@@ -1,7 +1,7 @@
-"""Weights files of others and of our own: whose they are, and which of their tensors are the encoder's.
+"""Read weights files of other projects and of our own: who wrote them, and which tensors belong to the encoder.
 
-Read from the official code: facebookresearch/mae, facebookresearch/dino, pytorch/vision, timm. Nothing that a file
-says is run.
+The formats are those of the official code: facebookresearch/mae, facebookresearch/dino, pytorch/vision, timm. No code
+in a file is run.
 """
 
 import pickle
@@ -21,10 +21,10 @@ from models.encoders.weights import listed
 
 @dataclass(frozen=True)
 class Source:
-    """Who wrote a weights file, and what of it is no part of an encoder."""
+    """Who wrote a weights file, and which parts of it do not belong to an encoder."""
 
     name: str
-    aside: tuple[str, ...] = ()  # how the keys begin that are no part of an encoder
+    aside: tuple[str, ...] = ()  # prefixes of keys that do not belong to an encoder
     normalize: str | None = "imagenet"  # a key of PUBLISHED; None: the file does not say
     licence: str = ""  # of the weights, where their authors state one
 
@@ -38,7 +38,7 @@ BARE = Source("a backbone without a head, as DINO's")
 
 
 class Unread:
-    """Stands for an object of a file that is not a tensor: takes all that is said of it and keeps nothing."""
+    """Stands in for an object of a file that is no tensor: it accepts any state and keeps nothing."""
 
     def __init__(self, *state: Any):
         pass
@@ -46,7 +46,7 @@ class Unread:
     __setstate__ = __init__
 
 
-BESIDE = [  # what the official training code puts into a checkpoint beside tensors
+BESIDE = [  # objects that the official training code saves beside tensors
     (Unread, "argparse.Namespace"),  # args
     (Unread, "pathlib.PosixPath"),  # args.output_dir, where submitit ran it
     (Unread, "numpy.core.multiarray.scalar"),  # DINO's lr and weight decay, which numpy scheduled
@@ -57,46 +57,52 @@ BESIDE = [  # what the official training code puts into a checkpoint beside tens
 
 @dataclass(frozen=True)
 class Weights:
-    """What a weights file holds."""
+    """The contents of a weights file."""
 
     source: Source
     tensors: dict[str, Tensor]  # of the encoder, under its names
-    aside: list[str]  # keys of the file that are no part of it
+    aside: list[str]  # keys of the file that do not belong to the encoder
 
 
 def read(path: Path) -> Weights:
-    """The encoder's tensors in a weights file. Raises CheckpointError, one sentence, whatever the file is."""
+    """The encoder's tensors in a weights file. Raises CheckpointError for any other file."""
     source, tensors = recognise(content(path), path)
     if wrong := [k for k, v in tensors.items() if not isinstance(v, Tensor)]:
-        raise CheckpointError(f"{path} has entries that are not tensors: {listed(wrong)}")
+        raise CheckpointError(
+            f"The file {path} has entries that are no tensors: {listed(wrong)}. Save a state_dict only."
+        )
     inside = {k: v for k, v in tensors.items() if not k.startswith(source.aside)}
     if broken := [k for k, v in inside.items() if not v.isfinite().all()]:
-        raise CheckpointError(f"{path} has numbers that are not finite in {listed(broken)}")
+        raise CheckpointError(f"The file {path} has numbers that are not finite in {listed(broken)}. Use another file.")
     return Weights(source, inside, [k for k in tensors if k not in inside])
 
 
 def content(path: Path) -> Any:
-    """What torch.save or safetensors wrote."""
+    """The object that torch.save or safetensors wrote."""
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file  # noqa: PLC0415 - training does without
+            from safetensors.torch import load_file  # noqa: PLC0415 - training can run without it
 
             return load_file(path)
         with torch.serialization.safe_globals(list(BESIDE)), warnings.catch_warnings(action="ignore"):
             return torch.load(path, map_location="cpu", weights_only=True)
     except ImportError:
-        raise CheckpointError(f"{path} needs the package safetensors: pip install safetensors") from None
+        raise CheckpointError(
+            f"The file {path} needs the package safetensors. Install it: pip install safetensors."
+        ) from None
     except Exception as error:  # damaged bytes raise anything
         called = re.search(r"GLOBAL ([\w.]+)", str(error))
         if isinstance(error, pickle.UnpicklingError) and called:
             raise CheckpointError(
-                f"{path} asks to run {called[1]}; only tensors are read: save its state_dict"
+                f"The file {path} asks to run {called[1]}, but only tensors are read. Save its state_dict instead."
             ) from None
-        raise CheckpointError(f"{path} is damaged, or no checkpoint of torch or safetensors") from None
+        raise CheckpointError(
+            f"The file {path} is damaged, or no checkpoint of torch or safetensors. Download or save it again."
+        ) from None
 
 
 def recognise(found: Any, path: Path) -> tuple[Source, dict[str, Any]]:
-    """Whose file it is, by its keys, and its tensors under the encoder's names."""
+    """The source of a file, by its keys, and its tensors under the encoder's names."""
     tensors = named(found, path)
     if {"student", "teacher"} <= tensors.keys():
         teacher = named(tensors["teacher"], path)
@@ -113,13 +119,15 @@ def recognise(found: Any, path: Path) -> tuple[Source, dict[str, Any]]:
     if "conv1.weight" in tensors:
         return TORCHVISION if "fc.weight" in tensors else BARE, tensors
     raise CheckpointError(
-        f"{path} has the keys {listed(list(tensors))}; known are the files of MAE, DINO, torchvision's ResNets, "
-        f"timm's ViTs and our own"
+        f"The file {path} has the unknown keys {listed(list(tensors))}. Use a file of MAE, DINO, torchvision's "
+        "ResNets, timm's ViTs or this project."
     )
 
 
 def named(found: Any, path: Path) -> dict[str, Any]:
     """The mapping that a file must hold here. Raises CheckpointError."""
     if not isinstance(found, Mapping) or not all(isinstance(key, str) for key in found):
-        raise CheckpointError(f"{path} holds {type(found).__name__} where names and tensors are expected")
+        raise CheckpointError(
+            f"The file {path} holds {type(found).__name__} instead of names and tensors. Save a state_dict."
+        )
     return dict(found)

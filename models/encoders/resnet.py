@@ -24,10 +24,10 @@ class ResNetParams(EncoderParams):
 
     BATCH_NORM = True
 
-    arch: Literal["resnet10", "resnet18", "resnet50"]
+    arch: Literal["resnet10", "resnet18", "resnet50"]  # architecture
     width: int = 64  # channels of the first stage
-    stem: Literal["imagenet", "small", "small/2"] = "imagenet"
-    zero_init_residual: bool = False  # a block starts as its shortcut (SimCLR's official code)
+    stem: Literal["imagenet", "small", "small/2"] = "imagenet"  # first layers; small: 3 × 3; small/2: with stride 2
+    zero_init_residual: bool = False  # start each block as its shortcut (SimCLR's official code)
 
     def __post_init__(self) -> None:
         allow(self.width >= 1, "width", self.width, "1 or more")
@@ -80,7 +80,7 @@ class Bottleneck(nn.Module):
 
 
 def shortcut(c_in: int, c_out: int, stride: int) -> nn.Module:
-    """The identity where the shape stays, else a 1×1 convolution."""
+    """The identity when the shape stays the same, otherwise a 1×1 convolution."""
     if stride == 1 and c_in == c_out:
         return nn.Identity()
     return nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
@@ -96,7 +96,7 @@ class ResNet(Encoder):
         w = params.width
         block = Bottleneck if params.arch == "resnet50" else BasicBlock
         self.dim = 8 * w * block.expansion
-        self.stride = {"imagenet": 32, "small": 8, "small/2": 16}[params.stem]  # pixels a position of the last map
+        self.stride = {"imagenet": 32, "small": 8, "small/2": 16}[params.stem]  # pixels per position of the last map
         self.normalize = Normalize(mean, std)
         if params.stem == "imagenet":
             self.conv1 = nn.Conv2d(3, w, 7, 2, 3, bias=False)

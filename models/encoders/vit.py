@@ -22,7 +22,7 @@ SIZES = {  # dim, depth, heads
     "vit_large": (1024, 24, 16),
     "vit_huge": (1280, 32, 16),
 }
-WIDE = 192  # dimensions from where bf16 pays on a CPU
+WIDE = 192  # from this many dimensions on, bf16 is faster on a CPU
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class ViTParams(EncoderParams):
     BLOCKS = True
 
     arch: Literal["vit_nano", "vit_micro", "vit_tiny", "vit_small", "vit_base", "vit_large", "vit_huge"]
-    patch_size: int
-    positions: Literal["sincos", "learned"] = "sincos"
-    pool: Literal["token", "mean"] = "token"  # the class token, or the mean of the patch tokens
+    patch_size: int  # side of a patch, px; it must divide the side of every view
+    positions: Literal["sincos", "learned"] = "sincos"  # position embedding: fixed sines and cosines, or learned
+    pool: Literal["token", "mean"] = "token"  # feature vector: the class token, or the mean of the patches
 
     def __post_init__(self) -> None:
         allow(self.patch_size >= 1, "patch_size", self.patch_size, "1 or more")
@@ -117,7 +117,7 @@ class Block(nn.Module):
 
 
 def recompute(module: nn.Module) -> None:
-    """Let every block in it recompute."""
+    """Make every block in it recompute in the backward pass."""
     for m in module.modules():
         if isinstance(m, Block):
             m.recompute = True

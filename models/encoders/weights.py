@@ -1,4 +1,4 @@
-"""An encoder's way to and from plain tensors."""
+"""Build an encoder from plain tensors, and check that they fit."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
@@ -10,14 +10,14 @@ from models import CheckpointError
 from models.encoders import ENCODERS
 from models.encoders.encoder import Encoder
 
-Spec = dict[str, Any]  # encoder: its params; image_size: px; and what else the pipeline knows of it
+Spec = dict[str, Any]  # encoder: its params; image_size: px; and more that the pipeline knows of it
 
 
 def restore(spec: Spec, weights: Mapping[str, Tensor]) -> Encoder:
     """The encoder that `spec` describes, with these weights, in eval mode. Raises CheckpointError."""
     given = spec["encoder"]
     if (kind := ENCODERS.get(given["arch"])) is None:
-        raise CheckpointError(f"the encoder is a {given['arch']}, which is not known; known: {', '.join(ENCODERS)}")
+        raise CheckpointError(f"There is no encoder {given['arch']}. Allowed: {', '.join(ENCODERS)}.")
     params = kind(**{f.name: given[f.name] for f in fields(kind) if f.name in given})
     encoder = params.build(spec["image_size"], (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
     load(encoder, weights)
@@ -33,19 +33,23 @@ def load(encoder: Encoder, weights: Mapping[str, Tensor]) -> None:
 def check(encoder: Encoder, weights: Mapping[str, Tensor]) -> None:
     """Raises CheckpointError that names missing and unknown keys, or the first key of another shape.
 
-    What public checkpoints lack may be absent: the normalisation, and in old ones batch norm's count of batches,
-    which nothing reads.
+    Keys that public checkpoints lack are optional: the normalisation, and batch norm's count of batches, which is
+    missing in old files and which nothing reads.
     """
     own = encoder.state_dict()
     optional = [k for k in own if k.startswith("normalize.") or k.endswith(".num_batches_tracked")]
     missing = [k for k in own if k not in weights and k not in optional]
     unknown = [k for k in weights if k not in own]
     if missing or unknown:
-        raise CheckpointError(f"the weights do not fit: missing {listed(missing)}; unknown {listed(unknown)}")
+        raise CheckpointError(
+            f"The weights do not fit the encoder: missing {listed(missing)}; unknown {listed(unknown)}. "
+            "Choose other weights or another encoder."
+        )
     for key, tensor in weights.items():
         if tensor.shape != own[key].shape:
             raise CheckpointError(
-                f"the weights do not fit: {key} is {tuple(tensor.shape)}, expected {tuple(own[key].shape)}"
+                f"The weights do not fit the encoder: {key} is {tuple(tensor.shape)} instead of "
+                f"{tuple(own[key].shape)}. Choose other weights or another encoder."
             )
 
 

@@ -1,4 +1,4 @@
-"""Where a vision transformer looks: its class token's attention in the last block, and the mask of most of its mass.
+"""Attention of a vision transformer: of its class token in the last block, and the mask of most of its mass.
 
 DINO (Caron et al., 2021, arXiv:2104.14294), figures 1, 3 and 4.
 """
@@ -32,12 +32,12 @@ def mass_mask(attention: Tensor, share: float = 0.6) -> Tensor:
     """The fewest patches that hold `share` of the patches' attention, as booleans (…, rows, columns).
 
     attention: (…, rows, columns), one head or a mean of heads; each map is taken by itself, relative to its sum.
-    The paper's share is 60 %. Raises ValueError where `share` is not in (0, 1].
+    The paper's share is 60 %. Raises ValueError when `share` is not in (0, 1].
     """
     if not 0 < share <= 1:
-        raise ValueError(f"share is {share}; allowed: above 0, to 1")
+        raise ValueError(f"share is {share}. Allowed: above 0, to 1")
     mass, order = attention.double().flatten(-2).sort(dim=-1, descending=True, stable=True)
     reached = mass.cumsum(dim=-1)
-    enough = share * reached[..., -1:] * (1 - 1e-6)  # what rounding leaves open takes no patch more
+    enough = share * reached[..., -1:] * (1 - 1e-6)  # so that rounding does not add a patch
     kept = reached - mass < enough
     return torch.zeros_like(kept).scatter(-1, order, kept).view(attention.shape)

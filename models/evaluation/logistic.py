@@ -1,4 +1,4 @@
-"""Multinomial logistic regression to convergence: scikit-learn's objective, in a fraction of its time."""
+"""Multinomial logistic regression to convergence, with scikit-learn's objective and much faster."""
 
 from functools import cache
 
@@ -34,9 +34,9 @@ class LogisticRegression:
         self.bias = np.zeros(len(self.classes))  # b, of x less its mean
 
     def fit(self, C: float, tolerance: float = 1e-7) -> "LogisticRegression":
-        """Starts from the fit before: along a path of ascending C each is few steps from the last.
+        """Fit, starting from the previous fit: on a path of ascending C, each solution is a few steps from the last.
 
-        Ends where a step improves the objective by less than this share of it.
+        It ends when a step improves the objective by less than `tolerance`, a share of it.
         """
         (D, K), n = self.weight.shape, len(self._y)
         C = C / 2 if K == 2 else C
@@ -78,5 +78,5 @@ class LogisticRegression:
 
 @cache
 def scipys_threads() -> ThreadpoolController:
-    """Those of its linear algebra: beside torch's, each spins while it waits for the other, and all takes 30 times."""
+    """SciPy's threads of algebra. They and torch's wait actively for each other, which takes 30 times as long."""
     return ThreadpoolController().select(internal_api="openblas")

@@ -1,4 +1,4 @@
-"""How good are frozen features? Linear probe, kNN, and what can be said without labels; all from arrays of features."""
+"""Measure frozen features: linear probe, kNN, and figures without labels; all from arrays of features."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,8 +21,7 @@ ENOUGH = 500
 def extract(encoder: nn.Module, batches: Iterable[Tensor], device: torch.device) -> Array:
     """Features (n, D) of uint8 image batches (B, 3, S, S), in eval mode.
 
-    On a GPU in TF32, which an embedding's cosine does not notice, and without waiting for a batch before the next is
-    read.
+    On a GPU it uses TF32, which does not change the cosine of an embedding, and reads the next batch without waiting.
     """
     encoder = encoder.to(device).eval()
     with tf32():
@@ -33,12 +32,12 @@ def extract(encoder: nn.Module, batches: Iterable[Tensor], device: torch.device)
 
 
 def sent(x: Tensor, device: torch.device) -> Tensor:
-    """On the device; to a GPU from pinned memory, so that the host goes on."""
+    """A copy on the device; to a GPU from pinned memory, so that the host does not wait."""
     return x.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else x.to(device)
 
 
 def fetched(x: Tensor) -> Tensor:
-    """On the CPU; from a GPU as soon as it is there, into pinned memory: whoever reads it synchronises first."""
+    """A copy on the CPU. From a GPU it arrives later, in pinned memory: synchronise before reading it."""
     if x.device.type != "cuda":
         return x
     return torch.empty(x.shape, dtype=x.dtype, pin_memory=True).copy_(x, non_blocking=True)
@@ -46,7 +45,7 @@ def fetched(x: Tensor) -> Tensor:
 
 @contextmanager
 def tf32() -> Iterator[None]:
-    """Products and convolutions of a GPU in TF32 for a while."""
+    """In the block, products and convolutions on a GPU use TF32."""
     convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
     before = convolutions.allow_tf32, products.allow_tf32
     convolutions.allow_tf32 = products.allow_tf32 = True
@@ -58,7 +57,7 @@ def tf32() -> Iterator[None]:
 
 @torch.no_grad()
 def calibrate(encoder: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Batch-norm statistics from unlabelled images: a random encoder with none is weaker than it need be.
+    """Set batch-norm statistics from unlabelled images: without them, a random encoder is weaker than necessary.
 
     Plain averages over the batches' means and variances; the encoder is left in train mode.
     """
@@ -74,12 +73,12 @@ def calibrate(encoder: nn.Module, batches: Iterable[Tensor]) -> None:
 
 
 def scaling(train: Array) -> Callable[[Array], Array]:
-    """What brings each feature to mean 0 and variance 1, and the vectors to a mean length of 1: of the train images.
+    """A function that scales features to mean 0 and variance 1, and vectors to a mean length of 1, over train.
 
-    It makes one copy of what it is given, since features may fill half of the memory.
+    It makes only one copy of its argument, because features may fill half of the memory.
     """
     mean, std = train.mean(axis=0), train.std(axis=0)
-    std = np.where(std > 1e-6, std, 1)  # a feature that is constant in train says nothing elsewhere
+    std = np.where(std > 1e-6, std, 1)  # a feature that is constant in train carries no information
 
     def centered(x: Array) -> Array:
         y: Array = x - mean
@@ -97,15 +96,15 @@ def scaling(train: Array) -> Callable[[Array], Array]:
 
 
 def standardize(train: Array, *others: Array) -> list[Array]:
-    """All of them by the scaling of the first."""
+    """Scale all arrays by the scaling of the first."""
     scaled = scaling(train)
     return [scaled(x) for x in (train, *others)]
 
 
 def linear_probe(x: Array, y: Labels, queries: list[Array], grid: Sequence[float]) -> tuple[list[Labels], float]:
-    """Logistic regression on x (n, D), y (n,) → a prediction a query, and the C that was picked of the ascending grid.
+    """Logistic regression on x (n, D), y (n,) → the predictions per query, and the C chosen from the ascending grid.
 
-    It is picked on a part that is held out, then all are fitted again: `pick_C`.
+    `pick_C` chooses it on held-out samples; then all samples are fitted.
     """
     if x.shape[1] > len(x):  # the solution lies in the span of the samples: the same problem in n dimensions
         basis = np.linalg.qr(x.T)[0]
@@ -116,10 +115,10 @@ def linear_probe(x: Array, y: Labels, queries: list[Array], grid: Sequence[float
 
 
 def pick_C(x: Array, y: Labels, grid: Sequence[float]) -> float:
-    """The C under which most held-out samples are told rightly, among equals the one of the least cross-entropy.
+    """The C with the most right predictions on held-out samples; among equals, the one with the least cross-entropy.
 
-    Each stratified fifth is held out in turn; from 500 samples on one fifth says enough. Below 5 labels a class
-    nothing can be held out: the middle of the grid.
+    Each stratified fifth is held out in turn; from 500 samples on, one fifth is enough. Below 5 labels per class
+    nothing can be held out, and the middle of the grid is taken.
     """
     classes, counts = np.unique(y, return_counts=True)
     if len(y) < FOLDS * len(classes):
@@ -152,12 +151,12 @@ def knn(x: Array, y: Labels, query: Array, k: int, temperature: float) -> Labels
 
 
 def shots_of(y: Labels, wanted: Sequence[int]) -> list[int]:
-    """Those label counts that every class has."""
+    """The wanted label counts that every class has."""
     return [n for n in wanted if n <= np.unique(y, return_counts=True)[1].min()]
 
 
 def label_samples(y: Labels, shots: int, draws: int, seed: int) -> Iterator[NDArray[np.int64]]:
-    """Positions of `shots` labels a class (all, where a class has fewer); the same draws for every encoder."""
+    """Label samples: positions of `shots` labels per class, or all of a smaller class; the same for every encoder."""
     for draw in range(draws):
         rng = np.random.default_rng([seed, shots, draw])
         yield np.concatenate([rng.permutation(np.flatnonzero(y == c))[:shots] for c in np.unique(y)])
@@ -170,15 +169,15 @@ def retrieval(a: Array, b: Array) -> float:
 
 
 def between_images(views: Array) -> float:
-    """How much of the features' variance tells images apart, rather than views of one; views: (V, n, D).
+    """The share of the features' variance between images, rather than between views of one image; views: (V, n, D).
 
     tr(S_b S_t⁻¹) / D, S_b the covariance of the images' means and S_t that of all: the mean over the directions of
-    linear discriminant analysis, each image a class (Pillai's trace, 1955, over its size). No linear map of the
-    features changes it. 1: no view changes the features; 1/V: noise; 0: all are equal.
+    linear discriminant analysis, where each image is a class (Pillai's trace, 1955, over its size). No linear map of
+    the features changes it. 1: no view changes the features; 1/V: noise; 0: all are equal.
     """
     x = (views - views.mean(axis=(0, 1))).astype(np.float64)
     std = x.std(axis=(0, 1))
-    x /= np.where(std > 1e-6 * std.max(), std, np.inf)  # a constant feature tells nothing apart
+    x /= np.where(std > 1e-6 * std.max(), std, np.inf)  # a constant feature distinguishes nothing
     V, n, D = x.shape
     total = np.einsum("vni,vnj->ij", x, x, optimize=True) / (V * n)
     means = x.mean(axis=0)

@@ -34,27 +34,27 @@ GAIN, BEHIND, RISING = 0.5, 1.2, 0.05  # nats: dimensional collapse, but undertr
 class DINOParams(MethodParams):
     """Its crops, head, temperatures and momenta, by the paper's names."""
 
-    global_area: tuple[float, float] = (0.4, 1.0)
-    local_area: tuple[float, float] = (0.05, 0.4)
-    local_crops: int = 8
-    local_size: int = 96  # px
-    drop_path: float = 0.0  # stochastic depth of the student, linear over depth; the official ViT recipes: 0.1
-    flip: float = 0.5
-    rotation: float = 0.0  # degrees; none in the paper
-    blur: tuple[float, float, float] = (1.0, 0.1, 0.5)  # first global, second global, local views
-    solarize: float = 0.2  # second global view
-    head_hidden: int = 2048
-    head_bottleneck: int = 256
-    head_dim: int = 65536  # K
-    head_batch_norm: bool = False
-    norm_last_layer: bool = True
-    freeze_last_layer: float = 0.01  # fraction of the run (one epoch of 100)
-    student_temperature: float = 0.1  # τ_s
-    teacher_temperature: float = 0.04  # τ_t
-    warmup_teacher_temperature: float = 0.04  # where τ_t starts
-    warmup_teacher: float = 0.3  # fraction of the run until it is reached
-    momentum: float = 0.996  # λ of the teacher, cosine to 1
-    center_momentum: float = 0.9  # m
+    global_area: tuple[float, float] = (0.4, 1.0)  # share of the image that a global crop covers, lowest to highest
+    local_area: tuple[float, float] = (0.05, 0.4)  # share of the image that a local crop covers, lowest to highest
+    local_crops: int = 8  # local crops per image
+    local_size: int = 96  # side of a local crop, px
+    drop_path: float = 0.0  # stochastic depth of the student's last block; the official ViT recipes have 0.1
+    flip: float = 0.5  # probability of a horizontal flip
+    rotation: float = 0.0  # largest rotation to either side, degrees; the paper has none
+    blur: tuple[float, float, float] = (1.0, 0.1, 0.5)  # probability of a blur: first global, second global, local
+    solarize: float = 0.2  # probability of solarising the second global view
+    head_hidden: int = 2048  # width of the head's hidden layers
+    head_bottleneck: int = 256  # width of the head before its last layer
+    head_dim: int = 65536  # outputs K of the head
+    head_batch_norm: bool = False  # use batch norm in the head
+    norm_last_layer: bool = True  # keep the weights of the last layer at norm 1
+    freeze_last_layer: float = 0.01  # share of the run in which the last layer waits (one epoch of 100)
+    student_temperature: float = 0.1  # temperature τ_s of the student
+    teacher_temperature: float = 0.04  # temperature τ_t of the teacher after its warm-up
+    warmup_teacher_temperature: float = 0.04  # temperature τ_t of the teacher at the start
+    warmup_teacher: float = 0.3  # share of the run in which τ_t rises
+    momentum: float = 0.996  # momentum λ of the teacher at the start; a cosine leads to 1
+    center_momentum: float = 0.9  # momentum m of the centre
 
     def __post_init__(self) -> None:
         for key in ("momentum", "center_momentum"):

@@ -23,14 +23,14 @@ MEAN_IMAGE, POINTED = 0.9, 0.97  # loss over the mean image's: undertrained, col
 class MAEParams(MethodParams):
     """Its augmentations, mask and decoder, by the paper's names."""
 
-    encoder: ViTParams
-    area: tuple[float, float] = (0.2, 1.0)
-    flip: float = 0.5
-    mask_ratio: float = 0.75
-    norm_pix: bool = True  # per-patch normalised target
-    decoder_dim: int = 512
-    decoder_depth: int = 8
-    decoder_heads: int = 16
+    encoder: ViTParams  # network to train: a vision transformer
+    area: tuple[float, float] = (0.2, 1.0)  # share of the image that a crop covers, from lowest to highest
+    flip: float = 0.5  # probability of a horizontal flip
+    mask_ratio: float = 0.75  # share of the patches that is masked, between 0 and 1
+    norm_pix: bool = True  # predict pixels that are normalised per patch
+    decoder_dim: int = 512  # width of the decoder, a multiple of 4 and of decoder_heads
+    decoder_depth: int = 8  # transformer blocks of the decoder
+    decoder_heads: int = 16  # attention heads of the decoder
 
     def __post_init__(self) -> None:
         allow(0 < self.mask_ratio < 1, "mask_ratio", self.mask_ratio, "between 0 and 1")

@@ -29,17 +29,17 @@ EVEN = 0.98  # loss over ln(2N − 1): uniform collapse where τ allows no less 
 class SimCLRParams(MethodParams):
     """Its augmentations, projection head and temperature, by the paper's names. batch_size is N."""
 
-    accumulate: Literal[1] = 1  # NT-Xent contrasts the whole batch: it cannot be computed in parts
-    area: tuple[float, float] = (0.08, 1.0)
-    flip: float = 0.5
-    rotation: float = 0.0  # degrees; none in the paper
-    strength: float = 1.0  # s of the colour jitter (appendix A)
-    grey: float = 0.2
-    blur: float = 0.5
-    temperature: float = 0.5  # τ
-    head_layers: Literal[2, 3] = 2
-    head_hidden: int | None = None  # none: as wide as the features
-    head_dim: int = 128  # of z
+    accumulate: Literal[1] = 1  # always 1: NT-Xent contrasts the whole batch, which cannot be computed in parts
+    area: tuple[float, float] = (0.08, 1.0)  # share of the image that a crop covers, from lowest to highest
+    flip: float = 0.5  # probability of a horizontal flip
+    rotation: float = 0.0  # largest rotation to either side, degrees; the paper has none
+    strength: float = 1.0  # strength s of the colour jitter (appendix A)
+    grey: float = 0.2  # probability of turning a view grey
+    blur: float = 0.5  # probability of a blur
+    temperature: float = 0.5  # temperature τ of the loss
+    head_layers: Literal[2, 3] = 2  # layers of the projection head
+    head_hidden: int | None = None  # width of the head's hidden layers; null: as wide as the features
+    head_dim: int = 128  # length of the projection z
 
     def __post_init__(self) -> None:
         allow(self.batch_size > 1, "batch_size", self.batch_size, "2 or more: one image has no negatives")

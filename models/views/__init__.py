@@ -1,1 +1,1 @@
-"""What turns one image into many: crops, flips, colours, blur, drawn ahead and applied to bytes."""
+"""Augmentation: crops, flips, colours and blur; random numbers are drawn first, then applied to the images."""

@@ -1,7 +1,7 @@
-"""Augmentation: what is drawn for each image, on the CPU, and what is made of it, on the images' device.
+"""Augmentation: `draw` makes the random numbers of each image on the CPU, `augment` applies them on any device.
 
-`draw` is the only place of chance: a seed means the same views on any device. `augment` is a pure function of the
-images and what was drawn.
+Only `draw` is random, so a seed gives the same views on any device. `augment` is a pure function of the images and the
+drawn numbers.
 """
 
 import math
@@ -20,50 +20,50 @@ from models.views.resample import Filter, resized_crop, resized_crop_bytes, rota
 BLENDS = (colour.brightness, colour.contrast, colour.saturation)
 CONTRAST, SATURATION = 1, 2  # their places there
 ORDERS = torch.tensor(list(permutations(range(3))))  # (6, 3)
-CACHE = 128 * 3 * 32 * 32  # values of the views that a CPU makes at once, so that they stay in its cache
-LARGE = 64  # px, from where a CPU goes image by image
+CACHE = 128 * 3 * 32 * 32  # values of the views that a CPU makes together, so that they stay in its cache
+LARGE = 64  # px; from this side on, a CPU works image by image
 
 
 @dataclass(frozen=True)
 class ViewParams:
     """How one view is augmented. Probabilities in [0, 1]; `area` is the share of the image that a crop covers."""
 
-    area: tuple[float, float]
-    aspect: tuple[float, float] = (3 / 4, 4 / 3)
-    filter: Filter = "bicubic"
-    flip: float = 0.5
-    rotation: float = 0.0  # degrees to either side
-    jitter: float = 0.0
-    strengths: tuple[float, float, float, float] = (0.0,) * 4  # of brightness, contrast, saturation, hue
-    grey: float = 0.0
-    blur: float = 0.0
-    blur_kernel: BlurKernel = "tenth"
-    sigma: tuple[float, float] = (0.1, 2.0)  # of the blur, in pixels
-    solarize: float = 0.0
+    area: tuple[float, float]  # share of the image that a crop covers, from lowest to highest
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)  # width over height of a crop, from lowest to highest
+    filter: Filter = "bicubic"  # how crops are resized
+    flip: float = 0.5  # probability of a horizontal flip
+    rotation: float = 0.0  # largest rotation to either side, degrees
+    jitter: float = 0.0  # probability of changing the colours
+    strengths: tuple[float, float, float, float] = (0.0,) * 4  # strengths: brightness, contrast, saturation, hue
+    grey: float = 0.0  # probability of turning the view grey
+    blur: float = 0.0  # probability of a blur
+    blur_kernel: BlurKernel = "tenth"  # which kernel the blur uses: a tenth of the side, or Pillow's
+    sigma: tuple[float, float] = (0.1, 2.0)  # width of the blur from lowest to highest, px
+    solarize: float = 0.0  # probability of solarising
 
     def __post_init__(self) -> None:
         check_area("area", self.area)
         if not 0 < self.aspect[0] <= self.aspect[1]:
-            raise ValueError(f"aspect is {list(self.aspect)}; allowed: [low, high] with 0 < low <= high")
+            raise ValueError(f"aspect is {list(self.aspect)}. Allowed: [low, high] with 0 < low <= high")
         if not 0 < self.sigma[0] <= self.sigma[1]:
-            raise ValueError(f"sigma is {list(self.sigma)}; allowed: [low, high] with 0 < low <= high")
+            raise ValueError(f"sigma is {list(self.sigma)}. Allowed: [low, high] with 0 < low <= high")
         if min(self.strengths) < 0 or self.strengths[3] > 0.5:
-            raise ValueError(f"colour strengths are {list(self.strengths)}; allowed: 0 or more, the hue's at most 0.5")
+            raise ValueError(f"strengths is {list(self.strengths)}. Allowed: 0 or more, and at most 0.5 for the hue")
         if self.rotation < 0:
-            raise ValueError(f"rotation is {self.rotation}; allowed: 0 or more degrees")
+            raise ValueError(f"rotation is {self.rotation}. Allowed: 0 or more degrees")
         for name in ("flip", "jitter", "grey", "blur", "solarize"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, a probability; allowed: 0 to 1")
+                raise ValueError(f"{name} is {getattr(self, name)}, a probability. Allowed: 0 to 1")
 
 
 def check_area(name: str, area: tuple[float, float]) -> None:
     """Raises ValueError when this is no range of shares."""
     if not 0 < area[0] <= area[1] <= 1:
-        raise ValueError(f"{name} is {list(area)}; allowed: [low, high] with 0 < low <= high <= 1")
+        raise ValueError(f"{name} is {list(area)}. Allowed: [low, high] with 0 < low <= high <= 1")
 
 
 class Draws(NamedTuple):
-    """What is drawn for n images. What is not to happen to one is drawn as what changes nothing."""
+    """The random numbers of n images. An operation that is off for an image has a number that changes nothing."""
 
     box: Tensor  # top, left, height, width in px (n, 4)
     flip: Tensor  # 0 or 1 (n,)
@@ -83,12 +83,12 @@ class Draws(NamedTuple):
         return cls(box, flip[:, 0], angle[:, 0], factors, order, *(column[:, 0] for column in single))
 
 
-# Of the health checks, for every method and data set the same. No flip: a mirrored digit is another sign.
+# For the health checks, the same for every method and data set. No flip: a mirrored digit is another sign.
 HEALTH_CHECK = ViewParams(area=(0.5, 1.0), flip=0.0, jitter=0.8, strengths=(0.4, 0.4, 0.4, 0.1))
 
 
 def draw(n: int, height: int, width: int, p: ViewParams, generator: Generator) -> Tensor:
-    """float32 (n, 17): what is done to each of n images of this size, a row each, in the columns of `Draws`."""
+    """float32 (n, 17): the random numbers of n images of this size, one row per image, in the columns of `Draws`."""
     jittered = bernoulli(n, p.jitter, generator)
     factors = [uniform(n, max(0.0, 1 - strength), 1 + strength, generator) for strength in p.strengths[:3]]
     drawn = Draws(
@@ -107,7 +107,7 @@ def draw(n: int, height: int, width: int, p: ViewParams, generator: Generator) -
 
 
 def augment_batch(images: Tensor, draws: Tensor, size: int, p: ViewParams) -> Tensor:
-    """All images at once: two products of matrices, the rest element by element."""
+    """All images together: two products of matrices, the rest element by element."""
     d = Draws.of(draws)
     x = resized_crop(images.to(draws.dtype).div_(255), d.box, d.flip > 0, size, p.filter)
     if p.rotation:

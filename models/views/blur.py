@@ -38,7 +38,7 @@ def pillow(sigma: Tensor, size: int, most: float) -> Tensor:
     """(B,) → (B, S, S): three box filters, whose last pixels have a part of the weight so that the variance is σ².
 
     Gwosdek et al., Theoretical foundations of Gaussian convolution by extended box filtering, 2011. Each of the three
-    repeats the border's pixels anew, as Pillow's do, so that near it this is no convolution.
+    repeats the border's pixels again, as in Pillow, so that near the border this is no convolution.
     """
     variance = sigma[:, None] ** 2 / 3
     whole = (((12 * variance + 1).sqrt() - 1) / 2).floor()  # l, the radius of pixels with all their weight (B, 1)

@@ -1,1 +1,1 @@
-"""The training loop, and what feeds it, measures it and watches it."""
+"""The training loop, its input, its measurements and its health checks."""

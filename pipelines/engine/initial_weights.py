@@ -1,4 +1,4 @@
-"""`encoder.init`: where the weights lie that a training starts from, and their way into a fresh method."""
+"""`encoder.init`: find the weights that a training run starts from, and load them into a fresh method."""
 
 import hashlib
 import json
@@ -33,9 +33,9 @@ def init_digest(params: MethodParams) -> str | None:
 
 
 def apply(method: Method, params: MethodParams, name: str) -> str | None:
-    """Give every encoder of a fresh method (DINO has two) the weights of `encoder.init`; what to say of it.
+    """Load the weights of `encoder.init` into every encoder of a fresh method (DINO has two); return a line about it.
 
-    Only the encoder: heads, MAE's decoder and DINO's centre start fresh. Raises CheckpointError, StageError.
+    Only the encoder is loaded: heads, MAE's decoder and DINO's centre start fresh. Raises CheckpointError, StageError.
     """
     chosen = params.encoder
     if chosen.init is None:
@@ -54,17 +54,18 @@ def apply(method: Method, params: MethodParams, name: str) -> str | None:
             if isinstance(module, Encoder):
                 weights.load(module, tensors)
     except CheckpointError as error:
-        raise CheckpointError(f"{name}.encoder.init: {other(chosen, name) or error}") from None
+        sentence = other(chosen, name) or error
+        raise CheckpointError(f"Parameter {name}.encoder.init: {sentence}") from None
     return f"{name}.encoder.init: {'; '.join(clauses)}"
 
 
 def licence(source: public.Source) -> str:
-    """What a person must know who serves an encoder that started from these weights."""
+    """The licence note for everybody who serves an encoder that started from these weights."""
     return f"; if they are the official weights, their licence is {source.licence}" if source.licence else ""
 
 
 def other(chosen: EncoderParams, name: str) -> str | None:
-    """What to say where the weights are of an encoder of ours that is built otherwise; None where that is not known."""
+    """The message when the weights are of an encoder of ours with another architecture; None when that is not known."""
     note = locate(str(chosen.init)).with_name("encoder.json")
     if not note.is_file():
         return None
@@ -73,7 +74,10 @@ def other(chosen: EncoderParams, name: str) -> str | None:
     theirs = {k: theirs[k] for k in theirs if k not in ("init", "normalize")}
     if ours == theirs:
         return None
-    return f"{chosen.init} is {built(theirs)}, and {name}.encoder is {built(ours)}; the weights fit the first alone"
+    return (
+        f"The weights {chosen.init} are of the encoder {built(theirs)}, but {name}.encoder is {built(ours)}. "
+        "Make the two equal, or choose other weights."
+    )
 
 
 def built(params: Mapping[str, Any]) -> str:
@@ -82,7 +86,7 @@ def built(params: Mapping[str, Any]) -> str:
 
 
 def normalize(tensors: dict[str, Tensor], source: public.Source, wanted: str) -> str:
-    """Put the mean and std that shall hold into `tensors`, or leave the encoder's; what to say of it."""
+    """Put the right mean and std into `tensors`, or keep those of the encoder; return a phrase about it."""
     own = [k for k in tensors if k.startswith("normalize.")]
     if wanted == "auto" and own:
         return "normalize: their own"
@@ -91,8 +95,8 @@ def normalize(tensors: dict[str, Tensor], source: public.Source, wanted: str) ->
     if wanted == "auto":
         if source.normalize is None:
             raise CheckpointError(
-                f"a file of {source.name} does not say how its images were normalised; set normalize beside it: "
-                f"half (augreg) or imagenet (DeiT, DINO, MAE)"
+                f"A file of {source.name} does not say how its images were normalised. Set encoder.normalize to half "
+                "(augreg) or imagenet (DeiT, DINO, MAE)."
             )
         wanted = source.normalize
         for k, values in zip(("mean", "std"), PUBLISHED[wanted], strict=True):
@@ -106,21 +110,23 @@ def locate(init: str) -> Path:
     path = path / "weights.safetensors" if path.is_dir() else path
     if not (path.is_file() and os.access(path, os.R_OK)):
         raise CheckpointError(
-            f"{init} is not here, or not readable; encoder.init takes a file of weights, a saved encoder's folder, "
-            f"or {REGISTRY}NAME/VERSION"
+            f"The weights {init} are missing or cannot be read. Set encoder.init to a file of weights, the folder of "
+            f"a saved encoder, or {REGISTRY}NAME/VERSION."
         )
     return path
 
 
 def lineage(spec: Mapping[str, Any]) -> dict[str, str]:
-    """Tags that say what an encoder's training started from; none for a start from scratch."""
+    """Tags that say which weights an encoder started from; none when it was trained from scratch."""
     digest = spec.get("init_digest")
     return {"init": spec["encoder"]["init"], "init_digest": digest} if digest else {}
 
 
-@cache  # an alias means the same version all through a training
+@cache  # an alias must mean the same version during a whole training run
 def download(address: str) -> Path:
     try:
         return mlflow_store.download(address)
     except ImportError:
-        raise StageError(f"{address} is in MLflow's registry, and MLflow is not installed here") from None
+        raise StageError(
+            f"The weights {address} are in MLflow's registry, but MLflow is not installed here. Run `make setup`."
+        ) from None

@@ -1,4 +1,4 @@
-"""The loop that trains a method: steps, health checks, rows and checkpoints, until the last step or a stop."""
+"""The loop that trains a method: steps, health checks, history rows and checkpoints."""
 
 import json
 import math
@@ -30,7 +30,7 @@ from pipelines.project.stage import TRY_AGAIN, StageError
 from pipelines.saving.checkpoints import Checkpoints
 from pipelines.saving.saver import Saver
 
-NAMES = {"grad_norm": "gradient's norm", "held_out_loss": "loss of held-out images"}
+NAMES = {"grad_norm": "gradient norm", "held_out_loss": "loss on held-out images"}
 
 
 def train(
@@ -43,10 +43,10 @@ def train(
     stop: "Stop",
     keep: bool = False,
 ) -> None:
-    """The loop. Resumes from the last checkpoint, leaves the trained method in place; keep: the last step is saved too.
+    """Train the method in place, from the last checkpoint on.
 
-    saves: rank 0's, None elsewhere. Raises StageError when a figure is not finite; on SIGTERM or Ctrl-C it saves and
-    exits with TRY_AGAIN.
+    saves: given to rank 0 only. keep: save a checkpoint of the last step too. Raises StageError when a figure is not
+    finite. On SIGTERM or Ctrl-C it saves a checkpoint and exits with TRY_AGAIN.
     """
     method, params, how, steps = training.method, training.params, training.how, watch.steps
     assert isinstance(params, MethodParams)
@@ -62,8 +62,8 @@ def train(
         for what, figure in row.items():
             if not math.isfinite(figure):
                 raise StageError(
-                    f"diverged: the {NAMES.get(what, what)} is {figure} at step {row['step']} of {steps}; "
-                    f"lower {name}.optim.lr (now {params.optim.lr})"
+                    f"Training diverged: the {NAMES.get(what, what)} is {figure} at step {row['step']} of {steps}. "
+                    f"Lower {name}.optim.lr in params.yaml (now {params.optim.lr})."
                 )
         saver.check()
         if saves:
@@ -74,10 +74,13 @@ def train(
         if how.stop_on_collapse and watch.due(int(row["step"])) and row["epoch"] >= EARLY * params.epochs:
             found = diagnose(name, params, rows)
             if found.name in HOPELESS:
-                raise StageError(f"{found}; stopped at step {row['step']} of {steps} (pretrain.stop_on_collapse)")
+                raise StageError(
+                    f"Training stopped at step {row['step']} of {steps}, because pretrain.stop_on_collapse is true and "
+                    f"the health checks found: {str(found).rstrip('.')}."
+                )
 
     method.train()
-    shown = sys.stderr if saves else sys.stdout  # which of other ranks is nowhere
+    shown = sys.stderr if saves else sys.stdout  # other ranks show no progress
     began = first * batches.batch_size
     with (
         Progress(steps * batches.batch_size, f"pretrain@{name}", "images", began, shown) as progress,
@@ -107,15 +110,17 @@ def train(
                 meter.end()  # a save is no wait for an input
                 if distributed.agreed(stop.asked):
                     saver.wait()
-                    distributed.agreed(False)  # nobody leaves before: `launch` would soon end rank 0 as well
-                    print(f"pretrain@{name}: stopped at step {step + 1}; run the same command to go on", file=shown)
+                    distributed.agreed(
+                        False
+                    )  # wait for all ranks: `launch` ends rank 0 soon after the first rank has left
+                    print(f"pretrain@{name}: Stopped at step {step + 1}. Run the same command to resume.", file=shown)
                     sys.exit(TRY_AGAIN)
         meter.flush()
         saver.wait()
 
 
 class Training:
-    """A method as this machine trains it fastest, its optimiser, and what a step does with them."""
+    """A method, set up to train fast on this machine, with its optimiser; `step` does one step."""
 
     def __init__(
         self,
@@ -135,7 +140,7 @@ class Training:
         self.trainable = [p for p in method.parameters() if p.requires_grad]
 
     def step(self, inputs: Inputs, done: float) -> tuple[float, Tensor, Tensor]:
-        """At progress `done` in [0, 1]: learning rate, loss and the gradient's norm; the host waits for nothing."""
+        """One step at progress `done` in [0, 1]: learning rate, loss and gradient norm, still on the device."""
         p, optimizer = self.params, self.optimizer
         lr = optim.set_schedule(optimizer, p.optim, p.batch_size, done)
         loss = torch.zeros((), device=self.device)
@@ -154,7 +159,7 @@ class Training:
 
 
 class Stop:
-    """What SIGTERM and Ctrl-C ask for; before the first step is done there is nothing to save, and they end at once."""
+    """Notes SIGTERM and Ctrl-C. Before the first step there is nothing to save, so they end the process immediately."""
 
     def __init__(self) -> None:
         self.asked, self.idle = False, True
@@ -162,7 +167,7 @@ class Stop:
             signal.signal(number, lambda number, _frame: self.ask())
 
     def ask(self) -> None:
-        again, self.asked = self.asked, True  # a second signal, while the first has its effect, changes nothing
+        again, self.asked = self.asked, True  # a second signal changes nothing
         if not again:
             self.end_if_idle()
 
@@ -172,7 +177,7 @@ class Stop:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Before the first step: what is asked in the block takes effect at its end."""
+        """Before the first step: a signal during the block takes effect at its end."""
         self.idle = False
         yield
         self.idle = True

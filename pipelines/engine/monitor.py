@@ -1,6 +1,6 @@
 """Health checks of a training run: the same figures for every method, on the same held-out images, without labels.
 
-Each process takes all of the images. A check leaves what is in training as it was, to the bit.
+Each process uses all of the images. A check does not change the training run by a single bit.
 """
 
 import resource
@@ -20,8 +20,8 @@ from pipelines.machine import distributed
 from pipelines.machine.hardware import Setting
 
 IMAGES = 256  # at most
-LEAST = 16  # images: with fewer, healthy runs would be taken for broken ones (docs/diagnosis.md)
-CHECKS = 25  # per run, where `pretrain.watch` says nothing
+LEAST = 16  # images; with fewer, healthy runs would be called broken (docs/explanation/diagnosis.md)
+CHECKS = 25  # per run, unless `pretrain.watch` is set
 SEED = 0  # of the images and views, the same for every run
 
 
@@ -78,7 +78,7 @@ class Watch:
 
 @contextmanager
 def evaluated(method: Pretraining) -> Iterator[None]:
-    """In eval mode, so that no statistic is taken."""
+    """In eval mode, so that batch norm's statistics stay the same."""
     method.eval()
     try:
         yield
@@ -87,7 +87,7 @@ def evaluated(method: Pretraining) -> Iterator[None]:
 
 
 def memory(device: torch.device) -> float:
-    """The most that this process has held so far, MiB: of the GPU's memory, or of the machine's."""
+    """The peak memory of this process so far, in MiB: of the GPU, or of the machine."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10

@@ -1,4 +1,4 @@
-"""Batches and what is drawn for them, ahead of the step that needs them: a pure function of (seed, step)."""
+"""Fetch batches and their random numbers before the step that needs them. Both depend on (seed, step) alone."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ RESIDENT = 0.25  # of a GPU's free memory that a data set may take
 
 @dataclass
 class Inputs:
-    """Of this rank, on the device: uint8 images (b, 3, H, W), and what is drawn for each."""
+    """The inputs of this rank, on the device: uint8 images (b, 3, H, W), and the random numbers of each."""
 
     images: Tensor
     draws: list[Tensor]
@@ -32,16 +32,16 @@ class Inputs:
 
 
 def generator(seed: int, step: int) -> torch.Generator:
-    """The randomness of a step."""
+    """The random generator of a step."""
     word = np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(word >> np.uint64(1)))
 
 
 class Feed:
-    """A thread fetches batches, and on a GPU sends them by a stream of its own from pinned memory.
+    """Fetches batches in a thread. On a GPU it sends them from pinned memory in its own stream.
 
-    fetch: step → this rank's part of its batch, on the CPU. whole: all images, on the device, where they are small
-    beside its memory; then the images of a batch are places in it.
+    fetch: step → this rank's part of its batch, on the CPU. whole: all images on the device, if they need little of its
+    memory; then the images of a batch are indices into it.
     """
 
     def __init__(self, fetch: Callable[[int], Inputs], device: torch.device, whole: Tensor | None = None):
@@ -53,7 +53,7 @@ class Feed:
     def steps(self, first: int, last: int) -> Iterator[Inputs]:
         chosen = (
             (torch.cuda.set_device, (self.device,)) if self.gpu else (None, ())
-        )  # a thread begins with the first GPU
+        )  # a new thread uses the first GPU otherwise
         with ThreadPoolExecutor(1, "feed", *chosen) as pool:
             ahead = deque(pool.submit(self.sent, step) for step in range(first, min(first + AHEAD, last)))
             try:
@@ -66,7 +66,7 @@ class Feed:
                 pool.shutdown(cancel_futures=True)
 
     def sent(self, step: int) -> tuple[Inputs, "torch.cuda.Event | None"]:
-        """In the thread: a batch on its way to the device, and when it is there."""
+        """In the thread: send a batch to the device; the event says when it is there."""
         inputs = self.fetch(step)
         if not self.gpu:
             return inputs, None
@@ -77,7 +77,7 @@ class Feed:
         return Inputs(images, draws), ready
 
     def received(self, inputs: Inputs, ready: "torch.cuda.Event | None") -> Inputs:
-        """The step's stream waits for the copy, the host does not."""
+        """Let the stream of the step wait for the copy. The host does not wait."""
         if ready is not None:
             stream = torch.cuda.current_stream(self.device)
             stream.wait_event(ready)
@@ -89,7 +89,7 @@ class Feed:
 
 
 def pretraining(batches: Batches, method: Method, device: torch.device) -> Feed:
-    """The batches of a pretraining."""
+    """The feed of a pretraining run."""
     size, gpu = batches.prepared.manifest.preprocess.size, device.type == "cuda"
     fits = gpu and batches.bytes < RESIDENT * torch.cuda.mem_get_info(device)[0]
 

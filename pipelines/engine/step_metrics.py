@@ -1,4 +1,4 @@
-"""What a step cost and gave, read when it has arrived: the device never waits for the host to look."""
+"""Figures of the steps, read after they have arrived on the host, so that the device never waits."""
 
 from collections import deque
 from collections.abc import Callable
@@ -15,7 +15,7 @@ class Meter:
     """Rows of the history: loss and norm of a step, and since the row before images_per_second and input_wait.
 
     input_wait: percentage of the time in which the device had no input. `write` gets a row when the next one is due,
-    for then its figures have long arrived.
+    because its figures have arrived by then.
     """
 
     def __init__(self, device: torch.device, batch_size: int, write: Callable[[Row], None]):
@@ -25,21 +25,21 @@ class Meter:
         self.ended = moment(device)
 
     def begin(self) -> None:
-        """The input of a step is there."""
+        """Call when the input of a step is there."""
         self.waits.append((self.ended, moment(self.device)))
 
     def end(self) -> None:
-        """All of a step is queued on the device."""
+        """Call when the whole step is queued on the device."""
         self.ended = moment(self.device)
 
     def row(self, known: Row, figures: dict[str, Tensor]) -> None:
-        """Queue a row (figures: of one number each); those before it are written."""
+        """Queue a row (each figure is one number), and write the earlier ones."""
         self.flush()
         self.pending.append(Pending(known, figures, len(self.waits) * self.batch_size, self.waits, self.ended))
         self.waits = []
 
     def flush(self) -> None:
-        """Write what is pending."""
+        """Write the pending rows."""
         while self.pending:
             self.write(self.pending.popleft().row())
 
@@ -65,7 +65,7 @@ class Pending:
 
 
 def moment(device: torch.device) -> Any:
-    """Now, on the device's own time line."""
+    """The present moment, on the time line of the device."""
     if device.type != "cuda":
         return perf_counter()
     event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]

@@ -9,7 +9,7 @@ from pipelines.evaluation.scores import How, Score
 from pipelines.evaluation.words import counts
 
 READ: dict[str, How] = {"embeddings": "linear", "finetuning": "finetune"}  # promote.for → how an encoder is read
-UNLABELLED = "retrieval"  # docs/evaluation.md says how well it ranks encoders that do have labels
+UNLABELLED = "retrieval"  # docs/explanation/evaluation.md says how well it ranks encoders that do have labels
 FEW = 50  # images of val, below which a choice rests on little
 
 

@@ -1,4 +1,4 @@
-"""The frozen protocol: features and labels → accuracies. docs/evaluation.md says what and why."""
+"""The frozen protocol: features and labels → accuracies. docs/explanation/evaluation.md says what and why."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -23,7 +23,7 @@ def figures(champion: str, v: SecondViews) -> str:
         f"There are no labels, so that nothing here says what the encoders are good for: of {v.images:,} images of "
         f"test {champion} finds {v.champion:.1f} % again by a second view, a random encoder {v.random:.1f} %, raw "
         f"pixels {v.pixels:.1f} %. This ranked 37 encoders of labelled images nearly as five labels a class do "
-        f"(docs/evaluation.md)."
+        f"(docs/explanation/evaluation.md)."
     )
 
 

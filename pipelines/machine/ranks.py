@@ -145,7 +145,7 @@ def check_environment() -> None:
     if missing and world != "1":
         raise StageError(
             f"WORLD_SIZE is {world} in the environment, and {', '.join(missing)} is not set. Start the ranks with "
-            "torchrun (docs/operations.md), or unset WORLD_SIZE to train in one process."
+            "torchrun (docs/how-to/use-many-gpus.md), or unset WORLD_SIZE to train in one process."
         )
 
 

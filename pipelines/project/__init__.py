@@ -1,1 +1,1 @@
-"""The folder that the commands work in: its params, its places, its histories, and the frame of a stage."""
+"""The project folder: its params, paths and histories, and the code that every stage starts with."""

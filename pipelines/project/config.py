@@ -1,4 +1,4 @@
-"""params.yaml → frozen, typed, cross-checked."""
+"""params.yaml → frozen, typed dataclasses whose values are checked against each other."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from models import start
 from models.method import MethodParams, Pretraining
 from models.methods import BASELINES, METHODS
 from pipelines.project.params import read
-from pipelines.project.parse import ConfigError, convert
+from pipelines.project.parse import ConfigError, convert, refused
 from pipelines.project.stage import StageError
 from pipelines.project.supervision import (
     BaselineParams,
@@ -27,91 +27,91 @@ PARAMS = Path("params.yaml")
 
 @dataclass(frozen=True)
 class PrepareParams:
-    size: int  # stored side, px
-    filter: Literal["bilinear", "bicubic", "lanczos", "box"] = "bilinear"
-    range: Literal["auto"] | tuple[float, float] = "auto"  # what is black and white where there are more than 8 bits
-    labels: bool = True  # class names from folder names
-    val: float = 0.1  # fractions, where the folder has no split of its own
-    test: float = 0.2
-    max_bad_fraction: float = 0.1
+    size: int  # side of the stored square images, px
+    filter: Literal["bilinear", "bicubic", "lanczos", "box"] = "bilinear"  # how images are resized
+    range: Literal["auto"] | tuple[float, float] = "auto"  # black and white values of images with more than 8 bits
+    labels: bool = True  # read class names from folder names; false: use no labels
+    val: float = 0.1  # share of the images for validation, where the folder has no validation split
+    test: float = 0.2  # share of the images for testing, where the folder has no test split
+    max_bad_fraction: float = 0.1  # largest share of the files that may be unusable, 0 to 1
 
 
 @dataclass(frozen=True)
 class PretrainParams:
-    precision: Literal["auto", "fp32", "bf16", "fp64"] = "auto"
-    compile: Literal["auto", True, False] = "auto"  # auto: where the run is long enough to pay for it
-    processes: int = 1  # that share a batch, one a GPU of this machine; over many machines: torchrun
-    sharded: bool = False  # parameters over the processes (FSDP2), for encoders too large for one GPU
-    shuffle: Literal["global", "shards"] = "global"  # "shards" for images that are more than memory holds
-    log_every: int = 10  # steps
-    watch: float | None = None  # epochs between health checks; none: 25 checks per run
-    stop_on_collapse: bool = False  # end a run that has collapsed, from 30 % of it on
-    checkpoint_minutes: float = 5.0
+    precision: Literal["auto", "fp32", "bf16", "fp64"] = "auto"  # number format; auto: bf16 where it is faster
+    compile: Literal["auto", True, False] = "auto"  # use torch.compile; auto: only in runs long enough to save time
+    processes: int = 1  # processes that share a batch, one per GPU; for several machines use torchrun
+    sharded: bool = False  # split the parameters over the processes (FSDP2), for encoders too large for one GPU
+    shuffle: Literal["global", "shards"] = "global"  # order of the images; shards: for more images than memory holds
+    log_every: int = 10  # steps between two rows of the history
+    watch: float | None = None  # epochs between two health checks; null: 25 checks per training run
+    stop_on_collapse: bool = False  # end a training run that has collapsed, from 30 % of its steps on
+    checkpoint_minutes: float = 5.0  # minutes between two checkpoints
 
 
 @dataclass(frozen=True)
 class ProbeParams:
-    shots: tuple[int, ...] = (1, 2, 5, 10, 50)  # labels a class, as the data allow
-    label_samples: int = 5
-    C: tuple[float, ...] = (0.1, 1.0, 10.0, 100.0, 1000.0)  # inverse regularisation: it is picked on a held-out slice
-    neighbours: int = 20  # k of kNN
-    temperature: float = 0.07  # of the neighbours' votes
+    shots: tuple[int, ...] = (1, 2, 5, 10, 50)  # labels per class to measure with, if every class has them
+    label_samples: int = 5  # random choices of labelled images, per count
+    C: tuple[float, ...] = (0.1, 1.0, 10.0, 100.0, 1000.0)  # inverse regularisation, picked on held-out images
+    neighbours: int = 20  # how many neighbours vote in kNN (k)
+    temperature: float = 0.07  # temperature of the neighbours' votes in kNN
 
 
 @dataclass(frozen=True)
 class ExportParams:
-    precision: Literal["fp32", "fp16", "int8"] = "fp32"  # of what is served; refused where it costs too much
+    precision: Literal["fp32", "fp16", "int8"] = "fp32"  # number format that is served; refused if it costs accuracy
 
 
 @dataclass(frozen=True)
 class PromoteParams:
-    for_: Literal["embeddings", "finetuning"]  # how the encoder will be used: frozen, as it is served, or trained on
-    labels: int | Literal["all"]  # a class, that its figure on val is read with; without labels `retrieval` decides
+    for_: Literal["embeddings", "finetuning"]  # use: frozen (embeddings), or trained further (finetuning)
+    labels: int | Literal["all"]  # labels per class at which validation accuracy decides the champion
 
 
 @dataclass(frozen=True)
 class Sections:
     """What params.yaml holds beside the sections of the methods."""
 
-    dataset: str
-    download: tuple[Literal["digits", "digits-writers", "cifar10", "stl10", "imagenette"], ...]  # data/sources.py
-    seed: int
-    seeds: int  # trainings of each method and baseline, from `seed` on; the first is registered
-    methods: tuple[str, ...]  # that are pretrained, each by its own section; in this order they are shown
-    labelled_trainings: bool  # fine-tuning and the baselines; without them only frozen features are read
-    prepare: PrepareParams
-    pretrain: PretrainParams
-    probe: ProbeParams
-    finetune: FinetuneParams
-    baseline: LabelSamples
-    supervised: SupervisedBaseline
-    pseudolabel: PseudoLabelBaseline
-    fixmatch: FixMatchBaseline
-    export: ExportParams
-    promote: PromoteParams
+    dataset: str  # name of the data set; its images are in `data/raw/<dataset>`
+    download: tuple[Literal["digits", "digits-writers", "cifar10", "stl10", "imagenette"], ...]  # public set to fetch
+    seed: int  # first random seed
+    seeds: int  # training runs of each method and baseline, from seed on; the first one is registered
+    methods: tuple[str, ...]  # methods to pretrain, in the order of the report; each needs its own section
+    labelled_trainings: bool  # train fine-tuning and baselines; false: only measure frozen features, which is faster
+    prepare: PrepareParams  # reading, resizing and splitting the images
+    pretrain: PretrainParams  # how every method trains on this machine
+    probe: ProbeParams  # measuring frozen features with a linear probe and kNN
+    finetune: FinetuneParams  # fine-tuning the pretrained encoders with labels
+    baseline: LabelSamples  # which labels the trained baselines get
+    supervised: SupervisedBaseline  # baseline: supervised training from scratch
+    pseudolabel: PseudoLabelBaseline  # baseline: pseudo-labels from scratch
+    fixmatch: FixMatchBaseline  # baseline: FixMatch from scratch
+    export: ExportParams  # the ONNX file that is served
+    promote: PromoteParams  # how the champion is chosen
 
 
 @dataclass(frozen=True)
 class Config(Sections):
-    trainings: Mapping[str, MethodParams]  # of every method that has a section, whether it is pretrained or not
+    trainings: Mapping[str, MethodParams]  # of every method that has a section, pretrained or not
 
     def method(self, name: str) -> MethodParams:
-        """The section of a method. Raises ConfigError where there is none."""
+        """The section of a method. Raises ConfigError when there is none."""
         if name not in self.trainings:
-            raise ConfigError(f"params.yaml has no section {name}; it has {', '.join(self.trainings)}")
+            raise ConfigError(f"There is no section {name} in params.yaml. It has: {', '.join(self.trainings)}.")
         return self.trainings[name]
 
     def having(self, name: str, params: MethodParams) -> "Config":
-        """The same with other params of a method."""
+        """A copy with other params of one method."""
         return replace(self, trainings={**self.trainings, name: params})
 
     def build(self, name: str, m: Manifest, seed: int | None = None) -> Pretraining:
-        """A method as its training on these images begins; seed: without it, the first training's."""
+        """A method, initialised for these images. seed: by default that of the first training run."""
         size = m.preprocess.size
         return start.method(name, self.method(name), size, m.mean, m.std, self.seed if seed is None else seed)
 
     def fitted(self, images: int) -> "Config":
-        """The same for so many train images: a batch that is larger is cut to half of them, two steps an epoch."""
+        """A copy for so many train images: a larger batch is reduced to half of them, for two steps per epoch."""
         fitted = self
         for name in self.methods:
             params = self.method(name)
@@ -131,20 +131,23 @@ class Config(Sections):
 
 
 def cut(name: str, given: Config, fitted: Config, images: int) -> list[str]:
-    """What is said of a batch that was cut."""
+    """The sentence to print when a batch size was reduced."""
     asked, taken = given.method(name).batch_size, fitted.method(name).batch_size
     if asked == taken:
         return []
-    return [f"{name}.batch_size is {asked}, the train split has {images} images: a batch of {taken} is taken"]
+    return [
+        f"Parameter {name}.batch_size is {asked}, but the train split has only {images} images. "
+        f"The batch size is reduced to {taken}."
+    ]
 
 
 def load(path: Path = PARAMS) -> Config:
     """Read and check everything. Raises ConfigError with one sentence."""
-    given = read(path)
+    given = read(path)  # its messages name the file
     try:
         return checked(given)
-    except ConfigError as e:
-        raise ConfigError(f"{path}: {e}") from None
+    except ConfigError as sentence:
+        raise ConfigError(f"{sentence} Edit {path}.") from None
 
 
 def checked(given: Mapping[Any, Any]) -> Config:
@@ -158,14 +161,14 @@ def converted(given: Mapping[Any, Any]) -> Config:
     known = [field.name for field in fields(Sections)]
     for key in given:
         if key not in (*known, *METHODS):
-            raise ConfigError(f"{str(key)[:100]} is not a known key; allowed: {', '.join([*known, *METHODS])}")
+            raise ConfigError(f"There is no parameter {str(key)[:100]}. Allowed: {', '.join([*known, *METHODS])}.")
     trainings = {name: convert(given[name], METHODS[name].PARAMS, name) for name in METHODS if name in given}
     rest: Sections = convert({key: value for key, value in given.items() if key in known}, Sections, "")
     return Config(**vars(rest), trainings=trainings)
 
 
 def cross_check(config: Config) -> None:
-    """Contradictions between sections, and ranges that the types do not say."""
+    """Refuse contradictions between sections, and values outside the ranges that the types do not state."""
     p, q = config.prepare, config.probe
     positive = {
         "pretrain.watch": 1 if config.pretrain.watch is None else config.pretrain.watch,
@@ -178,7 +181,7 @@ def cross_check(config: Config) -> None:
     require(config.download in ((), (config.dataset,)), "download", list(config.download),
             f"[{config.dataset}], the set that dataset names, or [] for a folder of your own")  # fmt: skip
     for key, value in positive.items():
-        require(value > 0, key, value, "above 0")
+        require(value > 0, key, value, "a number above 0")
     require(p.val > 0 and p.test > 0 and p.val + p.test < 1, "prepare.val + prepare.test", p.val + p.test,
             "both above 0, together below 1")  # fmt: skip
     require(p.range == "auto" or p.range[0] < p.range[1], "prepare.range", [*p.range],
@@ -187,43 +190,39 @@ def cross_check(config: Config) -> None:
     require(bool(q.shots), "probe.shots", list(q.shots), "label counts of 1 or more")
     require(bool(q.C) and list(q.C) == sorted(set(q.C)) and q.C[0] > 0, "probe.C", list(q.C), "ascending, above 0")
     labels: dict[str, LabelSamples] = {"finetune": config.finetune, "baseline": config.baseline}
-    for key, of in labels.items():  # or there would be no pairs
+    for key, of in labels.items():  # otherwise there would be no pairs to compare
         require(set(of.shots) <= set(q.shots), f"{key}.shots", list(of.shots), f"some of probe.shots {list(q.shots)}")
-        require(
-            0 < of.label_samples <= q.label_samples,
-            f"{key}.label_samples",
-            of.label_samples,
-            f"1 to probe.label_samples {q.label_samples}",
-        )
+        require(0 < of.label_samples <= q.label_samples, f"{key}.label_samples", of.label_samples,
+                f"1 to probe.label_samples {q.label_samples}")  # fmt: skip
     use, read = config.promote.for_, {"embeddings": q.shots, "finetuning": config.finetune.shots}
     require(config.promote.labels in (*read[use], "all"), "promote.labels", config.promote.labels,
-            f"{', '.join(map(str, read[use]))}, all: what encoders are read with for {use}")  # fmt: skip
+            f"{', '.join(map(str, read[use]))} or all, the label counts that are measured for {use}")  # fmt: skip
     require(config.labelled_trainings or use == "embeddings", "promote.for", use,
-            "embeddings where labelled_trainings is false: nothing is fine-tuned")  # fmt: skip
+            "embeddings where labelled_trainings is false, because nothing is fine-tuned then")  # fmt: skip
     names = list(config.methods)
     require(bool(names) and len(set(names)) == len(names) and set(names) <= set(METHODS), "methods", names,
             f"one or more of {', '.join(METHODS)}, each once")  # fmt: skip
     for name in names:
         if name not in config.trainings:
-            raise ConfigError(f"{name} is missing: methods names it, so it needs a section of its numbers")
+            raise ConfigError(f"Section {name} is missing. The key methods names it, so its parameters are needed.")
     for name in config.trainings:
         check_sides(name, config.method(name), p.size)
         check_init(name, config.method(name).encoder.init)
 
 
 def check_name(name: str, key: str) -> None:
-    """A data set's name. Raises ConfigError."""
+    """Raises ConfigError when this is no valid name of a data set."""
     require(bool(re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name)), key, name,
-            "letters, digits, . _ - and first a letter or digit: it names models and a folder")  # fmt: skip
+            "letters, digits and . _ - with a letter or digit first; models and a folder get this name")  # fmt: skip
 
 
 def check_sides(name: str, params: MethodParams, size: int) -> None:
-    """Raises ConfigError where the encoder cannot take a view of the method."""
+    """Raises ConfigError when the encoder cannot take a view of the method."""
     for key, side in params.sides(size).items():
         try:
             params.encoder.check_side(key, side)
         except ValueError as error:
-            raise ConfigError(f"{name}.encoder.{error}") from None
+            raise ConfigError(f"Parameter {name}.encoder.{str(error).rstrip('.')}.") from None
 
 
 def check_init(name: str, init: str | None) -> None:
@@ -235,13 +234,14 @@ def check_init(name: str, init: str | None) -> None:
 
 def require(holds: bool, key: str, value: Any, allowed: str) -> None:
     if not holds:
-        raise ConfigError(f"{key} is {value}; allowed: {allowed}")
+        raise refused(key, value, allowed)
 
 
 def check_batch(name: str, params: MethodParams, images: int, processes: int) -> None:
-    """Raises StageError where the batch size fits neither the data set nor the number of processes."""
-    b, parts = params.batch_size, processes * params.accumulate
+    """Raises StageError when the batch size does not fit the data set or the number of processes."""
+    b, parts, key = params.batch_size, processes * params.accumulate, f"{name}.batch_size"
     if not 2 <= b <= images:
-        raise StageError(f"{name}.batch_size is {b}, the train split has {images} images; allowed: 2 to {images}")
+        raise StageError(f"{refused(key, b, f'2 to {images}, the images of the train split')} Edit params.yaml.")
     if b % parts:
-        raise StageError(f"{name}.batch_size is {b}; allowed: a multiple of {parts}, processes times accumulate")
+        allowed = f"a multiple of {parts}, which is processes times accumulate"
+        raise StageError(f"{refused(key, b, allowed)} Edit params.yaml.")

@@ -1,4 +1,4 @@
-"""A YAML value as the annotated type, or one sentence that says what is allowed."""
+"""Convert YAML values to annotated types; refuse other values in a sentence that says what is allowed."""
 
 import math
 import types
@@ -9,8 +9,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from models.encoders import ENCODERS
 from models.encoders.encoder import EncoderParams
 
-# Whole numbers are 1 at least and this at most, by the last word of their key: a larger one overflows in torch, or
-# takes more memory or time than any machine has.
+# The largest whole number that a key takes, by the last part of its name; the smallest is 1. A larger number overflows
+# in torch, or needs more memory or time than any machine has.
 MOST = {
     **{"seed": 2**31 - 1, "seeds": 1000, "size": 4096, "processes": 1024, "log_every": 10**9},
     **{"epochs": 10**6, "steps": 10**9, "batch_size": 2**20, "accumulate": 2**20, "unlabelled": 1024},
@@ -19,14 +19,19 @@ MOST = {
     **{"decoder_dim": 2**13, "decoder_depth": 128, "decoder_heads": 1024},
     **{"shots": 10**6, "labels": 10**6, "label_samples": 1000, "neighbours": 10**6},
 }
-LARGE = 2**20  # of a key without a limit of its own
+LARGE = 2**20  # the limit of every other key
 FROM_ZERO = {"seed", "local_crops"}
-LARGEST, SMALLEST = 1e30, 1e-30  # the sizes of all other numbers but 0: a float of 32 bits holds them
-TIMES = {"budget": 1000.0, "all_labels": 1000.0}  # as many steps
+LARGEST, SMALLEST = 1e30, 1e-30  # of all other numbers except 0: a 32-bit float holds them
+TIMES = {"budget": 1000.0, "all_labels": 1000.0}  # factors by which steps are multiplied
 
 
 class ConfigError(Exception):
-    """The key, its value and what would be allowed."""
+    """A parameter, its value and what is allowed: whole sentences for the person."""
+
+
+def refused(key: str, value: Any, allowed: str) -> ConfigError:
+    """The one form of message for a value that is not allowed."""
+    return ConfigError(f"Parameter {key} is {value}. Allowed: {allowed}.")
 
 
 def convert(value: Any, kind: Any, key: str) -> Any:
@@ -39,7 +44,7 @@ def convert(value: Any, kind: Any, key: str) -> Any:
     if origin is Literal:
         if value in get_args(kind):
             return value
-        raise ConfigError(f"{key} is {shown(value)}; allowed: {', '.join(map(str, get_args(kind)))}")
+        raise refused(key, shown(value), ", ".join(map(str, get_args(kind))))
     if origin in (Union, types.UnionType):
         return convert_union(value, get_args(kind), key)
     if origin is tuple:
@@ -50,10 +55,10 @@ def convert(value: Any, kind: Any, key: str) -> Any:
         except (TypeError, ValueError, OverflowError):
             number = math.nan
         if not math.isfinite(number):
-            raise ConfigError(f"{key} is {shown(value)}; allowed: a number")
+            raise refused(key, shown(value), "a number")
         return sized(number, key)
     if (kind is int and isinstance(value, bool)) or not isinstance(value, kind):
-        raise ConfigError(f"{key} is {shown(value)}; allowed: {NAMES[kind]}")
+        raise refused(key, shown(value), NAMES[kind])
     return whole(value, key) if kind is int else value
 
 
@@ -61,11 +66,11 @@ NAMES = {int: "a whole number", str: "a text", bool: "true or false"}
 
 
 def whole(number: int, key: str) -> int:
-    """The number. Raises ConfigError when it is outside of what can be computed."""
+    """Return the number. Raises ConfigError when it is outside of what can be computed."""
     word = key.rpartition(".")[2].partition("[")[0]
     least, most = int(word not in FROM_ZERO), MOST.get(word, LARGE)
     if not least <= number <= most:
-        raise ConfigError(f"{key} is {shown(number)}; allowed: a whole number from {least} to {most}")
+        raise refused(key, shown(number), f"a whole number from {least} to {most}")
     return number
 
 
@@ -73,35 +78,34 @@ def sized(number: float, key: str) -> float:
     """The same for a number that need not be whole."""
     most = TIMES.get(key.rpartition(".")[2], LARGEST)
     if number and not SMALLEST <= abs(number) <= most:
-        raise ConfigError(f"{key} is {number!r}; allowed: 0, or a number of a size from {SMALLEST:g} to {most:g}")
+        raise refused(key, repr(number), f"0, or a number of a size from {SMALLEST:g} to {most:g}")
     return number
 
 
 def shown(value: Any) -> str:
-    """A value for a message: whole when it is short."""
+    """A value for a message; a long one is cut."""
     text = hex(value) if isinstance(value, int) and abs(value) > 10**99 else repr(value)
     return text if len(text) <= 100 else f"{text[:100]}…"
 
 
 def convert_section(value: Any, kind: Any, key: str) -> Any:
-    name = key or "the file"
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{name} is {shown(value)}; allowed: a section of keys")
+        raise refused(key, shown(value), "a section of keys")
     hints = get_type_hints(kind)
     own_first = sorted(fields(kind), key=lambda f: f.kw_only is True)
     known = {f.name.rstrip("_"): f for f in own_first}  # `for_` is `for`, which Python keeps for itself
     prefix = f"{key}." if key else ""
     for k in value:
         if k not in known:
-            raise ConfigError(f"{prefix}{str(k)[:100]} is not a known key; allowed: {', '.join(known)}")
+            raise ConfigError(f"There is no parameter {prefix}{str(k)[:100]}. Allowed: {', '.join(known)}.")
     for k, f in known.items():
         if k not in value and f.default is MISSING:
-            raise ConfigError(f"{prefix}{k} is missing")
+            raise ConfigError(f"Parameter {prefix}{k} is missing.")
     converted = {known[k].name: convert(v, hints[known[k].name], f"{prefix}{k}") for k, v in value.items()}
     try:
         return kind(**converted)
     except ValueError as e:
-        raise ConfigError(f"{prefix}{e}") from None
+        raise ConfigError(f"Parameter {prefix}{str(e).rstrip('.')}.") from None
 
 
 def convert_union(value: Any, kinds: tuple[Any, ...], key: str) -> Any:
@@ -110,19 +114,19 @@ def convert_union(value: Any, kinds: tuple[Any, ...], key: str) -> Any:
     kinds = tuple(k for k in kinds if k is not types.NoneType)
     if len(kinds) == 1:
         return convert(value, kinds[0], key)
-    if kinds[0] is int:  # or a word
+    if kinds[0] is int:  # or a literal
         if value in get_args(kinds[1]):
             return value
         if isinstance(value, int) and not isinstance(value, bool):
             return whole(value, key)
-        raise ConfigError(f"{key} is {shown(value)}; allowed: a whole number, or {', '.join(get_args(kinds[1]))}")
-    if get_origin(kinds[0]) is Literal:  # words, or a list
+        raise refused(key, shown(value), f"a whole number, or {', '.join(get_args(kinds[1]))}")
+    if get_origin(kinds[0]) is Literal:  # literals, or a list
         if isinstance(value, list):
             return convert(value, kinds[1], key)
         words = ", ".join(map(str, get_args(kinds[0])))
         if value in get_args(kinds[0]):
             return value
-        raise ConfigError(f"{key} is {value!r}; allowed: {words}, or a list")
+        raise refused(key, repr(value), f"{words}, or a list")
     raise TypeError(f"{key} has a type that no value can have: {kinds}")
 
 
@@ -130,7 +134,7 @@ def convert_encoder(value: Any, key: str) -> Any:
     """An encoder's parameters are of the kind that its `arch` names."""
     arch = value.get("arch") if isinstance(value, Mapping) else None
     if not isinstance(arch, str) or arch not in ENCODERS:
-        raise ConfigError(f"{key}.arch is {shown(arch)}; allowed: {', '.join(ENCODERS)}")
+        raise refused(f"{key}.arch", shown(arch), ", ".join(ENCODERS))
     return convert_section(value, ENCODERS[arch], key)
 
 
@@ -138,6 +142,6 @@ def convert_tuple(value: Any, kinds: tuple[Any, ...], key: str) -> Any:
     open_ended = kinds[-1] is Ellipsis
     if not isinstance(value, list) or (not open_ended and len(value) != len(kinds)):
         count = "" if open_ended else f" of {len(kinds)}"
-        raise ConfigError(f"{key} is {shown(value)}; allowed: a list{count}")
+        raise refused(key, shown(value), f"a list{count}")
     types_of = [kinds[0]] * len(value) if open_ended else kinds
     return tuple(convert(v, k, f"{key}[{i}]") for i, (v, k) in enumerate(zip(value, types_of, strict=True)))

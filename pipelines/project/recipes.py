@@ -1,4 +1,4 @@
-"""Recipes: whole files of numbers, chosen by name, that become params.yaml."""
+"""Recipes: complete files of parameters, chosen by name, that become params.yaml."""
 
 import re
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class Change:
         """From `simclr.temperature=0.2`. Raises ConfigError."""
         key, equals, value = text.partition("=")
         if not (key.strip() and equals):
-            raise ConfigError(f"--set {text} has no key and value. Write it as --set KEY=VALUE, such as seeds=3.")
+            raise ConfigError(f"The option --set {text} is not KEY=VALUE. Write it as --set seeds=3.")
         try:
             return cls(key.strip(), yaml.safe_load(value))
         except yaml.YAMLError:
@@ -43,10 +43,10 @@ class Change:
 
 
 def read(name: str) -> str:
-    """The text of recipes/<name>.yaml. Raises StageError with the names that there are."""
+    """The text of recipes/<name>.yaml. Raises StageError, which lists the recipes, when there is none of that name."""
     known = sorted(path.stem for path in Path("recipes").glob("*.yaml"))
     if name not in known:
-        raise StageError(f"{name} is not a recipe; there are: {', '.join(known)}")
+        raise StageError(f"There is no recipe {name}. Allowed: {', '.join(known)}.")
     return Path("recipes", f"{name}.yaml").read_text(encoding="utf-8")
 
 
@@ -74,14 +74,14 @@ def changed(changes: Sequence[Change]) -> str:
         for name in sections:
             section = section.get(name) if isinstance(section, dict) else None
         if not isinstance(section, dict):
-            raise ConfigError(f"--set {change}: params.yaml has no section {'.'.join(sections)}.")
+            raise ConfigError(f"The file params.yaml has no section {'.'.join(sections)}. Correct --set {change}.")
         section[key] = in_one_line(change.value)
     text = StringIO()
     editor.dump(params, text)
     try:
         config.checked(yaml.safe_load(text.getvalue()))
     except ConfigError as error:
-        raise ConfigError(f"--set {', '.join(map(str, changes))}: {error}") from None
+        raise ConfigError(f"{error} Correct {', '.join(f'--set {change}' for change in changes)}.") from None
     return text.getvalue()
 
 
@@ -94,19 +94,19 @@ def in_one_line(value: Any) -> Any:
 
 
 def write(text: str, what: str) -> None:
-    """Make this text params.yaml and keep the file before it; nothing happens where it is the same."""
+    """Write this text to params.yaml and keep the previous file. Does nothing when both are equal."""
     before = config.PARAMS.read_bytes() if config.PARAMS.exists() else b""
     if text.encode() == before:
         return
-    line = f"params.yaml is now {what}"
+    line = f"The file params.yaml is now {what}."
     if before:
-        line += f"; the one before is in {keep(before)}"
+        line += f" The previous one is saved as {keep(before)}."
     config.PARAMS.write_text(text, encoding="utf-8")
     print(line)
 
 
 def keep(before: bytes) -> Path:
-    """A file of its own for the params before; an earlier one, which may be somebody's work, is never written over."""
+    """Save the previous params in a file of their own. Earlier ones may be somebody's work and are never replaced."""
     stage.SCRATCH.mkdir(exist_ok=True)
     for number in count(1):
         kept = stage.SCRATCH / f"params.before{'' if number == 1 else f'.{number}'}.yaml"

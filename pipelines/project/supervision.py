@@ -1,4 +1,4 @@
-"""What the stages that train with labels are told: which labels, for how long, and by which recipe."""
+"""Parameters of the stages that train with labels: which labels, for how long, and with which settings."""
 
 from dataclasses import dataclass
 
@@ -11,26 +11,26 @@ from models.methods import BaselineParams as Baseline
 
 @dataclass(frozen=True, kw_only=True)
 class LabelSamples:
-    """Some of the probe's label counts and draws; all labels are always one draw more."""
+    """Some of the probe's label counts and label samples. All labels are always trained with as well."""
 
-    shots: tuple[int, ...]  # labels a class; none: all labels only
-    label_samples: int
-    all_labels: float = 1.0  # times as many steps where all labels are known: more to learn from takes longer,
-    passes: float = 20.0  # but for no more than so many times through the labelled images
+    shots: tuple[int, ...]  # labels per class, some of probe.shots; []: all labels only
+    label_samples: int  # random choices of labelled images per count, at most probe.label_samples
+    all_labels: float = 1.0  # steps with all labels, as a multiple of the steps with few labels
+    passes: float = 20.0  # limit with all labels: passes through the labelled images
 
     def steps_of_all(self, few: int, labelled: int, batch_size: int) -> int:
-        """Of a training with all labels of so many images, where one with few labels has `few`."""
+        """The steps of a training run with all labels of so many images; a run with few labels has `few`."""
         return max(few, round(min(few * self.all_labels, self.passes * labelled / batch_size)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneParams(LabelSamples, SupervisedParams):
-    steps: int
+    steps: int  # steps of a fine-tuning with few labels
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    budget: float  # share of the images (views through the backbone) that this backbone's pretraining sees
+    budget: float  # images that the baseline sees, as a share of those that pretraining of this encoder sees
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +52,6 @@ BaselineParams = SupervisedBaseline | PseudoLabelBaseline | FixMatchBaseline
 
 
 def batch_of(params: MethodParams | Baseline) -> tuple[int, int]:
-    """Images of a step, and unlabelled ones beside them."""
+    """Labelled images per step, and unlabelled ones."""
     more = params.unlabelled if isinstance(params, PseudoLabelParams | FixMatchParams) else 0
     return params.batch_size, params.batch_size * more

@@ -1,1 +1,1 @@
-"""All that speaks to MLflow: runs, versions, and the receipts of both."""
+"""Everything that talks to MLflow: runs, versions, and the receipts of both."""

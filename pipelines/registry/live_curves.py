@@ -1,4 +1,4 @@
-"""The curves of a training in MLflow while it trains."""
+"""Send the curves of a training run to MLflow while it trains."""
 
 import sys
 import time
@@ -12,13 +12,13 @@ FLUSH_SECONDS = 5.0
 
 
 class LiveRun:
-    """A run that can be watched while it trains. Without MLflow, or when the store fails, training goes on alone."""
+    """A run that people can watch in MLflow. Without MLflow, or when the store fails, training continues without it."""
 
     def __init__(self, dataset: str, name: str, remembered: Path):
-        """remembered: the file that keeps the run's id, so that a resumed training goes on in the same run.
+        """remembered: the file that keeps the run's id, so that a resumed training run continues the same MLflow run.
 
-        The rows are those that the training appends to history.jsonl beside it; before the first one, that file may
-        be another training's.
+        The training loop appends its rows to history.jsonl beside that file. Before the first row, the file may be
+        that of an earlier run.
         """
         self.id, self.name, self.history = "", name, remembered.with_name("history.jsonl")
         self.pending: list[Row] = []
@@ -27,7 +27,7 @@ class LiveRun:
         try:
             self.client = mlflow_store.connect()
             self.id = runs.ensure_run(self.client, dataset, name, known)
-            self.client.update_run(self.id, "RUNNING")  # one that was stopped goes on
+            self.client.update_run(self.id, "RUNNING")  # also when it was stopped before
             self.logged = runs.logged_steps(self.client, self.id)
             remembered.write_text(self.id, encoding="utf-8")
         except ImportError:
@@ -53,7 +53,7 @@ class LiveRun:
         self.flushed = time.monotonic()
 
     def end(self, status: Literal["FAILED", "KILLED"]) -> None:
-        """Send what is pending and say how the run ended; KILLED may go on another time."""
+        """Send what is pending and set the status of the run. A KILLED run may be resumed."""
         self.close()
         if self.id:
             try:
@@ -62,6 +62,9 @@ class LiveRun:
                 self.give_up(error)
 
     def give_up(self, error: Exception) -> None:
-        """Whatever the store's failure is, it must not stop a training; registration replays the history."""
+        """A failure of the store must not stop a training run. Registration replays the history later."""
         self.id = ""
-        print(f"MLflow does not take the curves now, training goes on: {mlflow_store.reason(error)}", file=sys.stderr)
+        print(
+            f"Warning: MLflow does not take the curves ({mlflow_store.reason(error)}). Training continues without it.",
+            file=sys.stderr,
+        )

@@ -1,4 +1,4 @@
-"""MLflow's store: where it is, that it answers, the experiment of a data set, the encoder at an address.
+"""MLflow's store: find it, check that it answers, get the experiment of a data set, download an encoder.
 
 The store is mlflow.db at the root unless MLFLOW_TRACKING_URI says otherwise.
 """
@@ -24,32 +24,32 @@ if TYPE_CHECKING:
 SQLITE = "sqlite:///"
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # the page opens with curves and figures
 QUIET = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",  # nobody is watched, nothing waits offline
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # for privacy, and so that nothing waits without a network
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # it logs a traceback of what it also raises, and we say that in a sentence
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # a server that is down must not hold up a training for minutes
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",  # it logs tracebacks of errors that it also raises
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",  # a server that is down must not hold up training for minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
 
 
 def connect() -> "MlflowClient":
-    """A client of the store, which is made first if need be: by one process at a time, or migrations race.
+    """A client of the store, which is created if missing: by one process at a time, so that migrations do not race.
 
-    Raises StageError when the store does not answer, whatever the reason.
+    Raises StageError when the store does not answer.
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     os.environ["MLFLOW_TRACKING_URI"] = address()
-    import mlflow  # noqa: PLC0415 - a second of import that training on a bare machine does without
+    import mlflow  # noqa: PLC0415 - importing it takes a second, and training can run without MLflow
 
     warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")  # advice, not faults
-    with locked(), chdir(root()):  # a new store keeps its files in mlruns below it
+    with locked(), chdir(root()):  # a new store puts its files into mlruns in this folder
         try:
             client = mlflow.MlflowClient()
             client.search_experiments(max_results=1)
-        except Exception as error:  # every driver and every scheme has errors of its own
+        except Exception as error:  # every database driver has its own errors
             raise StageError(
                 f"MLflow's store does not answer: MLFLOW_TRACKING_URI is {masked(os.environ['MLFLOW_TRACKING_URI'])} "
                 f"({reason(error)}). Start the server, correct the address, or unset it to use mlflow.db here."
@@ -67,7 +67,7 @@ def root() -> Path:
 
 
 def is_temporary() -> bool:
-    """Whether this is a temporary workspace of `dvc exp run`, whose results may or may not be applied later."""
+    """Whether this is a temporary workspace of `dvc exp run`, whose results may never be applied."""
     return root() != Path.cwd()
 
 
@@ -82,25 +82,25 @@ def address() -> str:
     file = given.removeprefix(SQLITE)
     if given.startswith("sqlite:") and file in ("", ":memory:", "sqlite:", "sqlite://"):
         raise StageError(
-            f"MLFLOW_TRACKING_URI is {given}, a store that forgets everything. Name a file: {SQLITE}mlflow.db"
+            f"MLFLOW_TRACKING_URI is {given}, a store in memory that will be lost. Name a file: {SQLITE}mlflow.db."
         )
     return f"{SQLITE}{root() / file}" if given.startswith(SQLITE) else given
 
 
 def masked(text: str) -> str:
-    """The text without the user, password or token of an address in it."""
+    """The text with user, password or token of an address replaced by ***."""
     return re.sub(r"(password=)[^\s&'\"]+", r"\1***", re.sub(r"://[^\s'\"]*@", "://***@", text))
 
 
 def reason(error: Exception) -> str:
-    """The first line of what a library says of an error, short and without passwords."""
+    """The first line of a library's error, cut short and without passwords."""
     line = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
     return masked(line)[:300].rstrip(". ")
 
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Turn what MLflow refuses in the block into a StageError of one sentence; MLflow need not be installed."""
+    """Turn an error of MLflow in the block into a StageError for the person. MLflow need not be installed."""
     try:
         yield
     except Exception as error:
@@ -109,13 +109,13 @@ def refusals() -> Iterator[None]:
         raise StageError(
             explain(error)
             or f"MLflow's store {masked(os.environ['MLFLOW_TRACKING_URI'])} refused ({reason(error)}). "
-            f"Look at it with `make ui`, then run the same command again."
+            "Open it with `make ui`, then run the same command again."
         ) from None
 
 
 @contextmanager
 def locked() -> Iterator[None]:
-    """Hold what guards the store against two of our processes making the same thing at once."""
+    """Hold the lock that keeps two of our processes from creating the same thing at the same time."""
     path = root() / stage.SCRATCH / "locks" / "mlflow.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8") as file:
@@ -124,22 +124,22 @@ def locked() -> Iterator[None]:
 
 
 def experiment(client: "MlflowClient", dataset: str) -> str:
-    """The id of the experiment that holds a dataset's runs; made if need be.
+    """The id of the experiment that holds the runs of a data set; created if it is missing.
 
-    One that was deleted is restored. One whose files are to lie where this project no longer is, since it was moved
-    or copied, gets another name, and a new one takes its place.
+    A deleted experiment is restored. If the project was moved or copied, the experiment's files are still at the old
+    place: it then gets another name, and a new experiment takes its place.
     """
     with locked(), chdir(root()):
         found = client.get_experiment_by_name(dataset)
         if found and found.lifecycle_stage == "deleted":
             client.restore_experiment(found.experiment_id)
-            print(f"the MLflow experiment {dataset} was deleted; it is restored", file=sys.stderr)
+            print(f"The MLflow experiment {dataset} was deleted. It is restored.", file=sys.stderr)
         if found and is_elsewhere(found):
             name = f"{dataset}, until the project moved ({found.experiment_id})"
             client.rename_experiment(found.experiment_id, name)
             print(
-                f"the MLflow experiment {dataset} keeps its files in {found.artifact_location}, where this project was "
-                f"before; it is now called {name!r}, and a new one takes its place",
+                f"The MLflow experiment {dataset} keeps its files in {found.artifact_location}, where this project was "
+                f"before. It is now called {name!r}, and a new experiment takes its place.",
                 file=sys.stderr,
             )
             found = None
@@ -147,7 +147,7 @@ def experiment(client: "MlflowClient", dataset: str) -> str:
 
 
 def is_elsewhere(found: "Experiment") -> bool:
-    """Whether an experiment of the project's own store keeps its files where the project was before, in its mlruns."""
+    """Whether an experiment of the project's own store keeps its files in mlruns at the project's previous place."""
     from mlflow.utils.file_utils import local_file_uri_to_path  # noqa: PLC0415
     from mlflow.utils.uri import is_local_uri  # noqa: PLC0415
 
@@ -159,11 +159,11 @@ def is_elsewhere(found: "Experiment") -> bool:
 
 
 def download(encoder: str) -> Path:
-    """The folder of the encoder at a `models:/…` address (version or alias). Reading makes no store."""
+    """The folder of the encoder at a `models:/…` address (version or alias). Creates no store. Raises StageError."""
     store, ours = address(), address().removeprefix(SQLITE)
     if store != ours and not Path(ours).exists():
         raise StageError(
-            f"{encoder} is asked for, and {ours} is not here. Run this in the folder of the project, or set "
+            f"The encoder {encoder} is wanted, but {ours} is missing. Run this in the folder of the project, or set "
             "MLFLOW_TRACKING_URI to its store."
         )
     connect()
@@ -173,10 +173,13 @@ def download(encoder: str) -> Path:
         folder = Path(mlflow.artifacts.download_artifacts(encoder))
         return next(folder.rglob("weights.safetensors")).parent
     except StopIteration:
-        raise StageError(f"{encoder} is in MLflow's store, but it holds no encoder of ours.") from None
+        raise StageError(
+            f"The model {encoder} is in MLflow's store, but this project did not write it. Choose another version."
+        ) from None
     except (mlflow.MlflowException, OSError) as error:
         if (sentence := explain(error)) is not None:
             raise StageError(sentence) from None
         raise StageError(
-            f"{encoder} cannot be read from MLflow's store ({reason(error)}). `make ui` shows which versions there are."
+            f"The encoder {encoder} cannot be read from MLflow's store ({reason(error)}). Run `make ui` to see which "
+            "versions there are."
         ) from None

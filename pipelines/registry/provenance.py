@@ -1,4 +1,4 @@
-"""Where a version comes from: the commit that is checked out, and the digests that dvc.lock records."""
+"""The origin of a version: the commit that is checked out, and the digests that dvc.lock records."""
 
 import subprocess
 import time
@@ -20,9 +20,9 @@ def git_commit() -> str:
 
 
 def locked_stages(path: Path = Path("dvc.lock"), seconds: float = 10) -> dict[str, Any]:
-    """Stage → what dvc.lock says of it; nothing outside DVC.
+    """Stage → its entry in dvc.lock; empty outside DVC.
 
-    A stage that ends beside us has DVC write the file anew in place: what is not whole is read again.
+    DVC rewrites the file in place when another stage ends. A file that is not complete is read again.
     """
     end = time.monotonic() + seconds
     while path.exists():
@@ -30,7 +30,10 @@ def locked_stages(path: Path = Path("dvc.lock"), seconds: float = 10) -> dict[st
             return dict(yaml.safe_load(path.read_text(encoding="utf-8"))["stages"])
         except (yaml.YAMLError, TypeError, KeyError, ValueError):
             if time.monotonic() > end:
-                raise StageError(f"{path} cannot be read; git checkout {path}, or remove it, and run again") from None
+                raise StageError(
+                    f"The file {path} cannot be read. Restore it with `git checkout {path}` or remove it, then run the "
+                    "same command again."
+                ) from None
             time.sleep(0.05)
     return {}
 

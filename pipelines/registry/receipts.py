@@ -1,8 +1,8 @@
-"""Versions in MLflow's registry, known by the digest of what they hold.
+"""Versions in MLflow's registry, identified by the digest of their contents.
 
-A number means something in one store only. version.json and parity.json are receipts: the numbers that a store gave.
-After `dvc pull`, `dvc exp apply`, a move of the project or a deletion in MLflow they may be another store's, and the
-number names another encoder here, or none. So a receipt counts only where the store confirms it.
+A version number has a meaning in one store only. version.json and parity.json are receipts: they record the numbers
+that a store gave. After `dvc pull`, `dvc exp apply`, a move of the project or a deletion in MLflow, a number may name
+another encoder in this store, or none. So a receipt is used only after the store has confirmed it.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ from pipelines.registry import mlflow_store
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # the second of an alias that nobody set
+ABSENT = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}  # the second is for an alias that was never set
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def signature(size: int, dim: int) -> Any:
 
 
 def find(client: "MlflowClient", model: str, kind: Kind, digest: str) -> Any | None:
-    """The newest version of a model that holds what has this digest, whole; None where there is none."""
+    """The newest complete version of a model with this digest; None when there is none."""
     found = client.search_model_versions(f"name = '{model}' and tags.{kind.digest} = '{digest}'")
     newest_first = sorted(found, key=lambda version: int(version.version), reverse=True)
     return next((version for version in newest_first if is_whole(client, version, kind)), None)
@@ -82,7 +82,7 @@ def is_whole(client: "MlflowClient", version: Any, kind: Kind) -> bool:
 
 
 def register(client: "MlflowClient", model: str, logged: Any, tags: Mapping[str, str]) -> Any:
-    """A logged model as a new version of a registered model, which is made if need be."""
+    """Register a logged model as a new version of a model, which is created if it is missing."""
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
     with mlflow_store.locked():
@@ -96,9 +96,9 @@ def register(client: "MlflowClient", model: str, logged: Any, tags: Mapping[str,
 
 
 def void(client: "MlflowClient", methods: Collection[str]) -> list[Path]:
-    """Remove the receipts of these methods that the store does not confirm; which they were.
+    """Remove the receipts of these methods that the store does not confirm, and return their paths.
 
-    DVC then makes them again: a receipt that is missing is a stage that has to run, and nothing is trained for it.
+    DVC then runs the stages that write them. These stages do not train.
     """
     removed = []
     for name in methods:
@@ -111,17 +111,17 @@ def void(client: "MlflowClient", methods: Collection[str]) -> list[Path]:
 
 
 def check(client: "MlflowClient", methods: Collection[str]) -> None:
-    """Raises StageError where a receipt of these methods is not one of this store's; it is removed."""
+    """Raises StageError when the store does not confirm a receipt of these methods; the receipt is removed."""
     if removed := void(client, methods):
         raise StageError(
-            f"{listed(removed)} named versions that MLflow's store here does not hold, so nothing was done with them. "
-            f"They are removed. Run the same command again: the encoders are registered here, nothing is trained."
+            f"The files {listed(removed)} named versions that MLflow's store here does not have. They are removed. "
+            "Run the same command again: it registers the encoders here and trains nothing."
         )
 
 
 @mlflow_store.refusals()
 def reconcile(client: "MlflowClient") -> None:
-    """Remove the receipts that the store does not confirm, and what was promoted by them; put the aliases right."""
+    """Remove the receipts that the store does not confirm, and what was promoted by them. Correct the aliases."""
     methods = config.load().methods
     removed = void(client, methods)
     incomplete = not all(stage.artifact(m, kind.receipt).exists() for m in methods for kind in (ENCODER, GRAPH))
@@ -130,17 +130,17 @@ def reconcile(client: "MlflowClient") -> None:
         removed.append(stage.PROMOTED)
     elif stage.PROMOTED.exists():
         for moved in point(client, read(stage.PROMOTED).get("champion", "")):
-            print(f"the alias {moved} in MLflow was not where {stage.PROMOTED} says; it is now", file=sys.stderr)
+            print(f"The alias {moved} in MLflow is moved to the version that {stage.PROMOTED} names.", file=sys.stderr)
     if removed:
         print(
-            f"MLflow's store here does not hold what {listed(removed)} said. These files are removed, and the stages "
-            f"that write them run again: they register and promote here. Nothing is trained.",
+            f"MLflow's store here does not have the versions that {listed(removed)} named. These files are removed. "
+            "The stages that write them run again: they register and promote here, and train nothing.",
             file=sys.stderr,
         )
 
 
 def point(client: "MlflowClient", champion: str) -> list[str]:
-    """Give every method's alias, and the champion's, to what the receipts name, on both models; those that moved."""
+    """Set every method's alias, and the champion's, to the versions that the receipts name; return those that moved."""
     moved = []
     for name in config.load().methods:
         for kind in (ENCODER, GRAPH):
@@ -155,7 +155,7 @@ def point(client: "MlflowClient", champion: str) -> list[str]:
 
 
 def confirms(client: "MlflowClient", receipt: Mapping[str, Any], kind: Kind) -> bool:
-    """Whether the version that a receipt names is in the store, whole, and holds what has the receipt's digest."""
+    """Whether the version that a receipt names is in the store, complete, with the receipt's digest."""
     version = get(lambda: client.get_model_version(receipt[kind.model], receipt[kind.version]))
     if version is None or version.tags.get(kind.digest) != receipt[kind.digest]:
         return False
@@ -163,7 +163,7 @@ def confirms(client: "MlflowClient", receipt: Mapping[str, Any], kind: Kind) -> 
 
 
 def get(ask: Callable[[], Any]) -> Any | None:
-    """What the store answers, or None where it knows no such thing, or a receipt does not say which."""
+    """The store's answer, or None when it knows no such version or the receipt lacks a key."""
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
     try:
@@ -177,7 +177,7 @@ def get(ask: Callable[[], Any]) -> Any | None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A receipt; empty where it is missing or damaged."""
+    """A receipt; empty when it is missing or damaged."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

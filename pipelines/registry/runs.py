@@ -1,7 +1,6 @@
 """Runs in MLflow. `python -m pipelines.registry.sync` brings in what was trained without it.
 
-`history.jsonl` is the truth of a run; MLflow is a sink into which it can be replayed, steps that are there already
-left out.
+`history.jsonl` is the source of truth of a run. It can be replayed into MLflow, which skips the steps that are there.
 """
 
 import hashlib
@@ -19,13 +18,13 @@ from pipelines.registry.mlflow_store import experiment, locked
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-ROWS = 40  # a message; MLflow takes 1,000 figures
+ROWS = 40  # per message; MLflow takes 1,000 figures
 DIGEST = "training_digest"
 BASELINE = "baseline"
 
 
 def training_digest(name: str, history: Path) -> str:
-    """What tells a training from every other: its first row, which holds a measured speed. Empty before that row.
+    """Identifies a training run by its first row, which holds a measured speed. Empty before that row.
 
     The row is the same in the unfinished and in the finished history, on this machine and on the one that trained.
     """
@@ -43,13 +42,13 @@ def find_runs(client: "MlflowClient", dataset: str, name: str, history: Path) ->
 def ensure_run(client: "MlflowClient", dataset: str, name: str, run_id: str | None, history: Path | None = None) -> str:
     """The run of this id if the experiment has it, else the run of this history's training, else a new one.
 
-    A training has one run: another one with its digest (synced when it was not yet ended, say) is deleted.
+    A training run has one MLflow run. Another one with its digest, for example synced before it ended, is deleted.
     """
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
     run = ""
     if run_id:
-        with suppress(MlflowException):  # another store than the one the run was written to
+        with suppress(MlflowException):  # the run was written to another store
             info = client.get_run(run_id).info
             here = info.lifecycle_stage == "active" and info.experiment_id == experiment(client, dataset)
             run = str(info.run_id) if here else ""
@@ -65,7 +64,7 @@ def ensure_run(client: "MlflowClient", dataset: str, name: str, run_id: str | No
 
 
 def drop_run(client: "MlflowClient", run_id: str, unless: str) -> None:
-    """Delete the run of a training that turned out to repeat an earlier one."""
+    """Delete the MLflow run of a training run that repeats an earlier one."""
     from mlflow.exceptions import MlflowException  # noqa: PLC0415
 
     if run_id and run_id != unless:
@@ -74,7 +73,7 @@ def drop_run(client: "MlflowClient", run_id: str, unless: str) -> None:
 
 
 def log_rows(client: "MlflowClient", run_id: str, rows: Iterable[Row]) -> None:
-    """Rows of a history, each with its `step`, as metrics of the same names; a row goes whole or not at all."""
+    """Log the rows of a history, each with its `step`, as metrics of the same names. A row is sent whole or not."""
     from mlflow.entities import Metric  # noqa: PLC0415
 
     now = int(time.time() * 1000)
@@ -88,7 +87,7 @@ def logged_steps(client: "MlflowClient", run_id: str) -> set[int]:
 
 
 def replay(client: "MlflowClient", run_id: str, history: Path) -> int:
-    """Bring the run up to date with history.jsonl; the number of rows that it lacked."""
+    """Bring the run up to date with history.jsonl; return the number of rows that were missing."""
     logged = logged_steps(client, run_id)
     rows = [row for row in read_history(history) if row["step"] not in logged]
     log_rows(client, run_id, rows)
@@ -96,14 +95,14 @@ def replay(client: "MlflowClient", run_id: str, history: Path) -> int:
 
 
 def finish(client: "MlflowClient", run_id: str, lasted: float) -> None:
-    """End a run after the seconds that its training took, whenever it was registered."""
+    """Set the end of a run to its start plus the seconds that training took, whenever it was registered."""
     started = client.get_run(run_id).info.start_time
     client.set_terminated(run_id, "FINISHED", end_time=started + round(1000 * lasted))
 
 
 @contextmanager
 def reopened(run_id: str) -> Iterator[None]:
-    """Make a run that has ended the active one, for what MLflow logs to that alone; its end stays what it was."""
+    """Make an ended run the active one, because some MLflow calls log to the active run only; its end time is kept."""
     import mlflow  # noqa: PLC0415
 
     client = mlflow.MlflowClient()
@@ -114,7 +113,7 @@ def reopened(run_id: str) -> Iterator[None]:
 
 
 def ensure_baseline(client: "MlflowClient", dataset: str, name: str, metrics: dict[str, float]) -> None:
-    """One run a baseline and its figures, so that it stands beside the methods; made once."""
+    """One run per baseline with its figures, so that it stands beside the methods; created once."""
     from mlflow.entities import Metric, RunTag  # noqa: PLC0415
 
     digest = hashlib.sha256(json.dumps([name, metrics], sort_keys=True).encode()).hexdigest()
@@ -132,7 +131,7 @@ def ensure_baseline(client: "MlflowClient", dataset: str, name: str, metrics: di
 
 
 def log_files(client: "MlflowClient", run_id: str, files: Mapping[str, bytes]) -> None:
-    """Path below the run's artifacts → content; what is there under the same path is replaced."""
+    """Write files (path below the run's artifacts → content). A file at the same path is replaced."""
     with tempfile.TemporaryDirectory() as scratch:
         for name, content in files.items():
             path = Path(scratch, name)

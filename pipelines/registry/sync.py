@@ -1,8 +1,8 @@
-"""Trainings that MLflow does not know come into it, once: `python -m pipelines.registry.sync`.
+"""Bring training runs that MLflow does not know into its store: `python -m pipelines.registry.sync`.
 
-Receipts of another store are removed, so that `dvc repro` registers what they named here.
-Finished ones from artifacts/methods/<method>/, unfinished ones from .scratch/pretrain/, wherever they were trained.
-`register` goes on in the same run, and what it has registered is left alone.
+It takes finished runs from artifacts/methods/<method>/ and unfinished ones from .scratch/pretrain/, wherever they were
+trained. `register` later continues the same MLflow run. What is registered already stays as it is. Receipts of another
+store are removed, so that `dvc repro` registers their encoders here.
 """
 
 import pickle
@@ -25,7 +25,9 @@ def main() -> None:
     try:
         client = mlflow_store.connect()
     except ImportError:
-        raise StageError("MLflow is not installed here; sync where the project is set up (make setup)") from None
+        raise StageError(
+            "MLflow is not installed here. Run `make setup`, or sync on the machine that has it."
+        ) from None
     found = 0
     for name in METHODS:
         if stage.artifact(name, "checkpoint.pt").exists() and stage.artifact(name, "history.jsonl").exists():
@@ -39,18 +41,18 @@ def main() -> None:
                 with stage.locked(f"pretrain@{name}", wait=False):
                     print(f"{name}, unfinished: {unfinished(client, name, history)}")
             except BlockingIOError:
-                print(f"{name}, unfinished: it is training now, and is left alone")
+                print(f"{name}, unfinished: skipped, because it is training now")
             found += 1
     receipts.reconcile(client)
     if not found:
         print(
-            "nothing to sync: neither artifacts/methods/<method>/checkpoint.pt with its history.jsonl is here, "
-            f"nor {stage.SCRATCH}/pretrain/<method>/history.jsonl"
+            "There is nothing to sync. Neither artifacts/methods/<method>/checkpoint.pt with its history.jsonl "
+            f"nor {stage.SCRATCH}/pretrain/<method>/history.jsonl exists here."
         )
 
 
 def finished(client: "MlflowClient", name: str) -> str:
-    """What was done with the training in artifacts/methods/<name>/."""
+    """Sync the training run in artifacts/methods/<name>/; return what was done."""
     trained = read(stage.artifact(name, "checkpoint.pt"))
     spec, digest = trained.spec, receipts.encoder_digest(trained.spec, trained.weights)
     if version := receipts.find(client, f"{spec['dataset']}-encoder", receipts.ENCODER, digest):
@@ -64,7 +66,7 @@ def finished(client: "MlflowClient", name: str) -> str:
 
 
 def unfinished(client: "MlflowClient", name: str, history: Path) -> str:
-    """The same for a training that has not ended; its run is the one that it remembers, if this store has it."""
+    """The same for an unfinished training run. It continues the MLflow run that it remembers, if this store has it."""
     remembered = sorted(history.parent.glob("run-*"), key=lambda path: path.stat().st_mtime)
     known = remembered[-1].read_text(encoding="utf-8") if remembered else None
     return replay(client, runs.ensure_run(client, config.load().dataset, name, known, history), history)
@@ -75,12 +77,12 @@ def replay(client: "MlflowClient", run: str, history: Path) -> str:
 
 
 def read(path: Path) -> Pretrained:
-    """A checkpoint, or one sentence when it did not arrive whole."""
+    """Read a checkpoint. Raises StageError when the file is not complete."""
     try:
         return Pretrained.read(path)
     except (OSError, EOFError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise StageError(f"{path} cannot be read ({reason}); copy it again") from None
+        raise StageError(f"The file {path} cannot be read ({reason.rstrip('.')}). Copy it again.") from None
 
 
 if __name__ == "__main__":

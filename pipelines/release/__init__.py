@@ -1,1 +1,1 @@
-"""From a registered version to a checked archive and an endpoint that serves it."""
+"""From a registered version to a checked archive, and to an endpoint that serves it."""

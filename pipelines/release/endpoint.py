@@ -1,4 +1,4 @@
-"""After the graph: what is promoted, on TorchServe, checked against torch on real images."""
+"""The last step of the flow: deploy the promoted encoders to TorchServe, and compare them with torch on real images."""
 
 import json
 import os
@@ -29,7 +29,7 @@ VERIFIED = stage.SCRATCH / "endpoint.json"
 
 @contextmanager
 def server() -> Iterator[Runtime]:
-    """The server that `make serve` runs, if it does; else one of our own on free ports, until the block ends."""
+    """The server of `make serve` if it runs; otherwise a new one on free ports, until the block ends."""
     running = Runtime()
     try:
         running.address("inference")
@@ -41,7 +41,7 @@ def server() -> Iterator[Runtime]:
 
 
 def curl(dataset: str) -> str:
-    """The line to type for an embedding of the champion."""
+    """The command that asks the champion for an embedding."""
     python = os.path.relpath(sys.executable)
     return (
         f'curl -H "Authorization: Bearer $({python} -m serving.client --token)" '
@@ -81,7 +81,7 @@ def deployed() -> dict[str, str]:
 def check(runtime: Runtime) -> tuple[str, float]:
     """Ask every endpoint for real test images and compare with torch.
 
-    Returns the champion's answer for one of them, shortened, and the smallest cosine of all. Raises StageError.
+    Returns the champion's answer for one image, shortened, and the smallest cosine of all. Raises StageError.
     """
     prepared = Prepared(stage.PREPARED)
     rows = prepared.rows("test")[:: max(1, len(prepared.rows("test")) // IMAGES)][:IMAGES]
@@ -99,7 +99,10 @@ def check(runtime: Runtime) -> tuple[str, float]:
         cosine = (ours * theirs).sum(1) / (np.linalg.norm(ours, axis=1) * np.linalg.norm(theirs, axis=1))
         precision = json.loads(stage.artifact(model.method, "parity.json").read_text(encoding="utf-8"))["precision"]
         if not cosine.min() >= COSINE[precision]:
-            raise StageError(f"{model.name} answers otherwise than torch does: cosine {cosine.min():.4f}")
+            raise StageError(
+                f"The endpoint {model.name} and torch give different embeddings: cosine {cosine.min():.4f}. "
+                f"Allowed: {COSINE[precision]} or more. Run the flow again, which deploys the encoder again."
+            )
         smallest = min(smallest, float(cosine.min()))
         if model.name == listed.encoder:
             start = ", ".join(f"{v:.3f}" for v in theirs[0][:4])

@@ -1,4 +1,4 @@
-"""Golden images: what torch makes of a few held-out images, for the deployer to compare the server with."""
+"""Golden images: a few held-out images and their embeddings by torch. The deployer compares the server with them."""
 
 from pathlib import Path
 
@@ -15,8 +15,8 @@ IMAGES = 8
 def write(encoder: Encoder, val: Array, prepared: Prepared, tolerance: float, path: Path) -> None:
     """The first val images and their embeddings by torch, as `serving/rollout/golden_images.py` reads them.
 
-    `tolerance` is the difference that is allowed, as a share of the largest entry: twice what the graph has here where
-    that is more, since a lower precision differs by more. val: the graph's embeddings of all val images (n, D).
+    `tolerance` is the allowed difference, as a share of the largest entry. A lower precision differs by more: the
+    tolerance is then twice the difference that is measured here. val: the graph's embeddings of all val images (n, D).
     """
     images = prepared.images(prepared.rows("val")[:IMAGES])
     embeddings = saved.Predictor(encoder).predict(images)

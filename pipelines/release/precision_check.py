@@ -1,4 +1,4 @@
-"""What an encoder's graph of lower precision costs, and how much it may."""
+"""Measure what a lower precision costs, and refuse it when that is too much."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ COSINE = {"fp32": 0.9999, "fp16": 0.9999, "int8": 0.99}  # of an embedding to to
 
 @dataclass(frozen=True)
 class Cost:
-    """What a graph's embeddings of val are good for, in percent, beside those in fp32.
+    """How good a graph's embeddings of val are, in percent, beside those in fp32.
 
-    measure: the linear probe's accuracy or, without labels, the share of images whose embedding is nearer to its own in
-    fp32 than to any other's. min_cosine: of an embedding to its own in fp32, the smallest.
+    measure: the accuracy of the linear probe. Without labels: the share of images whose embedding is closer to its own
+    in fp32 than to that of any other image. min_cosine: the smallest cosine of an embedding to its own in fp32.
     """
 
     measure: Literal["linear probe", "retrieval"]
@@ -31,27 +31,29 @@ class Cost:
 
     @property
     def drop(self) -> float:
-        """In points; below 0 where the lower precision happens to be better."""
+        """In points; below 0 when the lower precision happens to be better."""
         return round(self.in_fp32 - self.lower, 6)
 
     def check(self, precision: str) -> None:
-        """Raises StageError where the drop or the cosine is outside what is allowed, or not a number."""
+        """Raises StageError when the drop or the cosine is not allowed, or not a number."""
         if not self.drop <= DROP:
             raise StageError(
-                f"{self.measure} on val: {self.in_fp32:.1f} % in fp32, {self.lower:.1f} % in {precision}, "
-                f"{self.drop:.1f} points less; allowed: {DROP}; set export.precision to fp32"
+                f"Export in {precision} costs too much: {self.measure} on val is {self.lower:.1f} %, {self.drop:.1f} "
+                f"points less than the {self.in_fp32:.1f} % in fp32. Allowed: {DROP}. "
+                "Set export.precision: fp32 in params.yaml."
             )
         if not self.min_cosine >= COSINE[precision]:
             raise StageError(
-                f"an embedding of val in {precision} has a cosine of {self.min_cosine:.4f} to its own in fp32; "
-                f"allowed: {COSINE[precision]} or more; set export.precision to fp32"
+                f"Export in {precision} changes an embedding of val too much: its cosine to the one in fp32 is "
+                f"{self.min_cosine:.4f}. Allowed: {COSINE[precision]} or more. "
+                "Set export.precision: fp32 in params.yaml."
             )
 
 
 def cost(low: Array, features: Mapping[str, Array], prepared: Prepared, grid: Sequence[float]) -> Cost:
     """Of val's embeddings (n, D) in a lower precision. features: train's and val's in fp32; grid: C of the probe.
 
-    One probe, fitted on train in fp32, reads both: what was fitted before the precision changed stays of use.
+    One probe, fitted on train in fp32, predicts for both: a classifier fitted before the change must keep working.
     """
     full, y = features["val"], probe_protocol.labels(prepared)
     norms = np.linalg.norm(full, axis=1) * np.linalg.norm(low, axis=1)

@@ -1,6 +1,6 @@
-"""An encoder's fp32 graph in a lower precision.
+"""Convert an encoder's fp32 graph to a lower precision.
 
-Images stay uint8, embeddings float32, the batch free and the metadata what they were: who serves it need not know.
+Images stay uint8, embeddings float32, the batch size free and the metadata unchanged. So the server need not know.
 """
 
 from collections.abc import Iterable, Iterator

@@ -1,1 +1,1 @@
-"""What an unfinished training leaves on the disk: whole or not there at all, whenever it is killed."""
+"""Files of a training run that are complete on the disk, or not there at all, whenever it is killed."""

@@ -1,4 +1,7 @@
-"""Files that are whole on the disk or not there: written under a name with a dot, fsynced, renamed, folder fsynced."""
+"""Write files that are complete on the disk or not there at all.
+
+A file is written under a name with a dot in front, fsynced and renamed; then its folder is fsynced.
+"""
 
 import hashlib
 import json
@@ -14,11 +17,11 @@ from pipelines.project.stage import StageError
 
 
 class Hashed:
-    """A file that is hashed as it is written, so that a large state is not read for it."""
+    """Hashes a file while it is written, so that a large state need not be read again."""
 
     def __init__(self, file: BinaryIO):
         self.file, self.sha256, self.bytes = file, hashlib.sha256(), 0
-        self.error: OSError | None = None  # kept, since torch's writer would hide it behind one of its own
+        self.error: OSError | None = None  # kept, because torch's writer would replace it by an error of its own
 
     def write(self, data: bytes) -> int:
         try:
@@ -31,11 +34,11 @@ class Hashed:
         return len(data)
 
     def flush(self) -> None:
-        """torch.save asks for it; `write` below flushes once, at the end."""
+        """torch.save calls it. `write` below flushes once, at the end."""
 
 
 def write(path: Path, content: Callable[[Any], object]) -> dict[str, Any]:
-    """Make a file by content(file); its SHA-256 and size, bytes. On the disk when this returns. Raises OSError."""
+    """Write a file with content(file), fsync it, and return its SHA-256 and size in bytes. Raises OSError."""
     with path.open("wb") as file:
         hashed = Hashed(file)
         content(hashed)
@@ -47,7 +50,7 @@ def write(path: Path, content: Callable[[Any], object]) -> dict[str, Any]:
 
 
 def replace(path: Path, content: Callable[[Any], object]) -> None:
-    """Make or replace a file by content(file): the old or the new one is there, whatever happens. Raises OSError."""
+    """Write or replace a file with content(file). After a crash, the old or the new file is there. Raises OSError."""
     temporary = path.with_name(f".{path.name}")
     try:
         write(temporary, content)
@@ -58,16 +61,16 @@ def replace(path: Path, content: Callable[[Any], object]) -> None:
 
 
 def write_atomically(path: Path, content: Mapping[str, Any]) -> None:
-    """torch.save by `replace`, its folder made if need be. Raises StageError when the disk does not take it."""
+    """torch.save by `replace`; creates the folder. Raises StageError when the file cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace(path, lambda file: torch.save(content, file))
     except OSError as error:
-        raise StageError(f"{path} cannot be written: {refusal(error, path)}") from None
+        raise StageError(f"The file {path} cannot be written: {refusal(error, path)}.") from None
 
 
 def sync(folder: Path) -> None:
-    """The names in a folder, on the disk."""
+    """Flush the names in a folder to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -82,7 +85,7 @@ def sealed(content: Mapping[str, Any]) -> bytes:
 
 
 def unsealed(raw: bytes) -> dict[str, Any] | None:
-    """What `sealed` wrote, or None when a single bit of it is another."""
+    """The content that `sealed` wrote, or None when a single bit differs."""
     try:
         content: dict[str, Any] = json.loads(raw)
         del content["sha256"]

@@ -1,13 +1,13 @@
-"""Checkpoints of an unfinished run: each whole on the disk or not there at all, and never another run's.
+"""Checkpoints of an unfinished run. Each is complete on the disk or not there, and never that of another run.
 
     .scratch/pretrain/<method>/
         step-00000120/   state.pt; history.jsonl up to that step; manifest.json: SHA-256 and size of both, the identity
-        newest           the name of the last one that was saved
-        history.jsonl    the rows as they come
-        aside/           the last few that were damaged or of another run
-        seed-1/          the same of a further training, of that seed
+        newest           the name of the checkpoint that was saved last
+        history.jsonl    the rows so far
+        aside/           the last few checkpoints that were damaged or from another run
+        seed-1/          the same for a further training run, with that seed
 
-What is being made or removed has a name with a dot in front; a rename gives or takes the proper name.
+While something is created or removed, its name has a dot in front. A rename adds or removes the dot.
 """
 
 import hashlib
@@ -30,12 +30,11 @@ from pipelines.project.params import flat
 from pipelines.project.stage import StageError
 from pipelines.saving.atomic_files import replace, sealed, sync, unsealed, write
 
-KEPT = 2
-ASIDE = 2
+KEPT, ASIDE = 2, 2  # checkpoints in the folder, and in aside/
 
 
 def code(name: str) -> dict[str, str]:
-    """File → SHA-256 of the sources that decide a method's numbers: those for which dvc.yaml trains it anew."""
+    """File → SHA-256, for the sources that decide a method's numbers: those for which dvc.yaml retrains it."""
     deps = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]["pretrain"]["do"]["deps"]
     paths = [Path(dep.replace("${item}", name)) for dep in deps]
     files = [file for path in paths for file in ([path] if path.suffix == ".py" else sorted(path.rglob("*.py")))]
@@ -43,12 +42,12 @@ def code(name: str) -> dict[str, str]:
 
 
 class Checkpoints:
-    """The scratch folder of one method's training. One process has it at a time (the stage's lock).
+    """The scratch folder of one method's training run. The stage's lock gives it to one process at a time.
 
-    identity: all that decides the numbers, by part: {"params": {…}, "data": digest, "code": {file: digest}, …}, as
-    JSON knows it. Once this is made, what the folder holds is whole and of this identity, the history as it was at the
-    newest checkpoint; what was not is set aside, and stderr says why. Raises StageError when the disk does not let it.
-    seed: of a further training of the method.
+    identity: everything that decides the numbers, as JSON: {"params": {…}, "data": digest, "code": {file: digest}, …}.
+    The constructor keeps complete checkpoints of this identity and the history up to the newest one. It moves all
+    others to aside/ and says why on stderr. Raises StageError when the disk refuses.
+    seed: that of a further training run of the method.
     """
 
     def __init__(self, name: str, identity: Mapping[str, Any], seed: int | None = None):
@@ -57,39 +56,40 @@ class Checkpoints:
         self.folder = stage.SCRATCH / "pretrain" / name / ("" if seed is None else f"seed-{seed}")
         self.history = self.folder / "history.jsonl"
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-        self.run = self.folder / f"run-{digest[:16]}"  # for the tracker: which of its runs is of this identity
+        self.run = self.folder / f"run-{digest[:16]}"  # keeps the id of the MLflow run of this identity
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for place in (self.folder, *self.folder.parents):
                 sync(place)
             self.newest = self.recover()
         except OSError as error:
-            raise StageError(f"{self.folder} cannot be read and written: {refusal(error, self.folder)}") from None
+            why = refusal(error, self.folder)
+            raise StageError(f"The folder {self.folder} cannot be read and written: {why}.") from None
 
     def append(self, row: Mapping[str, float]) -> None:
-        """A row of the history, not fsynced: the step would wait. Raises StageError when the disk does not take it."""
+        """Append a row to the history, without fsync, which would hold up the step. Raises StageError."""
         try:
             with self.history.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         except OSError as error:
-            raise StageError(
-                f"{self.history} cannot be written: {refusal(error, self.folder)}; {self.left()}"
-            ) from None
+            why = refusal(error, self.folder)
+            raise StageError(f"The file {self.history} cannot be written: {why}. {self.left()}") from None
 
     def save(self, state: Mapping[str, Any], rows: bytes | None = None) -> None:
-        """A checkpoint of the state after state["step"] steps; rows: the history up to there, or else all of it.
+        """Save the state after state["step"] steps. rows: the history up to there; by default all of it.
 
-        Whenever the process is killed, this checkpoint or those before it are there, whole. Raises StageError, and
-        those before it are there, when the disk does not take it or a tensor of it is not finite.
+        Whenever the process is killed, this checkpoint or the earlier ones are there and complete. Raises StageError
+        when the disk refuses or a tensor is not finite; the earlier checkpoints stay.
         """
         step, history = state["step"], self.rows() if rows is None else rows
         if key := next(not_finite(state), None):
             raise StageError(
-                f"{key} is not finite after step {step}, which is not saved; lower the learning rate; {self.left()}"
+                f"The tensor {key} is not finite after step {step}, so that step is not saved. Lower the learning "
+                f"rate. {self.left()}"
             )
         name, temporary = f"step-{step:08d}", self.folder / ".saving"
         if name in self.steps():
-            return  # told to stop just after it was saved
+            return  # a stop signal came just after it was saved
         try:
             temporary.mkdir()
             files = {
@@ -108,27 +108,27 @@ class Checkpoints:
         except OSError as error:
             why = refusal(error, self.folder)
             raise StageError(
-                f"the checkpoint of step {step} cannot be written to {self.folder}: {why}; {self.left()}"
+                f"The checkpoint of step {step} cannot be written to {self.folder}: {why}. {self.left()}"
             ) from None
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
     def load(self) -> dict[str, Any] | None:
-        """The state to go on from, on the CPU; None: from step 0."""
+        """The state to resume from, on the CPU; None to start at step 0."""
         if not self.newest:
             return None
-        self.say(f"going on from the checkpoint of step {number(self.newest)}")
+        self.say(f"Resuming from the checkpoint of step {number(self.newest)}.")
         file = self.folder / self.newest / "state.pt"
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
         return state
 
     def recover(self) -> str | None:
-        """The name of the newest usable checkpoint, and the folder as it was when that one was saved."""
+        """Restore the folder as it was at the newest usable checkpoint; return the name of that checkpoint."""
         for leftover in self.folder.glob(".*"):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         before, newest = self.steps(), self.folder / "newest"
         if newest.exists() and (named := newest.read_text(errors="replace", encoding="utf-8").strip()) not in before:
-            self.say(f"the newest checkpoint should be {named!r}, which is not there")
+            self.say(f"The newest checkpoint should be {named!r}, but it is missing.")
         name = self.usable() or (self.usable() if self.bring_back() else None)
         for old in self.aside()[:-ASIDE]:
             self.remove(old)
@@ -137,21 +137,21 @@ class Checkpoints:
             self.history.unlink(missing_ok=True)
             sync(self.folder)
             if before:
-                self.say("no checkpoint is left; training starts from the beginning")
+                self.say("No checkpoint is left. Training starts from the beginning.")
             return None
         replace(self.history, lambda file: file.write((self.folder / name / "history.jsonl").read_bytes()))
         self.point_to(name)
         return name
 
     def clear(self) -> None:
-        """Remove what was of use to an unfinished run; what was set aside may be of one to go back to."""
+        """Remove the checkpoints of a finished run. aside/ stays: it may hold a run to return to."""
         for path in (self.folder / "newest", self.history, self.run):
             path.unlink(missing_ok=True)
         for name in self.steps():
             self.remove(self.folder / name)
 
     def usable(self) -> str | None:
-        """The newest checkpoint without a fault; those after it are set aside."""
+        """The newest checkpoint without a fault; newer ones are moved to aside/."""
         for name in reversed(self.steps()):
             if not (fault := self.fault(self.folder / name)):
                 return name
@@ -161,11 +161,11 @@ class Checkpoints:
             (self.folder / name).rename(place)
             sync(place.parent)
             sync(self.folder)
-            self.say(f"the checkpoint of step {number(name)} {fault}; set aside in {place}")
+            self.say(f"The checkpoint of step {number(name)} {fault}. It is moved to {place}.")
         return None
 
     def bring_back(self) -> bool:
-        """Whether something was set aside that has no fault now: the params were others for a while."""
+        """Move checkpoints back from aside/ that have no fault now, because the params are as they were before."""
         ours = [path for path in self.aside() if not self.fault(path)]
         for path in ours:
             path.rename(self.folder / path.name.partition("-")[2])
@@ -176,15 +176,15 @@ class Checkpoints:
         try:
             manifest = unsealed((folder / "manifest.json").read_bytes())
             if manifest is None:
-                return "is damaged: manifest.json has another SHA-256 than it says"
+                return "is damaged: the SHA-256 of manifest.json is wrong"
             if other := differences(manifest["identity"], self.identity):
-                return f"is of other {other}"
+                return f"is from a run with other {other}"
             for name, written in manifest["files"].items():
                 with (folder / name).open("rb") as file:
                     if (size := os.fstat(file.fileno()).st_size) != written["bytes"]:
-                        return f"is damaged: {name} has {size} bytes, {written['bytes']} were written"
+                        return f"is damaged: {name} has {size} bytes instead of {written['bytes']}"
                     if hashlib.file_digest(file, "sha256").hexdigest() != written["sha256"]:
-                        return f"is damaged: {name} has another SHA-256 than what was written"
+                        return f"is damaged: the SHA-256 of {name} is wrong"
         except FileNotFoundError as error:
             return f"is damaged: {Path(error.filename).name} is missing"
         except OSError as error:
@@ -196,7 +196,7 @@ class Checkpoints:
         return sorted((p.name for p in self.folder.glob("step-*") if re.fullmatch(r"step-\d+", p.name)), key=number)
 
     def aside(self) -> list[Path]:
-        """What was set aside, the first first."""
+        """The checkpoints in aside/, the oldest first."""
         return sorted((self.folder / "aside").glob("*-step-*"))
 
     def rows(self) -> bytes:
@@ -206,25 +206,25 @@ class Checkpoints:
         replace(self.folder / "newest", lambda file: file.write(f"{name}\n".encode()))
 
     def remove(self, folder: Path) -> None:
-        """A folder that loses its files loses its name first."""
+        """Rename a folder, then remove it, so that no half-removed folder has a checkpoint's name."""
         shutil.rmtree(folder.rename(self.folder / ".removing"))
 
     def left(self) -> str:
-        """The end of a sentence on what went wrong."""
+        """A sentence on which checkpoint is left, for the end of a message."""
         steps = self.steps()
-        return f"the checkpoint of step {number(steps[-1])} is kept" if steps else "there is no checkpoint before it"
+        return f"The checkpoint of step {number(steps[-1])} is kept." if steps else "There is no earlier checkpoint."
 
     def say(self, sentence: str) -> None:
         print(f"pretrain@{self.name}: {sentence}", file=sys.stderr)
 
 
 def number(name: str) -> int:
-    """The steps that a checkpoint has behind it, from its name."""
+    """The step of a checkpoint, from its name."""
     return int(name.removeprefix("step-"))
 
 
 def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
-    """`params (mae.optim.lr 0.003, now 0.001)`, part by part; empty where the identities are the same."""
+    """`params (mae.optim.lr 0.003, now 0.001)`, for every part that differs; empty when the identities are equal."""
     parts = []
     for part in [*ours, *(part for part in theirs if part not in ours)]:
         then, now = flat(theirs.get(part, {})), flat(ours.get(part, {}))
@@ -236,7 +236,7 @@ def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
 
 
 def short(value: str | None) -> str:
-    """A value in a sentence; a digest by its beginning."""
+    """A value for a sentence; a digest is cut."""
     return "absent" if value is None else value[:12] if re.fullmatch("[0-9a-f]{64}", value) else value
 
 

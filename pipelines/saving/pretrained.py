@@ -1,4 +1,4 @@
-"""checkpoint.pt: what pretraining leaves for the stages after it, plain tensors and their specification."""
+"""checkpoint.pt: the result of pretraining for later stages, as plain tensors and their specification."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,26 +16,26 @@ Weights = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class Pretrained:
-    """One method's trainings. weights: the encoder's of the first seed, the one that is registered."""
+    """The training runs of one method. weights: the encoder of the first seed, which is registered."""
 
     weights: Weights
     spec: Spec
     run_id: str = ""  # of MLflow
     repeats: dict[int, Weights] = field(default_factory=dict)  # further seeds → their encoders
-    decoder: Weights = field(default_factory=dict)  # what the method keeps beside the encoder, for pictures
+    decoder: Weights = field(default_factory=dict)  # other weights that the report's pictures need
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Raises OSError, RuntimeError, TypeError or UnpicklingError where it is not such a file."""
+        """Raises OSError, RuntimeError, TypeError or UnpicklingError when it is no such file."""
         return cls(**torch.load(path, map_location="cpu", weights_only=True))
 
     def write(self, path: Path) -> None:
         write_atomically(path, vars(self))
 
     def encoder(self) -> Encoder:
-        """The first seed's, in eval mode."""
+        """The encoder of the first seed, in eval mode."""
         return restore(self.spec, self.weights)
 
     def encoders(self, seed: int) -> dict[int, Encoder]:
-        """Seed → encoder, of every training; seed: the first one's."""
+        """Seed → encoder, for every training run. seed: that of the first run."""
         return {each: restore(self.spec, of) for each, of in ({seed: self.weights} | self.repeats).items()}

@@ -1,4 +1,4 @@
-"""Checkpoints written while the training goes on: the loop waits for a copy of the state, not for the disk."""
+"""Write checkpoints while training continues: the loop waits for a copy of the state, not for the disk."""
 
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,9 +8,9 @@ from pipelines.saving.checkpoints import Checkpoints
 
 
 class Saver:
-    """Saves one checkpoint at a time in a thread, which is done when the context ends; without `saves` it does nothing.
+    """Saves one checkpoint at a time in a thread. The context waits for it at its end. Without `saves` it does nothing.
 
-    An error of the thread (StageError) is raised by the next call.
+    The next call raises an error (StageError) of the thread.
     """
 
     def __init__(self, saves: Checkpoints | None):
@@ -25,18 +25,18 @@ class Saver:
         self.pool.shutdown()
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Begin to save this state, which nobody changes from now on, and the history as it is now."""
+        """Start to save this state and the present history. The caller must not change the state afterwards."""
         self.wait()
         if self.saves:
             self.pending = self.pool.submit(self.saves.save, state, self.saves.rows())
 
     def check(self) -> None:
-        """Raise what the thread has met; wait for nothing."""
+        """Raise an error of the thread, without waiting for it."""
         if self.pending and self.pending.done():
             self.wait()
 
     def wait(self) -> None:
-        """Until what was begun is on the disk."""
+        """Wait until the checkpoint is on the disk."""
         pending, self.pending = self.pending, None
         if pending:
             pending.result()

@@ -1,1 +1,1 @@
-"""A whole folder of images, and the table of their embeddings."""
+"""Embed a whole folder of images into a table."""

@@ -1,4 +1,4 @@
-"""Every image file in a folder and below it, links followed; what cannot be read is listed with its reason."""
+"""List every image file in a folder and below it, links included, and give a reason for what cannot be read."""
 
 import os
 import stat
@@ -9,7 +9,7 @@ from serving import ServingError
 from serving.host.files import escaped, kind
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
-Place = tuple[int, int]  # device and inode: a folder, whatever it is called
+Place = tuple[int, int]  # device and inode, which identify a folder under any name
 
 
 @dataclass(frozen=True, order=True)
@@ -23,14 +23,14 @@ class Entry:
 
 
 def entries(folder: Path) -> tuple[list[Entry], int]:
-    """By name; and how many other files there are, by their suffix no images. Raises ServingError without an image."""
+    """The image files sorted by name, and the number of other files. Raises ServingError when there is no image."""
     found: list[Entry] = []
     others = 0
     try:
         todo: list[tuple[Path, frozenset[Place]]] = [(folder, frozenset({_place(folder.stat())}))]
         os.listdir(folder)
     except OSError as error:
-        raise ServingError(f"{escaped(folder)} cannot be read: {error.strerror}.") from None
+        raise ServingError(f"The folder {escaped(folder)} cannot be read: {error.strerror}. Check its path.") from None
     while todo:
         at, above = todo.pop()
         try:
@@ -46,7 +46,7 @@ def entries(folder: Path) -> tuple[list[Entry], int]:
                 continue
             if stat.S_ISDIR(about.st_mode):
                 if (place := _place(about)) in above:
-                    found.append(Entry(path, "This links to a folder that it is in, which was not read again."))
+                    found.append(Entry(path, "This links to a folder above it, which was not read again."))
                 else:
                     todo.append((path, above | {place}))
             elif path.suffix.lower() not in SUFFIXES:
@@ -56,7 +56,9 @@ def entries(folder: Path) -> tuple[list[Entry], int]:
             else:
                 found.append(Entry(path, None, about.st_size, about.st_mtime_ns))
     if not found:
-        raise ServingError(f"{escaped(folder)} holds no image: nothing ends in {', '.join(sorted(SUFFIXES))}.")
+        raise ServingError(
+            f"The folder {escaped(folder)} holds no image. Add images that end in {', '.join(sorted(SUFFIXES))}."
+        )
     return sorted(found), others
 
 

@@ -1,6 +1,6 @@
-"""The Parquet table of embeddings: made in parts, so that a stop loses one at most; never over somebody's other file.
+"""Write the Parquet table of embeddings in parts, so that a stop loses at most one. Other files are never replaced.
 
-Arrow gets open files, never their names: it knows no name that is not UTF-8.
+Arrow gets open files, not their names, because it cannot open a name that is not UTF-8.
 """
 
 import os
@@ -22,29 +22,29 @@ OURS = re.compile(r"\d{6}\.(parquet|part)|[0-9a-f]{64}")  # in the folder of par
 
 
 def key_at(out: Path) -> str | None:
-    """Of the table that is there already. Raises ServingError when the place is not one for a table."""
+    """The key of the table that is there already, or None. Raises ServingError when no table can be written there."""
     if not out.parent.is_dir():
-        raise ServingError(f"--out is {out}, but there is no folder {out.parent}. Make that folder first.")
+        raise ServingError(f"Option --out is {out}, but there is no folder {out.parent}. Create it first.")
     if out.is_dir():
-        raise ServingError(f"--out is {out}, which is a folder. Name a file in it: {out / 'vectors.parquet'}.")
+        raise ServingError(f"Option --out is {out}, which is a folder. Name a file in it: {out / 'vectors.parquet'}.")
     if not out.exists():
         return None
     try:
         key = (_schema(out).metadata or {}).get(b"key") if out.is_file() else None
     except pa.ArrowException:
         key = None
-    if key is None:  # somebody else's: it must not be replaced
-        raise ServingError(f"--out is {out}, which is there and is not a table of this command. Name another file.")
+    if key is None:  # not ours: it must not be replaced
+        raise ServingError(f"Option --out is {out}, but that file is no table of this command. Name another file.")
     return str(key.decode())
 
 
 def scratch(out: Path, key: str) -> Path:
-    """The folder of the parts that are done, empty unless they are of the same key. Raises ServingError."""
+    """The folder of finished parts. Parts with another key are removed. Raises ServingError."""
     parts = out.with_name(f"{out.name}.parts")
-    if parts.exists() and not (parts / key).exists():  # of another encoder, or of other files
+    if parts.exists() and not (parts / key).exists():  # from another encoder, or from other files
         if foreign := [path.name for path in parts.iterdir() if not OURS.fullmatch(path.name)]:
             raise ServingError(
-                f"{parts} is for parts of the table, but holds {escaped(foreign[0])}. Name another --out."
+                f"The folder {parts} is for parts of the table, but holds {escaped(foreign[0])}. Name another --out."
             )
         shutil.rmtree(parts)
     parts.mkdir(exist_ok=True)
@@ -53,7 +53,7 @@ def scratch(out: Path, key: str) -> Path:
 
 
 def write(path: Path, names: list[str], found: Sequence[Found], about: dict[str, str]) -> None:
-    """One part, whole or not at all."""
+    """Write one part, whole or not at all."""
     columns = {
         "path": pa.array(names),
         "embedding": pa.array([None if isinstance(f, str) else f for f in found], pa.list_(pa.float32())),
@@ -66,7 +66,7 @@ def write(path: Path, names: list[str], found: Sequence[Found], about: dict[str,
 
 
 def join(parts: Sequence[Path], out: Path) -> int:
-    """All parts into one table, part by part; how many images have no embedding."""
+    """Join all parts into one table; return how many images have no embedding."""
     beside, bad = out.with_name(f"{out.name}.part"), 0
     with beside.open("wb") as file, pq.ParquetWriter(file, _schema(parts[0])) as writer:
         for part in parts:

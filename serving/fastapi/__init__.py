@@ -1,1 +1,1 @@
-"""How the FastAPI server takes connections and bodies, and puts images together."""
+"""Connections, request bodies and batching of the FastAPI server."""

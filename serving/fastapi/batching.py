@@ -1,4 +1,4 @@
-"""Requests that arrive while a network runs share its next batch: the second server's queue, one a model."""
+"""Requests that arrive while a network runs share its next batch: the FastAPI server has one queue per model."""
 
 import asyncio
 import json
@@ -11,7 +11,7 @@ from serving.host.promoted import Model
 from serving.worker.encoder import Answer, Encoder, Request
 
 BATCH = 4  # requests: a larger one leaves the other run without work
-RUNS = 2  # batches at a time: one runs while the other's answers and next requests are on their way
+RUNS = 2  # parallel batches: one runs while the other's answers are sent and its next requests arrive
 
 
 @dataclass
@@ -41,21 +41,21 @@ class Batcher:
             async with asyncio.timeout(self.seconds):
                 return await job.answer
         except asyncio.QueueFull:
-            raise HTTPException(503, "Too many requests wait already; try again later.") from None
+            raise HTTPException(503, "Too many requests are waiting. Try again later.") from None
         except TimeoutError:
-            raise HTTPException(504, f"No answer within {self.seconds:g} s.") from None
+            raise HTTPException(504, f"There was no answer within {self.seconds:g} s. Try again later.") from None
 
     async def run(self) -> None:
-        """Answer for ever."""
+        """Answer requests until cancelled."""
         await asyncio.gather(*(self._run() for _ in range(RUNS)))
 
     async def _run(self) -> None:
-        """Batch after batch."""
+        """Run one batch after the other."""
         while True:
             jobs = [await self.queue.get()]
             while len(jobs) < BATCH and not self.queue.empty():
                 jobs.append(self.queue.get_nowait())
-            jobs = [job for job in jobs if not job.answer.done()]  # nobody waits for those any more
+            jobs = [job for job in jobs if not job.answer.done()]  # without the jobs that timed out
             requests = [job.request for job in jobs]
             loop = asyncio.get_running_loop()
             try:

@@ -1,4 +1,4 @@
-"""A request to the second server → what the core takes, no larger and no slower than the settings allow."""
+"""Read a request to the FastAPI server; refuse one that is larger or slower than the settings allow."""
 
 import asyncio
 from pathlib import Path
@@ -15,11 +15,11 @@ from serving.worker.payload import mime
 
 SETTINGS = settings((Path(__file__).resolve().parents[1] / "config.properties").read_text(encoding="utf-8"))
 MAX_BYTES, TIMEOUT = int(SETTINGS["max_request_size"]), int(SETTINGS["default_response_timeout"])
-MAX_PARTS = 1000  # of a form that is read at all; the core refuses more than it allows
+MAX_PARTS = 1000  # of a form that is read at all; `payload.few` refuses more than MAX_IMAGES
 
 
 async def read(asked: Asked) -> Request:
-    """The body, no larger and no slower than is allowed. Raises HTTPException."""
+    """Read the request. Raises HTTPException when it is too large or too slow."""
     names = ("content-type", "accept", "x-normalize", "x-probe")
     content_type, *rest = (asked.headers.get(name, "") for name in names)
     form = mime(content_type) == "multipart/form-data"
@@ -28,7 +28,7 @@ async def read(asked: Asked) -> Request:
             parts = await (fields(asked) if form else whole(asked))
     except TimeoutError:
         raise HTTPException(408, f"The body did not come within {TIMEOUT} s.") from None
-    except ClientDisconnect:  # nobody hears it, but it is no failure that the log should have
+    except ClientDisconnect:  # the client has gone, but the log should not show a failure
         raise HTTPException(400, "The body ended too early.") from None
     return Request(parts, content_type, *rest)
 
@@ -43,7 +43,7 @@ async def whole(asked: Asked) -> list[bytes]:
 
 
 async def fields(asked: Asked) -> list[bytes]:
-    """Of a form, however it came: with a length or in chunks, with file names or without."""
+    """The parts of a form, sent with a length or in chunks, with file names or without."""
     (body,) = await whole(asked)
 
     async def receive() -> dict[str, Any]:
@@ -55,11 +55,13 @@ async def fields(asked: Asked) -> list[bytes]:
             return [as_sent(v) if isinstance(v, str) else await v.read() for _, v in form.multi_items()]
     except StarletteHTTPException as error:
         many = str(error.detail).startswith("Too many")
-        raise HTTPException(413 if many else 400, f"The form cannot be read: {error.detail}") from None
+        raise HTTPException(
+            413 if many else 400, f"The form cannot be read: {str(error.detail).rstrip('.')}."
+        ) from None
 
 
 def as_sent(text: str) -> bytes:
-    """The bytes of a part without a file name, which Starlette reads as UTF-8, else as Latin-1."""
+    """The bytes of a part without a file name, which Starlette decodes as UTF-8, otherwise as Latin-1."""
     try:
         latin = text.encode("latin-1")
         latin.decode()

@@ -1,4 +1,4 @@
-"""The second server's connections: not more than it has files for, and none that says nothing for long."""
+"""Connections of the FastAPI server: limited in number, and closed when they are silent for too long."""
 
 import asyncio
 import resource
@@ -6,13 +6,13 @@ from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-FILES = 8192  # that a process may have open, where the system lets it
+FILES = 8192  # that a process may have open, if the system allows it
 HEAD = 10.0  # s for the head of a request, from the connection or from its first byte on; its body has its own limit
 FULL = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 
 def allow_files() -> int:
-    """Raise this process's limit of open files as far as it may; how many it has now."""
+    """Raise this process's limit of open files as far as allowed; return the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -22,21 +22,21 @@ def allow_files() -> int:
 
 
 def most() -> int:
-    """Connections at a time. Half of the files is for those that are about to be refused, a quarter for all else.
+    """The largest number of connections: a quarter of the files. Half is for connections that will be refused.
 
-    asyncio accepts all that wait, two times over, before the first of them is looked at and closed; without a free
-    file it fills the log.
+    asyncio accepts all waiting connections, up to twice, before the first can be closed. Without a free file it fills
+    the log.
     """
     return allow_files() // 4
 
 
 def waiting() -> int:
-    """Connections that wait to be accepted, at most."""
+    """The largest number of connections that wait to be accepted."""
     return min(2048, allow_files() // 6)
 
 
 class Connection(H11Protocol):
-    """uvicorn's, with these limits."""
+    """uvicorn's connection with these limits."""
 
     hurry: asyncio.TimerHandle | None = None
 
@@ -60,7 +60,7 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def _idle(self) -> bool:
-        """Whether it has no request whose answer is still to come."""
+        """Whether all its requests are answered."""
         return self.cycle is None or self.cycle.response_complete
 
     def _begin(self) -> None:

@@ -1,1 +1,1 @@
-"""This machine's side of a server: its folder, lock and files, the promoted models, the frame of a command."""
+"""What a server needs of this machine: its folder, lock and files, the promoted models, and the commands' start."""

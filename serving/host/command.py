@@ -1,4 +1,4 @@
-"""The frame of every command: a settled process at its start, and one sentence when it fails.
+"""What every command shares: it prepares the process at its start, and prints one message when it fails.
 
 `with command(StageError, name="prepare"): …`. `Parser` reads its arguments. Imports nothing that is slow.
 """
@@ -24,7 +24,7 @@ ENOUGH = 128 + signal.SIGPIPE  # what a shell reports of a program whose reader 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 DENIED = {errno.EACCES, errno.EPERM}
 FILES = {errno.EMFILE, errno.ENFILE}
-# The same from libraries that have words of their own: SQLite, safetensors, NumPy, torch's writer.
+# The same errors as SQLite, safetensors, NumPy and torch's writer word them.
 SAYS_FULL = re.compile(
     r"no space left on device|disk is full|disk quota exceeded|\d+ requested and \d+ written"
     r"|file write failed|iostream error|inline_container.*unexpected pos",
@@ -35,18 +35,19 @@ SAYS_MEMORY = re.compile(r"can't allocate memory|not enough memory|out of memory
 
 
 class Parser(argparse.ArgumentParser):
-    """Arguments of a command, with `--help`. A wrong argument ends it with one sentence and status 2."""
+    """Arguments of a command, with `--help`. A wrong argument ends it with a message and status 2."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message}. For help: {self.prog} --help\n")
+        sentence = message[:1].upper() + message[1:].rstrip(".")  # argparse's own begin in lower case
+        self.exit(2, f"{self.prog}: {sentence}. For help: {self.prog} --help\n")
 
 
 @contextmanager
 def command(*expected: type[Exception], name: str = "", status: int = 1) -> Iterator[None]:
-    """Settle the process; turn what people can mend into one sentence on stderr and this exit status.
+    """Prepare the process; turn errors that people can correct into a message on stderr and this exit status.
 
-    expected: errors whose text is the sentence, beside ServingError. name: goes before it. Ctrl-C ends with 130, and a
-    reader that leaves (`… | head`) with 141.
+    expected: errors whose text is the message, beside ServingError. name: printed before it. Ctrl-C exits with 130, and
+    a reader that leaves (`… | head`) with 141.
     """
     try:
         settle()
@@ -67,7 +68,7 @@ def command(*expected: type[Exception], name: str = "", status: int = 1) -> Iter
 
 
 def explain(error: BaseException) -> str | None:
-    """One sentence, when the machine refused something: a full disk, no permission, no memory. None for all else."""
+    """The message when the machine refused something: a full disk, no permission, no memory. None for other errors."""
     if isinstance(error, OSError) and error.errno is not None:
         return _refused(error)
     found: BaseException | None = error
@@ -88,7 +89,7 @@ def explain(error: BaseException) -> str | None:
 
 
 def _unread() -> bool:
-    """Whether nobody reads stdout any more."""
+    """Whether the reader of stdout has gone."""
     asked = select.poll()
     asked.register(sys.stdout.fileno(), 0)
     return any(event & select.POLLERR for _, event in asked.poll(0))
@@ -103,21 +104,21 @@ def _refused(error: OSError) -> str:
     if error.errno in FILES:
         return "Too many files are open. Raise the limit with `ulimit -n 4096`, then run the command again."
     if path is None:
-        return f"The operating system refused a read or a write in {Path.cwd()}: {error.strerror}. Run it again."
+        return f"The operating system refused a read or write in {Path.cwd()}: {error.strerror}. Run the command again."
     if error.errno in DENIED:
-        return f"{path}: permission denied. Let user {os.getuid()} read and write it, or use a folder of your own."
+        return f"The path {path} is denied to user {os.getuid()}. Change its permissions, or use another folder."
     if error.errno == errno.ENOENT:
-        return f"{path} is missing. Run the command that makes it first; `make demo` runs them all."
-    return f"{path} cannot be used: {error.strerror}. Check that path, then run the command again."
+        return f"The file {path} is missing. Run the command that makes it; `make demo` runs them all."
+    return f"The path {path} cannot be used: {error.strerror}. Check it, then run the command again."
 
 
 def _full(path: Path | None) -> str:
-    """A write does not say where it failed: tell how much room there is in the two places where we write."""
+    """The error may not say where the write failed, so name the free space in both places where we write."""
     here, scratch = Path.cwd(), Path(tempfile.gettempdir()).resolve()
-    about = f"{path} cannot be written: the disk is full" if path else "The disk is full"
+    about = f"The file {path} cannot be written: the disk is full" if path else "The disk is full"
     return (
         f"{about}. {here} has {_free(here)} free; {scratch}, for temporary files, has {_free(scratch)}. "
-        "Make room there, or set TMPDIR to a folder with more room, then run the command again."
+        "Free some space there, or set TMPDIR to a folder with more space, then run the command again."
     )
 
 
@@ -129,4 +130,4 @@ def _free(folder: Path) -> str:
 
 
 def _read_only(path: Path) -> str:
-    return f"{path} cannot be written: the file system is read-only. Run from a copy of the project that you may write."
+    return f"The path {path} cannot be written: the file system is read-only. Run from a copy that you may write."

@@ -1,4 +1,4 @@
-"""Image files of people: links, pipes and names of any kind, read without a wait and named without a failure."""
+"""Read people's image files: links, pipes and names of any kind, without waiting and without failing on a name."""
 
 import os
 import stat
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-LARGEST = 1 << 30  # bytes; no image is larger, and it would have to be in memory
+LARGEST = 1 << 30  # bytes; a file must fit into memory, and no image is larger
 
 
 class Unreadable(Exception):
@@ -14,14 +14,14 @@ class Unreadable(Exception):
 
 
 def read(path: Path | str) -> bytes:
-    """What a regular file holds. Raises Unreadable for everything else, at once: opening a pipe would wait."""
+    """The bytes of a regular file. Raises Unreadable for everything else, without opening a pipe, which would wait."""
     try:
         with _opened(path) as descriptor:
             about = os.fstat(descriptor)
             if not stat.S_ISREG(about.st_mode):
                 raise Unreadable(f"it is {kind(about.st_mode)}, not a regular file")
             if about.st_size > LARGEST:
-                raise Unreadable(f"it has {about.st_size:,} bytes; allowed: {LARGEST:,}")
+                raise Unreadable(f"it has {about.st_size:,} bytes, more than the allowed {LARGEST:,}")
             with open(descriptor, "rb", closefd=False) as file:
                 return file.read()
     except FileNotFoundError:
@@ -50,6 +50,6 @@ def escaped(path: Path | str) -> str:
 
 
 def kind(mode: int) -> str:
-    """What a mode of no regular file says that it is."""
+    """The kind of file that is no regular file, by its mode."""
     kinds = {stat.S_ISDIR: "a folder", stat.S_ISFIFO: "a pipe", stat.S_ISSOCK: "a socket"}
     return next((name for matches, name in kinds.items() if matches(mode)), "a device")

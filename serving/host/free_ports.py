@@ -1,4 +1,4 @@
-"""Ports for servers that other programs open a moment after they were chosen."""
+"""Choose free ports for servers that start a moment later."""
 
 import os
 import socket
@@ -15,7 +15,7 @@ candidates = cycle([*RANGE[start:], *RANGE[:start]])  # so no port is chosen twi
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 on which nothing listens now. Raises ServingError where there are not so many."""
+    """Ports of 127.0.0.1 on which nothing listens now. Raises ServingError when there are too few."""
     found: list[int] = []
     for port, _ in zip(candidates, RANGE, strict=False):
         try:

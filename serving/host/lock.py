@@ -1,6 +1,6 @@
-"""One server in a folder: a lock tells whether one runs, and from another process it is ended.
+"""At most one server runs in a folder: a lock says whether one runs, and another process can stop it.
 
-TorchServe inherits the lock. It is held until the front end and its workers are gone, however they end.
+TorchServe inherits the lock, so it is held until the front end and its workers have ended.
 """
 
 import fcntl
@@ -23,17 +23,17 @@ def take(runtime: Runtime) -> IO[str]:
     except OSError as error:
         lock.close()
         raise ServingError(
-            f"A server runs in {runtime.folder} already (process {runtime.pid}); stop it first (of `make serve`: "
-            "python -m serving.server --stop)."
+            f"A server runs in {runtime.folder} already (process {runtime.pid}). Stop it first; the one of `make "
+            "serve` stops with: python -m serving.server --stop."
         ) from error
     lock.truncate(0)
-    lock.write(str(os.getpid()))  # ours, not that of Java: we would start another
+    lock.write(str(os.getpid()))  # ours, not that of Java, which we would start again
     lock.flush()
     return lock
 
 
 def stop(runtime: Runtime, seconds: float = 30) -> str:
-    """End the server that runs in this folder, from another process. Raises ServingError where that takes longer."""
+    """Stop the server that runs in this folder, from another process. Raises ServingError when that takes longer."""
     runtime.folder.mkdir(parents=True, exist_ok=True)
     with runtime.lock.open("a", encoding="utf-8") as lock:
         end = time.monotonic() + seconds
@@ -41,7 +41,7 @@ def stop(runtime: Runtime, seconds: float = 30) -> str:
         while time.monotonic() < end:
             with suppress(BlockingIOError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return f"stopped process {asked}" if asked else f"no server runs in {runtime.folder}"
+                return f"Stopped the server (process {asked})." if asked else f"No server runs in {runtime.folder}."
             # A full disk leaves the lock empty: process 0 would be every process of our own group.
             if not asked and (asked := runtime.pid) > 0:
                 with suppress(ProcessLookupError):

@@ -1,6 +1,6 @@
-"""What a command and its children take from their environment, made so that it works; imports nothing that is slow.
+"""Prepare the environment that a command and its children need. Imports nothing that is slow.
 
-`settle()` comes before Prefect, MLflow or torch are imported: they read the environment then.
+Call `settle()` before Prefect, MLflow or torch are imported, because they read the environment then.
 """
 
 import getpass
@@ -23,7 +23,7 @@ SHORT = ("/tmp", "/var/tmp", "/dev/shm")
 
 
 def settle() -> None:
-    """Prepare this process and its children. Doing it twice is harmless. Raises ServingError without a folder."""
+    """Prepare this process and its children. Calling it twice is safe. Raises ServingError without a folder."""
     leave_ascii()
     print_whatever_the_terminal_can_show()
     find_temporary_folder()
@@ -32,9 +32,9 @@ def settle() -> None:
 
 
 def leave_ascii() -> None:
-    """Where the locale knows ASCII alone, start this command again in Python's UTF-8 mode.
+    """Under an ASCII locale, start this command again in Python's UTF-8 mode.
 
-    Libraries, SQLite's among them, could not open a folder whose name has an accent. The output stays ASCII.
+    Otherwise libraries such as SQLite cannot open a folder whose name has an accent. The output stays ASCII.
     """
     if sys.getfilesystemencoding() == "ascii":
         os.environ |= {"PYTHONUTF8": "1", "PYTHONIOENCODING": "ascii:replace"}  # for children too
@@ -49,9 +49,9 @@ def print_whatever_the_terminal_can_show() -> None:
 
 
 def bypass_proxies(environment: MutableMapping[str, str]) -> None:
-    """Let requests to this machine go around http_proxy and its kin; other hosts stay as they were set.
+    """Send requests to this machine past proxies; other hosts stay as they were set.
 
-    A library that finds both spellings reads one of them, so both name all hosts.
+    A library that finds both spellings of the variable reads only one of them, so both name all hosts.
     """
     before = {name: environment.get(name) for name in ("NO_PROXY", "no_proxy")}
     for name, other in (("NO_PROXY", "no_proxy"), ("no_proxy", "NO_PROXY")):
@@ -62,7 +62,7 @@ def bypass_proxies(environment: MutableMapping[str, str]) -> None:
 
 
 def name_the_user(environment: MutableMapping[str, str]) -> None:
-    """Give a user ID without an entry in the password file a name and a home, as torch, MLflow and DVC ask for both."""
+    """Give a user ID that has no entry in the password file a name and a home: torch, MLflow and DVC need both."""
     try:
         getpass.getuser()
     except (KeyError, OSError):
@@ -81,10 +81,10 @@ def find_temporary_folder() -> None:
     except FileNotFoundError:
         raise ServingError(
             f"No temporary file can be written in {wanted or 'the temporary folder'} (TMPDIR), nor in {SHORT[0]}. "
-            "Set TMPDIR to a folder that exists, that you may write and that has room."
+            "Set TMPDIR to an existing folder that you may write and that has free space."
         ) from None
     if wanted and os.path.realpath(wanted) != os.path.realpath(found):
-        print(f"TMPDIR is {wanted}, where no file can be written; temporary files go to {found}.", file=sys.stderr)
+        print(f"TMPDIR is {wanted}, but no file can be written there. Temporary files go to {found}.", file=sys.stderr)
         os.environ["TMPDIR"] = found
     if len(os.fsencode(found)) > LONGEST:
         tempfile.tempdir = os.environ["TMPDIR"] = _link(found)
@@ -103,6 +103,6 @@ def _link(folder: str) -> str:
         link.symlink_to(folder, target_is_directory=True)
         return str(link)
     raise ServingError(
-        f"TMPDIR is {folder}, a path of {len(folder)} characters; sockets in it need one of at most {LONGEST}. "
+        f"TMPDIR is {folder}, a path of {len(folder)} characters. Sockets in it allow at most {LONGEST}. "
         "Set TMPDIR to a folder with a shorter path."
     )

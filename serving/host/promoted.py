@@ -1,4 +1,4 @@
-"""`artifacts/promoted.json`: which archives are to be served, and under which names."""
+"""Read `artifacts/promoted.json`: which archives to serve, and under which names."""
 
 import json
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from serving import ServingError
 
 @dataclass(frozen=True)
 class Model:
-    """One name on the server; the same archive may stand under several."""
+    """One name on the server. The same archive may have several names."""
 
     name: str
     method: str
@@ -20,7 +20,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Promoted:
-    """All names to be served; the champion of a dataset is called `<dataset>-encoder`."""
+    """All names to serve; the champion of a data set is called `<dataset>-encoder`."""
 
     dataset: str
     champion: str
@@ -45,8 +45,8 @@ def read(path: Path) -> Promoted:
             raise ValueError("it names no model")
         return Promoted(given["dataset"], given["champion"], models)
     except FileNotFoundError as error:
-        raise ServingError(f"Nothing is promoted yet, {path} is missing; run `make demo` first.") from error
+        raise ServingError(f"Nothing is promoted yet: {path} is missing. Run `make demo` first.") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ServingError(
-            f"{path} is not what the pipeline writes ({type(error).__name__}: {error}); run `make demo`."
+            f"The file {path} is not what the pipeline writes ({type(error).__name__}: {error}). Run `make demo`."
         ) from error

@@ -15,7 +15,7 @@ Api = Literal["inference", "management", "API"]  # the last is the key that make
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where a running server is found; the same for the server, the deployer and the client."""
+    """The paths of a running server; the same for the server, the deployer and the client."""
 
     folder: Path = Path(__file__).resolve().parents[1] / "run"
 
@@ -36,22 +36,22 @@ class Runtime:
 
     @property
     def served(self) -> Path:
-        """What the server serves and served before, see serving/rollout/served_file.py."""
+        """The versions that are served now and before; see serving/rollout/served_file.py."""
         return self.folder / "served.json"
 
     @property
     def metrics(self) -> Path:
-        """What the workers count, see serving/worker/metrics.py."""
+        """The workers' counters; see serving/worker/metrics.py."""
         return self.folder / "metrics"
 
     @property
     def log(self) -> Path:
-        """What the server and its workers print; at 8 MB it becomes `torchserve.log.1`, and so on to 3."""
+        """The output of the server and its workers. At 8 MB it becomes `torchserve.log.1`, and so on to 3."""
         return self.folder / "torchserve.log"
 
     @property
     def output(self) -> Path:
-        """What Java itself prints: why it did not start, why it ended."""
+        """The output of Java itself: why it did not start, or why it ended."""
         return self.folder / "java.log"
 
     @property
@@ -61,7 +61,7 @@ class Runtime:
 
     @property
     def pid(self) -> int:
-        """The process to end for the server to end: that of the watchdog which started it; 0 where none ever ran."""
+        """The process that ends the server when it is ended: the watchdog that started it; 0 when none ever ran."""
         return int(self.lock.read_text(encoding="utf-8") or 0)
 
     def address(self, api: str) -> str:
@@ -72,7 +72,7 @@ class Runtime:
         return settings(self._read(self.config))[f"{api}_address"]
 
     def token(self, api: Api) -> str:
-        """What goes after `Authorization: Bearer`. Raises ServingError when no server runs."""
+        """The token that goes after `Authorization: Bearer`. Raises ServingError when no server runs."""
         return self._keys()[api]["key"]
 
     def _keys(self) -> dict[str, dict[str, str]]:
@@ -82,7 +82,7 @@ class Runtime:
                 return dict(json.loads(self._read(self.keys)))
             except ValueError:  # TorchServe is just writing it
                 if time.monotonic() > end:
-                    raise ServingError(f"{self.keys} cannot be read; restart the server.") from None
+                    raise ServingError(f"The file {self.keys} cannot be read. Restart the server.") from None
                 time.sleep(0.01)
 
     def expiry(self) -> datetime:
@@ -102,14 +102,14 @@ class Runtime:
         return path.read_text(encoding="utf-8")
 
     def _read(self, path: Path) -> str:
-        # The tokens go when the server does, so they tell whether one runs; its settings stay behind.
+        # The server removes its tokens when it ends, so they show whether one runs. Its settings stay.
         if not self.keys.exists():
-            raise ServingError(f"No server runs in {self.folder}; start one with `make serve`.")
+            raise ServingError(f"No server runs in {self.folder}. Start one with `make serve`.")
         return self.read(path)
 
 
 def write(path: Path, text: str) -> None:
-    """Write a small file as a whole: if the disk is full, the file stays as it was."""
+    """Replace a small file completely: on a full disk, the file stays as it was."""
     part = path.with_name(f"{path.name}.part")
     part.touch(mode=0o600)  # it may hold tokens
     part.write_text(text, encoding="utf-8")

@@ -1,1 +1,1 @@
-"""Archives built, checked and loaded, and the record of which version is served."""
+"""Build, check and load archives, and record which versions are served."""

@@ -1,7 +1,7 @@
-"""Which archives come into the model store: checked member by member, and written anew.
+"""Admit archives to the model store: check them file by file, and write them again.
 
-TorchServe and Python read a zip file from its two ends, and could be made to see two different ones. So the server
-never gets the archive that came, but a new one of what was looked at.
+TorchServe and Python read a zip file from different ends, so a crafted file could show them different contents. The
+server therefore never gets the original archive, but a new one with the checked contents.
 """
 
 import hashlib
@@ -29,17 +29,17 @@ OPTIONAL = {"drift.npz"}
 def admit(model: Model, version: str, store: Path) -> Path:
     """Check the archive of `model` and write it into `store`, to be served as `version`; returns the file.
 
-    It is called by its own SHA-256, and the same archive gives the same file. Raises ServingError, which says
-    what is wrong with the archive.
+    Its name is its own SHA-256; the same archive gives the same file. Raises ServingError, which says what is wrong
+    with the archive.
     """
     came, part = store / f"{model.name}.came", store / f"{model.name}.part"
     if model.archive.is_file() and (lack := lacking(store, 2 * model.archive.stat().st_size)):
-        raise ServingError(f"{model.name} cannot be served from {model.archive}. {lack}")
+        raise ServingError(f"The model {model.name} cannot be served from {model.archive}. {lack}")
     try:
-        shutil.copyfile(model.archive, came)  # what is looked at cannot change under our eyes
+        shutil.copyfile(model.archive, came)  # nobody can change the copy while it is checked
         if (digest := sha256(came)) != model.sha256:
             raise ServingError(
-                f"it is not the file that was promoted (SHA-256 {digest[:12]}… instead of {model.sha256[:12]}…)"
+                f"The archive is not the promoted file (SHA-256 {digest[:12]}… instead of {model.sha256[:12]}…)."
             )
         with zipfile.ZipFile(came) as mar:
             _check(mar, model.version)
@@ -48,11 +48,11 @@ def admit(model: Model, version: str, store: Path) -> Path:
         place = store / f"{sha256(part)}.mar"
         part.replace(place)
     except FileNotFoundError as error:
-        raise _refused(model, "it is missing") from error
+        raise _refused(model, "The archive is missing.") from error
     except ServingError as error:
         raise _refused(model, str(error)) from error
     except BROKEN as error:
-        raise _refused(model, f"it is not a whole archive ({error})") from error
+        raise _refused(model, f"The archive is not complete ({error}).") from error
     finally:
         came.unlink(missing_ok=True)
         part.unlink(missing_ok=True)
@@ -66,31 +66,31 @@ def sha256(path: Path) -> str:
 
 
 def _refused(model: Model, reason: str) -> ServingError:
-    return ServingError(f"{model.name} cannot be served from {model.archive}: {reason}; run `make demo`.")
+    return ServingError(f"The model {model.name} cannot be served from {model.archive}. {reason} Run `make demo`.")
 
 
 def _check(mar: zipfile.ZipFile, version: str) -> None:
-    """Raises ServingError at the first member that no archive of ours has."""
+    """Raises ServingError at the first file that the pipeline does not pack."""
     for member in mar.infolist():
         name = member.filename
         if name.startswith(("/", "\\")) or ".." in Path(name).parts:
-            raise ServingError(f"{name} reaches out of its folder")
+            raise ServingError(f"The archive holds {name}, which leads out of its folder.")
         if stat.S_ISLNK(member.external_attr >> 16):
-            raise ServingError(f"{name} is a link")
+            raise ServingError(f"The archive holds {name}, which is a link.")
         if name not in LIMITS:
-            raise ServingError(f"it holds {name}, which no archive of ours does")
+            raise ServingError(f"The archive holds {name}, which the pipeline does not pack.")
         if member.file_size > LIMITS[name]:
-            raise ServingError(f"{name} has {member.file_size:,} bytes, where {LIMITS[name]:,} are allowed")
+            raise ServingError(f"The archive holds {name} with {member.file_size:,} bytes. Allowed: {LIMITS[name]:,}.")
     names = mar.namelist()
     if len(names) > len(set(names)):
-        raise ServingError("it holds a file twice")
+        raise ServingError("The archive holds a file twice.")
     if missing := sorted(set(LIMITS) - OPTIONAL - set(names)):
-        raise ServingError(f"it lacks {', '.join(missing)}")
+        raise ServingError(f"The archive lacks {', '.join(missing)}.")
     for name, ours in archive.CODE.items():
         if mar.read(name) != ours.read_bytes():
-            raise ServingError(f"its {name} is not that of this tree")
+            raise ServingError(f"The archive holds another version of {name} than this project.")
     if (packed := json.loads(mar.read(MANIFEST))["model"]["modelVersion"]) != version:
-        raise ServingError(f"it is version {packed}, not {version}")
+        raise ServingError(f"The archive is version {packed} instead of {version}.")
 
 
 def _write(mar: zipfile.ZipFile, out: zipfile.ZipFile, name: str, version: str) -> None:

@@ -1,4 +1,4 @@
-"""An encoder's ONNX file → a TorchServe archive (.mar)."""
+"""Pack an encoder's ONNX file into a TorchServe archive (.mar)."""
 
 import os
 import shutil
@@ -28,15 +28,15 @@ CODE |= {f"{package}/{part}": ROOT / package / part for package, parts in PACKAG
 def build(onnx: Path, out: Path, name: str, version: str, more: Sequence[Path] = ()) -> None:
     """Pack the network, the handler, the decoder and the model's settings into `out`, atomically.
 
-    The decoder is the code that turned the training images into tensors; it goes in as it stands, and so does
-    what comes as `more`, each under its own name: `golden.npz` (serving/rollout/golden_images.py).
+    The decoder is the code that turned the training images into tensors. It is packed unchanged, and so are the files
+    in `more`, each under its own name, such as `golden.npz` (serving/rollout/golden_images.py).
     Raises ServingError when a file is missing or TorchServe's archiver refuses.
     """
     parts = {NETWORK: onnx} | {path.name: path for path in more}
     parts |= {part if part in OURS else f"pack/{part}": path for part, path in CODE.items()}
     missing = [str(path) for path in parts.values() if not path.is_file()]
     if missing:
-        raise ServingError(f"The archive {out} lacks {', '.join(missing)}; run the stage before it.")
+        raise ServingError(f"The archive {out} lacks {', '.join(missing)}. Run the earlier stages first.")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=".archive-") as folder:
         stage = Path(folder)
@@ -66,12 +66,12 @@ def build(onnx: Path, out: Path, name: str, version: str, more: Sequence[Path] =
         )
         if done.returncode:
             reason = (done.stderr.strip() or "it gave no reason").splitlines()[-1]
-            raise ServingError(f"The archive {out} could not be made from {onnx}: {reason}")
+            raise ServingError(f"The archive {out} could not be made from {onnx}: {reason.rstrip('.')}.")
         (stage / f"{name}.mar").replace(out)
 
 
 def unpack(path: Path, folder: Path) -> None:
-    """What an encoder is loaded from, out of an admitted archive."""
+    """Write the files that an encoder is loaded from, out of an admitted archive, into a folder."""
     with zipfile.ZipFile(path) as mar:
         for part in {NETWORK, "drift.npz"} & set(mar.namelist()):
             (folder / part).write_bytes(mar.read(part))

@@ -1,4 +1,4 @@
-"""Images whose embeddings are known from the training framework: does what is served still give them?
+"""Golden images: a server must give the embeddings for them that torch gave after training.
 
 `golden.npz`, in every archive: `images` uint8 (N, 3, S, S), `embeddings` float32 (N, D), and `tolerance`, the
 difference that is allowed, as a share of the largest entry of `embeddings`.
@@ -35,18 +35,20 @@ class Golden:
                 images, embeddings = arrays["images"], arrays["embeddings"]
                 tolerance = float(arrays["tolerance"])
         except (zipfile.BadZipFile, OSError, ValueError, KeyError, TypeError) as error:
-            raise ServingError(f"its golden images cannot be read ({error})") from error
+            raise ServingError(f"Its golden images cannot be read ({error}).") from error
         n = len(images)
         if images.dtype != np.uint8 or images.ndim != 4 or embeddings.shape[:1] != (n,) or n < FEWEST:
-            raise ServingError(f"its golden images are {images.dtype} {images.shape} for {embeddings.shape}")
+            raise ServingError(
+                f"Its golden images do not fit: {images.dtype} {images.shape} for embeddings {embeddings.shape}."
+            )
         return cls(images, embeddings.astype(np.float32), tolerance)
 
     def compare(self, client: Client, name: str, first: int | None = None) -> float:
-        """Ask the running server for all, or the first few; the largest difference, as a share of the largest entry.
+        """Ask the server for all, or the first few. Returns the largest difference, as a share of the largest entry.
 
-        Raises ServingError when it is beyond the tolerance, or an image is not answered.
+        Raises ServingError when it is above the tolerance, or when an image is not answered.
         """
-        client.session.headers["x-probe"] = "golden"  # not of what people ask: drift leaves it out
+        client.session.headers["x-probe"] = "golden"  # so that drift does not count it
         answers = []
         for answer in client.embed_many(name, map(_png, self.images[:first])):
             if isinstance(answer, ImageError):
@@ -54,18 +56,18 @@ class Golden:
             answers.append(answer)
         theirs = np.stack(answers)
         if theirs.shape[1:] != self.embeddings.shape[1:]:
-            raise ServingError(f"its embeddings have {theirs.shape[1]} numbers, not {self.embeddings.shape[1]}")
+            raise ServingError(f"Its embeddings have {theirs.shape[1]} numbers instead of {self.embeddings.shape[1]}.")
         difference = float(np.abs(theirs - self.embeddings[:first]).max() / np.abs(self.embeddings).max())
         if not difference <= self.tolerance:  # also when it is not a number
             raise ServingError(
-                f"its answers to the golden images differ from the training's by {difference:.1e} of the largest "
-                f"entry; allowed: {self.tolerance:.0e}"
+                f"Its answers to the golden images differ from those of training by {difference:.1e} of the largest "
+                f"entry. Allowed: {self.tolerance:.0e}."
             )
         return difference
 
 
 def _png(image: NDArray[np.uint8]) -> bytes:
-    """(3, S, S) → a PNG of the model's own size, which the decoder gives back as it was."""
+    """(3, S, S) → a PNG of the model's own size, which the decoder returns unchanged."""
     file = io.BytesIO()
     Image.fromarray(image.transpose(1, 2, 0)).save(file, "PNG")
     return file.getvalue()

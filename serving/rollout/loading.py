@@ -1,4 +1,4 @@
-"""The models of the second server: each archive is loaded once, whatever names it has."""
+"""Load the models of the FastAPI server. Each archive is loaded once, even when it has several names."""
 
 import copy
 import os
@@ -18,8 +18,8 @@ from serving.worker.metrics import Meter
 def load(models: Sequence[Model], threads: int, stack: ExitStack) -> tuple[dict[str, Encoder], list[str]]:
     """The encoders by their names, and why the other models are not served.
 
-    threads: of each of an encoder's runs. What is unpacked stays until the stack is left. Raises ServingError when no
-    model can be served.
+    threads: per run of an encoder. The unpacked files stay until the stack is closed. Raises ServingError when no model
+    can be served.
     """
     loaded: dict[str, tuple[Encoder, Path]] = {}  # by the archive's SHA-256
     found: dict[str, Encoder] = {}
@@ -31,13 +31,13 @@ def load(models: Sequence[Model], threads: int, stack: ExitStack) -> tuple[dict[
                 archive.unpack(admit(model, model.version, folder), folder)
                 loaded[model.sha256] = Encoder(folder, threads), folder
             encoder, folder = loaded[model.sha256]
-            # A copy shares the network. What is counted has the name that was asked.
+            # A copy shares the network, but counts under its own name.
             found[model.name] = copy.copy(encoder)
             found[model.name].meter = Meter(model.name, encoder.version, folder / "drift.npz")
         except ServingError as error:
             faults.append(str(error))
-        except Exception as error:  # whatever NumPy, ONNX Runtime or the decoder say of an archive that is not ours
-            faults.append(f"{model.name} cannot be served from {os.path.relpath(model.archive)}: {error!r}.")
+        except Exception as error:  # NumPy, ONNX Runtime and the decoder raise anything on a wrong archive
+            faults.append(f"The model {model.name} cannot be served from {os.path.relpath(model.archive)}: {error!r}.")
     if not found:
         raise ServingError(faults[0])
     return found, faults

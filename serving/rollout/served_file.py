@@ -1,7 +1,7 @@
-"""`served.json` in a server's folder: what it serves, and what it served before the last change.
+"""`served.json` in a server's folder: the versions that it serves, and those from before the last change.
 
-The deployer writes it when a change is complete. A rollback swaps the two; after a failure the server is made to
-serve the same again.
+The deployer writes it when a change is complete. A rollback swaps the two. After a crash, the watchdog deploys the same
+versions again.
 """
 
 import json
@@ -26,25 +26,25 @@ Table = dict[str, Version]  # by the name on the server
 
 @dataclass(frozen=True)
 class Served:
-    """The defaults now and before; the versions of both stand on the server."""
+    """The default versions now and before; the server has both loaded."""
 
     now: Table = field(default_factory=dict)
     before: Table = field(default_factory=dict)
 
     def all(self) -> set[tuple[str, Version]]:
-        """Every version that stands on the server, with its name."""
+        """Every version that is loaded on the server, with its name."""
         return {*self.now.items(), *self.before.items()}
 
 
 def read(runtime: Runtime) -> Served:
-    """What the server in this folder serves; nothing before the first deployment. Raises ServingError."""
+    """The versions that the server in this folder serves; none before the first deployment. Raises ServingError."""
     try:
         given = json.loads(runtime.read(runtime.served))
         return Served(*({name: Version(**v) for name, v in given[key].items()} for key in ("now", "before")))
     except FileNotFoundError:
         return Served()
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ServingError(f"{runtime.served} cannot be read ({error}); restart the server.") from error
+        raise ServingError(f"The file {runtime.served} cannot be read ({error}). Restart the server.") from error
 
 
 def write(runtime: Runtime, served: Served) -> None:

@@ -1,1 +1,1 @@
-"""All that knows TorchServe: what could be deleted the day it goes."""
+"""Everything that is specific to TorchServe. It can be deleted if TorchServe is replaced."""

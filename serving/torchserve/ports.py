@@ -11,7 +11,7 @@ GRPC = ("inference", "management")
 
 
 def free() -> str:
-    """Lines for config.properties that move every port to one that is free now."""
+    """Lines for config.properties that set every port to a free one."""
     numbers = iter(free_ports(len(HTTP + GRPC)))
     lines = [f"{key}=http://127.0.0.1:{next(numbers)}" for key in HTTP]
     lines += [f"grpc_{key}_port={next(numbers)}" for key in GRPC]
@@ -19,7 +19,7 @@ def free() -> str:
 
 
 def check(settings: dict[str, str]) -> None:
-    """Raises ServingError when a port is taken: TorchServe would end with a page of Java."""
+    """Raises ServingError when a port is taken. TorchServe itself would end with a Java stack trace."""
     places = [(urlsplit(settings[key]).hostname or "", urlsplit(settings[key]).port or 443) for key in HTTP]
     places += [(settings[f"grpc_{key}_address"], int(settings[f"grpc_{key}_port"])) for key in GRPC]
     for host, port in places:
@@ -27,6 +27,6 @@ def check(settings: dict[str, str]) -> None:
             socket.create_server((host, port)).close()
         except OSError as error:
             raise ServingError(
-                f"The server cannot listen on {host}:{port} ({error.strerror}); stop what runs there "
+                f"The server cannot listen on {host}:{port} ({error.strerror}). Stop the program that uses the port, "
                 "or change the port in serving/config.properties."
             ) from error

@@ -27,10 +27,10 @@ HERE = Path(__file__).resolve().parent
 
 
 class Server:
-    """A TorchServe without models; entering starts it and waits until it answers, leaving ends it all.
+    """A TorchServe without models. Entering starts it and waits until it answers; leaving stops all its processes.
 
-    `runtime` is its folder (git-ignored). `free_ports` takes any free ports instead of the configured ones,
-    so that several servers run side by side. Raises ServingError, with the end of the log, when it fails.
+    `runtime`: its folder (git-ignored). `free_ports`: take any free ports instead of the configured ones, so that
+    several servers can run side by side. Raises ServingError, with the end of the log, when it fails.
     """
 
     def __init__(self, runtime: Runtime | None = None, free_ports: bool = False, seconds: float = 60) -> None:
@@ -126,14 +126,14 @@ class Server:
         raise self._failed(f"did not start within {self.seconds:.0f} s")
 
     def restart(self) -> None:
-        """End what is left of it and start anew at the same place: no model, and other tokens. Raises ServingError."""
+        """End what is left of it and start again in the same folder, without models and with new tokens."""
         self._end()
         self._start()
         self._wait_until_ready()
 
     def _failed(self, how: str) -> ServingError:
         log = self.runtime.log
-        return ServingError(f"TorchServe {how}; the end of {log} says:\n{self.runtime.tail()}")
+        return ServingError(f"TorchServe {how}. The log {log} ends with:\n{self.runtime.tail()}")
 
     def stop(self) -> None:
         """End the front end and all workers."""
@@ -158,15 +158,17 @@ class Server:
 
 
 def _end_on_signals() -> dict[signal.Signals, signal.Handlers]:
-    """Make SIGTERM, and SIGHUP of a terminal that is closed, leave the `with` block; what was there before.
+    """Make SIGTERM and SIGHUP (a closed terminal) leave the `with` block. Returns the previous handlers.
 
-    Unless somebody else answers to them already.
+    Signals that have a handler already are left alone.
     """
 
     def leave(number: int, frame: FrameType | None) -> NoReturn:
         raise SystemExit(128 + number)
 
-    if threading.current_thread() is not threading.main_thread():  # its owner decides, and atexit ends the server
+    if (
+        threading.current_thread() is not threading.main_thread()
+    ):  # the main thread handles signals, and atexit stops the server
         return {}
     found = {}
     for number in (signal.SIGTERM, signal.SIGHUP):

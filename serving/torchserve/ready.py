@@ -1,4 +1,4 @@
-"""`GET /ready` and `/metrics`: our own little server beside TorchServe, for whoever balances load or watches."""
+"""`GET /ready` and `/metrics`: a small server beside TorchServe, for load balancers and monitoring."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -20,13 +20,13 @@ def serve(
 ) -> Iterator[None]:
     """Answer at `address` (`http://host:port`) while the block runs.
 
-    `/ready` is 200 when every name is ready and 503 when one is not or there is none, with the report as JSON and the
-    faults of the machine beside it, such as a full disk, that stop no answer;
-    `/metrics` is what Prometheus scrapes; `/ping` is 200 while this process lives.
+    `/ready` is 200 when every name is ready, and 503 when one is not or when there is none. Its JSON has the report,
+    and faults that do not stop answers, such as a full disk. `/metrics` is for Prometheus. `/ping` is 200 while this
+    process lives.
     """
 
     class Handler(BaseHTTPRequestHandler):
-        timeout = 5  # s; whoever sends nothing is hung up on
+        timeout = 5  # s; a client that sends nothing is disconnected
 
         def do_GET(self) -> None:
             if self.path == "/ping":

@@ -1,15 +1,15 @@
-"""TorchServe's statuses where they are wrong: 403 for a missing or wrong token, 400 for what cannot be read.
+"""Correct TorchServe's HTTP statuses: 403 for a missing or wrong token, 400 for a request that cannot be read.
 
-Its front end answers every exception by its class. The check of the token throws one that means a bad archive (400),
-a broken address one that means forbidden (403), a broken form one that it did not foresee (500). Names in two class
-files are exchanged: the check throws a class of its own, that one alone means forbidden, and what is not foreseen is a
-request that cannot be read. The copies stand before the jar.
+Its front end chooses the status by the class of an exception. The token check throws one that means a bad archive
+(400), a broken address one that means forbidden (403), and a broken form one that it does not expect (500). So names in
+two class files are replaced: the token check throws its own class, only that class means forbidden, and an unexpected
+exception means a request that cannot be read. The changed copies come before the jar on the class path.
 
-Three more changes, of what no setting turns off:
-- gRPC, which nobody here uses, looks for the token in a header whose name nobody knows.
-- `bearer` may be written in small letters, as RFC 7235 says.
-- curl says of every `--data-binary` that it is an HTML form's text. Only multipart forms are taken apart, so that the
-  body remains an image file.
+Three more changes, for which there is no setting:
+- gRPC, which is not used here, looks for the token in a header with a secret name. So it is closed.
+- `bearer` may be written in lower case, as RFC 7235 says.
+- curl labels every `--data-binary` as the text of an HTML form. Only multipart forms are taken apart, so that the body
+  remains an image file.
 """
 
 import secrets
@@ -48,7 +48,9 @@ def write(frontend: Path, classes: Path) -> None:
             code = file.read(name)
             for old, new in exchanged.items():
                 if code.count(constant(old)) != 1:
-                    raise ServingError(f"{jar} is not TorchServe 0.12: its {name} is another; run `make setup`.")
+                    raise ServingError(
+                        f"The file {jar} is not TorchServe 0.12, because its {name} differs. Run `make setup`."
+                    )
                 code = code.replace(constant(old), constant(new))
             path = classes / name
             path.parent.mkdir(parents=True, exist_ok=True)

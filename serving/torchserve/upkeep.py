@@ -1,6 +1,6 @@
-"""A running server's folder, kept whole: what somebody removes (`make clean`) is written again, a full disk is told.
+"""Restore files that somebody removes from a running server's folder (`make clean`), and report a full disk.
 
-The small files are remembered as text. Archives are held open, since an open file can be read after it was removed.
+Small files are remembered as text. Archives are held open, because an open file can be read after it was removed.
 """
 
 import os
@@ -22,7 +22,7 @@ ROOM = 16 << 20  # bytes: a worker's counts, new tokens and some lines of the lo
 
 @dataclass(frozen=True)
 class Kept(Runtime):
-    """A running server's folder. A file that is missing or empty has the text that was last read."""
+    """A running server's folder. For a missing or empty file, `read` returns the text that was read last."""
 
     texts: dict[Path, str] = field(default_factory=dict, compare=False)
 
@@ -39,9 +39,9 @@ class Kept(Runtime):
 
 
 class Upkeep:
-    """The watchdog's, for as long as it watches. `say` prints a line.
+    """Watches the folder for the watchdog. `say` prints a line.
 
-    `faults`: what is amiss now and was not mended, a sentence each, by what it is about.
+    `faults`: a sentence for each problem that could not be corrected, by its subject.
     """
 
     def __init__(self, runtime: Runtime, say: Callable[[str], None]) -> None:
@@ -49,17 +49,17 @@ class Upkeep:
         self.runtime, self.say = Kept(runtime.folder, self.texts), say
         self.folders = (runtime.models, runtime.metrics)
         self.archives: dict[Path, IO[bytes]] = {}
-        self.lock: IO[str] | None = None  # in place of the server's, where that was removed
+        self.lock: IO[str] | None = None  # replaces the server's lock when that was removed
         self.missing: list[Path] = []
         self.faults: dict[str, str] = {}
 
     def look(self) -> None:
-        """Note what is there, mend what is missing, and say what is new."""
+        """Remember the files that are there, restore those that are missing, and report new problems."""
         faults = {}
         before, self.missing = self.missing, []
         try:
             self.missing = self._missing()
-            # Once nothing more goes: whoever removes a folder shall not find it filled again under his hands.
+            # Wait until nothing more disappears, so that files do not come back while somebody removes the folder.
             if self.missing and self.missing == before:
                 self._mend()
                 self.missing = []
@@ -67,11 +67,13 @@ class Upkeep:
                 self._note()
             if lack := lacking(self.runtime.folder, ROOM):
                 faults["disk"] = (
-                    f"{lack} The server answers, but new workers count nothing, and nothing can be deployed."
+                    f"{lack} The server still answers, but new workers count no requests, and nothing can be deployed."
                 )
         except (OSError, ServingError) as error:
             if self.missing == before:
-                faults["folder"] = f"{self.runtime.folder} cannot be kept whole ({error}). The server answers without."
+                faults["folder"] = (
+                    f"The files in {self.runtime.folder} cannot be restored ({error}). The server still answers."
+                )
         for about in faults.keys() - self.faults.keys():
             self.say(faults[about])
         self.faults = faults
@@ -83,7 +85,7 @@ class Upkeep:
 
     def _missing(self) -> list[Path]:
         files = [*self.texts]
-        if self.runtime.served.exists():  # the deployer removes archives, too: those that it does not name any more
+        if self.runtime.served.exists():  # the deployer removes archives too: those that served.json no longer names
             files += sorted(self.archives.keys() & self._wanted())
         missing = [path for path in self.folders if not path.is_dir()]
         missing += [path for path in files if not path.is_file()]
@@ -93,7 +95,7 @@ class Upkeep:
         return missing
 
     def _mend(self) -> None:
-        """Write again what is missing; the lock first, lest another server takes the folder meanwhile."""
+        """Restore what is missing; the lock first, so that no other server takes the folder meanwhile."""
         if self.runtime.lock in self.missing:
             if self.lock:
                 self.lock.close()
@@ -110,7 +112,7 @@ class Upkeep:
                 with part.open("wb") as file:
                     shutil.copyfileobj(self.archives[path], file)
                 os.replace(part, path)
-        self.say(f"{', '.join(path.name for path in self.missing)}: removed under the running server; written again")
+        self.say(f"Somebody removed {', '.join(path.name for path in self.missing)} while the server runs. Restored.")
 
     def _note(self) -> None:
         for path in (self.runtime.config, self.runtime.keys, self.runtime.served):

@@ -1,4 +1,4 @@
-"""What the watchdog knows of one name: its version, whether it is ready, since when, and what was done for it."""
+"""What the watchdog knows about one name: its version, whether it is ready and since when, and what was tried."""
 
 import time
 from concurrent.futures import Future
@@ -19,8 +19,8 @@ class Watched:
         self.asked = self.answered = self.helped = time.monotonic()
         self.asking: Future[None] | None = None
         self.workers: dict[int, str] = {}  # which process is of which version
-        self.helps = 0  # since it answered last
-        self.others: list[str] = []  # TorchServe's counter of answers, when it was asked
+        self.helps = 0  # measures taken since it last answered
+        self.others: list[str] = []  # TorchServe's counters of answers, when it was last asked
         self.computed: dict[int, float] = {}  # the workers' CPU seconds then
 
     def turn(self, is_ready: bool, reason: str = "") -> None:

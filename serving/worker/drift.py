@@ -1,7 +1,8 @@
-"""Has what comes in changed? Live embeddings against a sketch of the training images', by maximum mean discrepancy.
+"""Detect drift: compare live embeddings with a sketch of the training images' embeddings.
 
-MMD (Gretton et al., 2012, equation 2) with a Gaussian kernel, its mean embeddings by random Fourier features (Rahimi &
-Recht, 2007): the distance of two means. The sketch holds no image and no embedding, and travels in the archive.
+The distance is the maximum mean discrepancy, MMD (Gretton et al., 2012, equation 2), with a Gaussian kernel, its mean
+embeddings by random Fourier features (Rahimi & Recht, 2007): the distance of two means. The sketch holds no image and
+no embedding, and travels in the archive.
 """
 
 from dataclasses import dataclass, fields

@@ -1,6 +1,6 @@
-"""An encoder behind HTTP, whatever the server: requests in, answers out (docs/serving.md says what both may be).
+"""An encoder behind HTTP, whatever the server: requests in, answers out (docs/reference/http.md says what both may be).
 
-Packed with what it imports, beside the ONNX file; nothing else of this tree is needed.
+It is packed beside the ONNX file with everything that it imports.
 """
 
 import time
@@ -33,9 +33,9 @@ from serving.worker.payload import (
     tensor,
 )
 
-PIXELS = 100_000  # of the images of one run of the network, 1 to 8: more leave the cache, and take memory
-DECODING = 10.0  # s that a batch may decode; a worker that is silent for 30 s is started anew
-# What an image is told that is of no use; everything else that fails to decode is a plain 400.
+PIXELS = 100_000  # in one run of the network, 1 to 8 images: more do not fit the cache, and take memory
+DECODING = 10.0  # s that a batch may decode; a worker that is silent for 30 s is restarted
+# The status for an image that cannot be used; every other kind is a 400.
 STATUS = {"bomb": 413, "not an image": 415, "more than 8 bits": 415}
 LATE = Refused(503, "The images before this one took too long to decode. Send it again, with fewer in a request.")
 X = TypeVar("X")
@@ -44,18 +44,18 @@ Y = TypeVar("Y")
 
 @dataclass(frozen=True)
 class Request:
-    """What the server read: one body, or the parts of a form; and four headers as they came."""
+    """A request as the server read it: one body, or the parts of a form, and four headers."""
 
     parts: Sequence[bytes]
     content_type: str = ""
     accept: str = ""
     normalize: str = ""  # x-normalize: TorchServe hands on no query
-    probe: str = ""  # x-probe: the watchdog's own question, which says nothing of what comes in
+    probe: str = ""  # x-probe: a question of the watchdog, which drift must not count
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server sends."""
+    """The answer that the server sends."""
 
     body: bytes
     status: int = 200
@@ -64,10 +64,10 @@ class Answer:
 
 
 class Encoder:
-    """The one ONNX file of a folder, checked against its own metadata, and the decoder that it was trained behind.
+    """The one ONNX file of a folder, checked against its metadata, and the decoder that made its training images.
 
-    threads: how many images are decoded, and how many chunks of them run, at a time. Raises ValueError, or what NumPy
-    and ONNX Runtime raise, when the folder is not what the pipeline packs.
+    threads: how many images are decoded, and how many chunks are run, at the same time. Raises ValueError, or errors of
+    NumPy and ONNX Runtime, when the folder is not what the pipeline packs.
     """
 
     def __init__(self, folder: Path, threads: int = 1) -> None:
@@ -80,10 +80,10 @@ class Encoder:
         self.chunk = min(8, max(1, PIXELS // self.preprocess.size**2))
         self.meter: Meter | None = None
         self.threads, self.pool = threads, ThreadPoolExecutor(threads) if threads > 1 else None
-        # Two images, so that a batch dimension frozen at 1 is found here and not by the second client.
+        # Two images, so that a batch size fixed at 1 is found here and not by a client.
         trial = self.run(np.zeros((2, *self.shape), np.uint8))
         if trial.shape != (2, self.dim) or not np.isfinite(trial).all():
-            raise ValueError(f"two images gave {trial.shape}, the metadata promise 2 × {self.dim} finite")
+            raise ValueError(f"two images gave {trial.shape} instead of 2 × {self.dim} finite numbers")
 
     def embed(self, images: Pixels) -> Embeddings:
         """uint8 (B, 3, S, S) → float32 (B, D)."""
@@ -95,11 +95,11 @@ class Encoder:
         return np.asarray(self.session.run(["embeddings"], {"images": images})[0])
 
     def map(self, do: Callable[[X], Y], over: Sequence[X]) -> list[Y]:
-        """In order, on all threads: Pillow and ONNX Runtime let others run meanwhile."""
+        """Map in order, on all threads: Pillow and ONNX Runtime release the lock of the interpreter."""
         return list(self.pool.map(do, over) if self.pool and len(over) > 1 else map(do, over))
 
     def answer(self, model: str, requests: Sequence[Request]) -> list[Answer]:
-        """One answer a request, all images of all of them in one batch; none harms its neighbours."""
+        """One answer per request, from one batch of the images of all requests. A bad image does not affect others."""
         begin = time.perf_counter()
         given = [self.images(request) for request in requests]
         images = self.decode_in_time(given)
@@ -122,7 +122,7 @@ class Encoder:
         return answers
 
     def images(self, request: Request) -> list[Pixels | bytes | Refused]:
-        """Each image of a request, (3, S, S) or its file, or why it is of no use; a refused request is one of those."""
+        """Each image of a request: (3, S, S), or its file, or why it cannot be used. A bad request is one Refused."""
         try:
             given = mime(request.content_type)
             if given == JSON:
@@ -135,7 +135,7 @@ class Encoder:
             return [refused]
 
     def decode_in_time(self, given: Sequence[Sequence[Pixels | bytes | Refused]]) -> list[list[Pixels | Refused]]:
-        """The images of all requests, those of the lightest first; when time is up, all but one are told so."""
+        """Decode the images of all requests, the cheapest request first. After DECODING s, the others are LATE."""
         order = sorted(range(len(given)), key=lambda place: cost(given[place])) if len(given) > 1 else range(len(given))
         images = [image for place in order for image in given[place]]
         end = time.monotonic() + DECODING
@@ -155,15 +155,17 @@ class Encoder:
         try:
             return self.preprocess(data)
         except Unusable as error:
-            return Refused(STATUS.get(error.kind, 400), f"This image is of no use: {error}.")
+            return Refused(STATUS.get(error.kind, 400), f"This image cannot be used: {error}.")
 
     def render(self, model: str, request: Request, rows: Sequence[Embeddings | Refused]) -> Answer:
-        """A request of one image has the status of that image; of several, each its own."""
+        """The answer to a request. With one image, it has the status of that image; with several, each has its own."""
         refused = [(i, row) for i, row in enumerate(rows) if isinstance(row, Refused)]
         if refused and len(rows) == 1:
             return Answer(orjson.dumps({"error": refused[0][1].reason}), refused[0][1].status)
         if request.normalize not in ("", "l2"):
-            return Answer(orjson.dumps({"error": f"x-normalize is {request.normalize[:40]!r}; allowed: l2."}), 400)
+            return Answer(
+                orjson.dumps({"error": f"The header x-normalize is {request.normalize[:40]!r}. Allowed: l2."}), 400
+            )
         none = np.full(self.dim, np.nan, np.float32)
         vectors = np.stack([none if isinstance(row, Refused) else row for row in rows])
         if request.normalize:
@@ -181,12 +183,12 @@ class Encoder:
 
 
 def cost(images: Sequence[Pixels | bytes | Refused]) -> int:
-    """Pixels that decoding a request passes over."""
+    """The pixels that decoding a request processes."""
     return sum(work(image) for image in images if isinstance(image, bytes))
 
 
 def session(folder: Path) -> onnxruntime.InferenceSession:
-    """Of the one ONNX file in a folder. One thread: two runs side by side are faster than one run on two cores."""
+    """A session of the one ONNX file in a folder. One thread: two runs in parallel are faster than one on two cores."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     (path,) = folder.glob("*.onnx")

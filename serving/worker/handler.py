@@ -1,4 +1,4 @@
-"""`encoder.py` under TorchServe: a batch of requests in, an answer for each of them out. Packed beside it."""
+"""Run `encoder.py` in TorchServe: a batch of requests in, one answer per request out. Packed beside it."""
 
 import logging
 import os
@@ -11,12 +11,12 @@ from serving.worker.metrics import Meter
 
 
 class Handler:
-    """TorchServe calls `initialize` once a worker, then `handle` for every batch."""
+    """TorchServe calls `initialize` once per worker, then `handle` for every batch."""
 
     def initialize(self, context: Any) -> None:
         """Load the archive's encoder.
 
-        Raises RuntimeError, the only error that TorchServe reports at once instead of trying again.
+        Raises RuntimeError, the only error that TorchServe reports immediately instead of trying again.
         """
         try:
             import PIL.Image  # noqa: F401, PLC0415 - the decoder takes it late; without it this worker must not start
@@ -28,7 +28,7 @@ class Handler:
         except Exception as error:
             raise RuntimeError(f"The archive of {context.model_name} cannot be loaded: {error!r}") from error
         keep_equal_names()
-        # From here on TorchServe writes one line a batch at INFO.
+        # From here on TorchServe writes one line per batch at INFO.
         logging.getLogger().setLevel(logging.WARNING)
 
     def handle(self, requests: list[dict[str, Any]], context: Any) -> list[bytes]:
@@ -41,9 +41,9 @@ class Handler:
 
 
 def keep_equal_names() -> None:
-    """TorchServe puts a form's parts into a dict by their names, so that of equal names all but the last are lost.
+    """Keep all parts of a form. TorchServe puts them into a dict by name and loses all but the last of equal names.
 
-    Before it does, each gets its place for a name; nobody asks for the names.
+    So each part gets its position as its name first. The names are not used otherwise.
     """
     from ts.protocol import otf_message_handler  # noqa: PLC0415 - there is none but in a worker
 
@@ -59,7 +59,7 @@ def keep_equal_names() -> None:
 
 
 def read(request: dict[str, Any], context: Any, row: int) -> Request:
-    """TorchServe puts a form's parts or the body into a dict, and no query."""
+    """The request, from TorchServe's dict of a form's parts or the body. It has no query."""
     headers = {k.lower(): v for k, v in context.get_all_request_header(row).items() if isinstance(v, str)}
     # A form's field without a file name arrives as text.
     parts = [part.encode() if isinstance(part, str) else bytes(part) for part in request.values()]
@@ -67,7 +67,7 @@ def read(request: dict[str, Any], context: Any, row: int) -> Request:
 
 
 def tell(answer: Answer, context: Any, row: int) -> None:
-    """The status and the headers."""
+    """Set the status and the headers of an answer."""
     if answer.status != HTTPStatus.OK:
         context.set_response_status(answer.status, HTTPStatus(answer.status).phrase, row)
     context.set_response_content_type(row, answer.content_type)

@@ -1,4 +1,4 @@
-"""What a worker counts, for Prometheus: labels are model and version, and no figure tells an image.
+"""A worker's counters for Prometheus. Their labels are model and version; no figure reveals an image.
 
 Processes that start with PROMETHEUS_MULTIPROC_DIR set count into that folder, unless its disk is full. Packed beside
 `encoder.py`.
@@ -36,7 +36,7 @@ MAPPED = 1 << 18  # bytes of each: what a process counts of some thirty models
 
 
 class Meter:
-    """Of one model in one worker. sketch: a file; without it drift is not looked at."""
+    """Counts for one model in one worker. sketch: a file; without it drift is not measured."""
 
     def __init__(self, model: str, version: str, sketch: Path) -> None:
         if FOLDER in os.environ and not reserved(Path(os.environ[FOLDER])):
@@ -72,7 +72,7 @@ class Meter:
 
 
 def reserved(folder: Path) -> bool:
-    """Whether the disk holds all that this process will count: else a write to a mapped file ends it (SIGBUS)."""
+    """Reserve disk space for all counters of this process: without it, a write to a mapped file ends it (SIGBUS)."""
     paths = [folder / f"{kind}_{os.getpid()}.db" for kind in FILES]
     try:
         for path in paths:
@@ -89,7 +89,7 @@ def reserved(folder: Path) -> bool:
 
 
 def exposition(folder: Path | None = None) -> bytes:
-    """Prometheus' text format: the counts of this process, or of all that count into a folder."""
+    """The counters in Prometheus' text format: of this process, or of all processes that count into a folder."""
     if folder is None:
         return generate_latest(REGISTRY)
     registry = CollectorRegistry()

@@ -1,4 +1,4 @@
-"""What goes over the wire: base64 in JSON, tensors, vectors; and why a request or an image is of no use.
+"""Read and write the bodies of requests: base64 in JSON, tensors, vectors; say why one cannot be used.
 
 Packed beside `encoder.py`.
 """
@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.uint8]
 Embeddings = NDArray[np.float32]
 
-MAX_IMAGES = 64  # a request
+MAX_IMAGES = 64  # per request
 HEADER = 2048  # bytes of x-errors: a proxy has 4 KiB for all headers of an answer, nginx by default
 JSON, BYTES, NPY, TENSOR = "application/json", "application/octet-stream", "application/x-npy", "application/x-uint8"
 
 
 class Refused(Exception):
-    """A request or one image of it is of no use; the status of HTTP, and a sentence."""
+    """A request or one image of it cannot be used: the HTTP status, and a sentence."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -39,7 +39,7 @@ def mime(value: str) -> str:
 
 
 def chosen(accept: str) -> str:
-    """Of what an Accept header names, the type that we have and that is wanted most; JSON where there is none."""
+    """The type that an Accept header prefers among those that we have; JSON when there is none."""
 
     def weight(part: str) -> float:
         found = [value for key, _, value in (p.partition("=") for p in part.split(";")[1:]) if key.strip() == "q"]
@@ -53,7 +53,7 @@ def chosen(accept: str) -> str:
 
 
 def fitted(errors: Sequence[dict[str, object]]) -> str:
-    """Errors as ASCII JSON for a header. Where they are too long, sentences are left out from the last one on."""
+    """Errors as ASCII JSON for a header. When they are too long, sentences are left out, the last ones first."""
     for kept in range(len(errors), -1, -1):
         short = [e if row < kept else {k: v for k, v in e.items() if k != "error"} for row, e in enumerate(errors)]
         if len(text := json.dumps(short, separators=(",", ":"))) <= HEADER:
@@ -62,9 +62,9 @@ def fitted(errors: Sequence[dict[str, object]]) -> str:
 
 
 def few(n: int) -> None:
-    """Raises Refused unless a request may have so many images."""
+    """Raises Refused when a request has too many images, or none."""
     if not 1 <= n <= MAX_IMAGES:
-        raise Refused(413 if n else 400, f"The request has {n} images; allowed: 1 to {MAX_IMAGES}.")
+        raise Refused(413 if n else 400, f"The request has {n} images. Allowed: 1 to {MAX_IMAGES}.")
 
 
 def encoded(body: bytes) -> list[bytes | Refused]:
@@ -72,7 +72,7 @@ def encoded(body: bytes) -> list[bytes | Refused]:
     try:
         texts = orjson.loads(body)["images"]
         if not isinstance(texts, list):
-            raise TypeError("images is no list")
+            raise TypeError("images is not a list")
     except (ValueError, KeyError, TypeError) as error:
         reason = f'lacks "{error.args[0]}"' if isinstance(error, KeyError) else str(error)
         raise Refused(400, f'The JSON is not {{"images": ["<base64>", …]}}: {reason}.') from None
@@ -91,7 +91,7 @@ def unpacked(text: object) -> bytes | Refused:
 
 
 def tensor(body: bytes, content_type: str, shape: tuple[int, int, int]) -> Pixels:
-    """uint8 images (N, 3, S, S), C order, bare or as .npy. Nothing is allocated that was not sent."""
+    """uint8 images (N, 3, S, S), C order, bare or as .npy. Memory is allocated only for bytes that were sent."""
     wanted = f"uint8 (N, {', '.join(map(str, shape))})"
     each = int(np.prod(shape))
     try:

@@ -134,7 +134,7 @@ def test_a_convolutional_encoder_is_refused_in_a_sentence(tmp_path: Path) -> Non
     params = ResNetParams("resnet10", width=8, stem="small")
     weights = params.build(16, (0.5,) * 3, (0.25,) * 3).state_dict()
     torch.save({"weights": weights, "spec": {"encoder": asdict(params), "image_size": 16}}, tmp_path / "checkpoint.pt")
-    with pytest.raises(SystemExit, match="holds a resnet10; allowed: a vision transformer"):
+    with pytest.raises(SystemExit, match=r"is a resnet10\. Allowed: a vision transformer"):
         attention.load(tmp_path)
 
 

@@ -71,8 +71,8 @@ def test_the_gpu_command_runs_in_miniature_and_goes_on_where_it_stopped(
     with pytest.raises(SystemExit) as stopped:
         gpu.main()
     assert stopped.value.code == TRY_AGAIN
-    sentence = f"\nnot finished: {', '.join(gpu.PARTS)}; run the same command to go on\n"
-    assert capsys.readouterr() == ("nothing is measured yet\n", sentence)
+    sentence = f"\nNot finished: {', '.join(gpu.PARTS)}. Run the same command to resume.\n"
+    assert capsys.readouterr() == ("Nothing is measured yet.\n", sentence)
     monkeypatch.setattr(sys, "argv", command)
     gpu.main()
     found = {part: json.loads((tmp_path / "out" / f"{part}.json").read_text()) for part in gpu.PARTS}

@@ -61,7 +61,7 @@ def test_the_last_batch_is_dropped_or_short(prepared: Prepared) -> None:
 
 @pytest.mark.parametrize("size", [0, 33])
 def test_a_batch_that_cannot_be_filled_is_refused(prepared: Prepared, size: int) -> None:
-    with pytest.raises(DataError, match=rf"batch_size is {size}, .* 32 images .* allowed is 1 to 32"):
+    with pytest.raises(DataError, match=rf"batch size is {size}, .* 32 images\. Allowed: 1 to 32\."):
         Batches(prepared, prepared.rows("train"), size, seed=0)
 
 
@@ -92,7 +92,7 @@ def test_the_parts_of_the_processes_are_the_batch(sharded: Prepared, shuffle: Sh
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(prepared: Prepared) -> None:
     batches = Batches(prepared, prepared.rows("train"), 8, 0)
-    with pytest.raises(DataError, match=r"batch_size is 8; allowed for 3 processes: a multiple of 3"):
+    with pytest.raises(DataError, match=r"batch size is 8\. Allowed for 3 processes: a multiple of 3\."):
         batches.places(0, 0, rank=1, world=3)
 
 

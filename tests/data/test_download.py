@@ -56,23 +56,23 @@ def test_other_bytes_than_the_published_are_removed(
     server.files["cifar-10-binary.tar.gz"] = b"something else"
     assert main(["cifar10", "--out", str(tmp_path / "cifar10")]) == 1
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith("error: ")
-    assert f"has MD5 {md5(b'something else')}, published is c32a1d4ab5d03f1284b67883e8d87530" in line
+    assert line.startswith("data.sources: The file ")
+    assert f"has the MD5 {md5(b'something else')}, but c32a1d4ab5d03f1284b67883e8d87530 was published." in line
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_file_is_one_sentence(server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["stl10", "--out", str(tmp_path / "stl10")]) == 1
     assert capsys.readouterr().err == (
-        f"error: {server.url}/stl10_binary.tar.gz cannot be fetched (the server answered 404 Not Found); "
-        f"check the network, run again to resume, or name a mirror in ENCODER_FOUNDRY_MIRROR\n"
+        f"data.sources: The download of {server.url}/stl10_binary.tar.gz failed (the server answered 404 Not Found). "
+        "Check the network and run the same command again: it resumes. Or name a mirror in ENCODER_FOUNDRY_MIRROR.\n"
     )
     assert not (tmp_path / "stl10").exists()
 
 
 def test_no_server_is_one_sentence(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ENCODER_FOUNDRY_MIRROR", "http://127.0.0.1:1")  # nobody listens there
-    with pytest.raises(DataError, match=r"127\.0\.0\.1:1/.* cannot be fetched \(no connection\)"):
+    with pytest.raises(DataError, match=r"127\.0\.0\.1:1/.* failed \(no connection\)"):
         fetch("cifar10", tmp_path / "cifar10")
 
 

@@ -16,7 +16,7 @@ def test_a_set_that_is_there_is_left_and_made_again_by_other_code(
     assert main(["digits", "--out", str(out)]) == 0
     first = (out / "0" / "0000.png").stat().st_ino
     assert main(["digits", "--out", str(out)]) == 0
-    assert capsys.readouterr().out == f"{out} is there already; remove it to fetch digits again\n"
+    assert capsys.readouterr().out == f"The folder {out} is there already. Remove it to fetch digits again.\n"
     assert (out / "0" / "0000.png").stat().st_ino == first
     (tmp_path / "other.py").write_text("# a later version\n")
     monkeypatch.setattr(sources, "CODE", tmp_path / "other.py")
@@ -46,7 +46,7 @@ def test_a_fetched_set_that_was_changed_is_the_users(
     touch(out)
     before = images_of(out)
     assert main(["digits", "--out", str(out)]) == 1
-    assert capsys.readouterr().err.startswith(f"error: {out} was changed since it was fetched, so the public set ")
+    assert capsys.readouterr().err.startswith(f"data.sources: The folder {out} was changed since it was fetched, ")
     assert images_of(out) == before
 
 
@@ -56,7 +56,9 @@ def test_a_folder_of_the_users_is_never_touched(tmp_path: Path, capsys: pytest.C
     out.mkdir()
     add(out)
     assert main([name, "--out", str(out)]) == 1
-    sentence = f"error: {out} was not fetched by this project, so the public set {name} is not written over it. "
+    sentence = (
+        f"data.sources: The folder {out} was not fetched by this project, so it is not replaced by the public set"
+    )
     assert capsys.readouterr().err.startswith(sentence)
     assert images_of(out) == {"mine.png": b"mine"}
 

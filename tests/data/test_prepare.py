@@ -97,7 +97,7 @@ def test_copies_are_kept_where_they_are_judged(tmp_path: Path, capsys: pytest.Ca
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == f"{raw}: train/, val/ and test/ with 1 class folder (cat); nothing is drawn."
     assert printed[1].startswith(
-        "prepared noise: 14 images, 1 classes, train 10 · val 1 · test 3, 0 quarantined, 5 duplicates, "
+        "Prepared noise: 14 images, 1 classes, train 10 · val 1 · test 3, 0 quarantined, 5 duplicates, "
     )
 
 
@@ -112,7 +112,7 @@ def test_copies_under_two_labels_lose_both(tmp_path: Path, capsys: pytest.Captur
     assert [row["conflict"] for row in table(tmp_path / "out/duplicates.csv")] == ["1", "0"]
     assert (manifest.conflicts, manifest.labelled["test"], manifest.splits["test"]) == (1, 2, 3)
     assert Prepared(tmp_path / "out").labels(np.arange(2)).tolist() == [-1, 1]
-    assert "left unlabelled, since copies have another label: 1\n" in capsys.readouterr().err
+    assert "Left without a label, because copies have another label: 1\n" in capsys.readouterr().err
 
 
 def test_a_val_folder_without_test_is_the_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

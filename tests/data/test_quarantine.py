@@ -35,8 +35,8 @@ def test_bad_files_are_set_aside_and_told(tmp_path: Path, capsys: pytest.Capture
     assert reasons["empty.png"] == "empty: the file is empty"
     assert reasons["gone.png"] == "dangling symlink"
     lines = capsys.readouterr().err.splitlines()
-    assert "quarantined, not an image: 4 (a.jpg, b.jpg, c.jpg)" in lines
-    assert "quarantined, truncated: 1 (cut.png)" in lines
+    assert "Quarantined, not an image: 4 (a.jpg, b.jpg, c.jpg)" in lines
+    assert "Quarantined, truncated: 1 (cut.png)" in lines
 
 
 def test_too_many_bad_files_stop_it_and_leave_the_list(tmp_path: Path) -> None:
@@ -46,20 +46,22 @@ def test_too_many_bad_files_stop_it_and_leave_the_list(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         run(tmp_path, max_bad_fraction=0.24)
     assert str(caught.value) == (
-        f"{tmp_path}/raw has 5 bad files of 20 (25.0%), more than prepare.max_bad_fraction = 0.24 allows; "
-        f"the list is {tmp_path}/out/quarantine.csv"
+        f"The folder {tmp_path}/raw has 5 bad files of 20 (25.0%). They are listed in {tmp_path}/out/quarantine.csv. "
+        "Remove them, or raise prepare.max_bad_fraction in params.yaml (now 0.24)."
     )
     assert len(table(tmp_path / "out/quarantine.csv")) == 5
     assert [path.name for path in tmp_path.iterdir()].count("out") == 1
     assert sorted(os.listdir(tmp_path)) == ["out", "raw"]
-    with pytest.raises(DataError, match="run the prepare stage"):
+    with pytest.raises(DataError, match="Run the prepare stage"):
         Prepared(tmp_path / "out")
     run(tmp_path, max_bad_fraction=0.25)  # the list it left is in nobody's way
 
 
 def test_three_images_are_too_few(tmp_path: Path) -> None:
     fill(tmp_path / "raw", 3)
-    with pytest.raises(DataError, match=r"raw has 3 usable images; at least 10 are needed"):
+    with pytest.raises(
+        DataError, match=r"raw has only 3 images that can be used\. Add images until there are at least 10\."
+    ):
         run(tmp_path)
 
 
@@ -70,7 +72,7 @@ def test_a_split_without_images_is_refused(tmp_path: Path) -> None:
         run(tmp_path, val=0.0)
     shutil.rmtree(tmp_path / "raw")
     fill(tmp_path / "raw/test", 12)
-    with pytest.raises(DataError, match=r"leaves the train split without an image; add images$"):
+    with pytest.raises(DataError, match=r"leaves the train split without an image\. Add images\.$"):
         run(tmp_path)
 
 
@@ -83,7 +85,7 @@ def test_fractions_that_leave_no_train_are_refused(tmp_path: Path, val: float, t
 def test_no_folder_of_the_user_is_replaced(tmp_path: Path) -> None:
     fill(tmp_path / "raw", 10)
     fill(tmp_path / "out", 1)
-    with pytest.raises(DataError, match=r"out exists and is not a prepared dataset"):
+    with pytest.raises(DataError, match=r"out exists and is no prepared dataset"):
         run(tmp_path)
     assert os.listdir(tmp_path / "out") == ["000.png"]
     with pytest.raises(DataError, match=r"lies inside the raw folder"):
@@ -102,6 +104,6 @@ class Deadly(Preprocess):
 def test_a_killed_worker_is_named_by_its_files(tmp_path: Path) -> None:
     fill(tmp_path / "raw", 30)
     write_image(tmp_path / "raw/012x.png", 12, size=(9, 8))
-    with pytest.raises(DataError, match=r"a worker was killed.*012x\.png.*fewer workers"):
+    with pytest.raises(DataError, match=r"killed a worker process.*012x\.png.*more memory"):
         run(tmp_path, preprocess=Deadly(6))
     assert sorted(os.listdir(tmp_path)) == ["raw"]

@@ -91,12 +91,16 @@ def test_tables_keep_every_name(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_prepared_says_to_run_prepare(copy: Path, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"nowhere is not a prepared dataset.*run the prepare stage"):
+    with pytest.raises(DataError, match=r"nowhere is no prepared dataset.*Run the prepare stage"):
         Prepared(tmp_path / "nowhere")
     manifest = json.loads((copy / "manifest.json").read_text())
-    for wrong, sentence in [("{", "is not a prepared"), ('{"a": 1}', "format"), ("[]", "is not a prepared")]:
+    for wrong, sentence in [
+        ("{", "is not from the prepare stage"),
+        ('{"a": 1}', "format"),
+        ("[]", "is not from the prepare stage"),
+    ]:
         (copy / "manifest.json").write_text(wrong)
-        with pytest.raises(DataError, match=rf"{sentence}.*run the prepare stage"):
+        with pytest.raises(DataError, match=rf"{sentence}.*Run the prepare stage"):
             Prepared(copy)
     (copy / "manifest.json").write_text(json.dumps(manifest | {"format": 9}))
     with pytest.raises(DataError, match=r"has the prepared format 9, not 1"):

@@ -136,7 +136,7 @@ def test_an_archive_that_cannot_be_read_is_one_sentence(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: bytes
 ) -> None:
     offer(server, "cifar10", data, monkeypatch)
-    with pytest.raises(DataError, match=r"is not the archive it should be .* remove it, run again"):
+    with pytest.raises(DataError, match=r"is not the expected archive .* Remove it and run"):
         fetch("cifar10", tmp_path / "cifar10")
     assert not (tmp_path / "cifar10").exists()
 

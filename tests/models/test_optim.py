@@ -180,7 +180,7 @@ def test_gradients_are_clipped_together_or_each(asked: dict[str, float], norms: 
 
 
 def test_one_clipping_is_asked_for_at_a_time() -> None:
-    with pytest.raises(ValueError, match=r"clip is 3\.0 and clip_each 1\.0; allowed: one of the two"):
+    with pytest.raises(ValueError, match=r"clip is 3\.0 and clip_each 1\.0\. Allowed: one of the two"):
         OptimParams("adamw", 0.1, 0.0, clip=3.0, clip_each=1.0)
 
 

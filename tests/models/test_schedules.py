@@ -34,7 +34,7 @@ def test_fixmatchs_rate_is_the_published_one() -> None:
     assert {group["lr"] for group in optimizer.param_groups} == {rates[-1]}
     warm = OptimParams("sgd", 0.03, 5e-4, lr_shape="fixmatch", warmup=0.5)
     assert [set_schedule(optimizer, warm, 64, t) for t in (0.25, 0.5, 1.0)] == pytest.approx([0.015, 0.03, rates[-1]])
-    with pytest.raises(ValueError, match=r"lr_end is 0\.01 and lr_shape fixmatch, which ends at 0\.195 lr; allowed"):
+    with pytest.raises(ValueError, match=r"lr_end is 0\.01 and lr_shape fixmatch, which ends at 0\.195 lr\. Allowed"):
         OptimParams("sgd", 0.03, 5e-4, lr_shape="fixmatch", lr_end=0.01)
 
 
@@ -148,5 +148,5 @@ def test_the_schedule_multiplies_and_a_decay_of_one_is_none() -> None:
 
 def test_layer_decay_is_a_share() -> None:
     for value in (0.0, 1.1):
-        with pytest.raises(ValueError, match=f"layer_decay is {value}; allowed: above 0, to 1"):
+        with pytest.raises(ValueError, match=f"layer_decay is {value}\. Allowed: above 0, to 1"):
             OptimParams("adamw", 0.1, 0.0, layer_decay=value)

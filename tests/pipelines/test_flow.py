@@ -104,7 +104,9 @@ def test_a_dvc_that_is_asked_to_end_ends_its_stage_first_and_then_in_order(proje
             break
     dvc.terminate()
     _, printed = dvc.communicate(timeout=60)
-    assert re.search(r"^pretrain@simclr: stopped at step \d+; run the same command to go on$", printed, re.MULTILINE)
+    assert re.search(
+        r"^pretrain@simclr: Stopped at step \d+\. Run the same command to resume\.$", printed, re.MULTILINE
+    )
     assert "ERROR: failed to reproduce 'pretrain@simclr'" in printed  # DVC had the last word
     assert dvc.returncode == 255
     assert json.loads((project.root / ".dvc" / "tmp" / "rwlock").read_text()) == {}

@@ -17,7 +17,7 @@ from tests.pipelines.engine.checkpoints import IDENTITY, assert_loads, folder, s
 from tests.pipelines.small_project import ROOT, environment
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
-FULL = r"its disk is full \([\d,.]+ MB free\); make room there, then run the same command again"
+FULL = r"its disk is full \([\d,.]+ MB free\)\. Free some space there, then run the same command again"
 CHANGES = "/^(mkdir|open|creat|write|pwrite|fsync|fdatasync|rename|unlink|rmdir|ftruncate)"
 VICTIM = """
 import ctypes, os, signal, sys
@@ -159,13 +159,13 @@ def test_a_disk_that_fills_at_any_call_is_a_sentence_and_loses_nothing(
         line = (place / "said").read_text().splitlines()[-1]
         if action == "save":
             assert re.fullmatch(
-                rf"the checkpoint of step 9 cannot be written to {scratch}: {FULL}; "
-                rf"the checkpoint of step {newest} is kept",
+                rf"The checkpoint of step 9 cannot be written to {scratch}: {FULL}\. "
+                rf"The checkpoint of step {newest} is kept\.",
                 line,
             )
             assert not list((place / scratch).glob(".*"))
         else:
-            assert re.fullmatch(f"{scratch} cannot be read and written: {FULL}", line)
+            assert re.fullmatch(rf"The folder {scratch} cannot be read and written: {FULL}\.", line)
         with monkeypatch.context() as here:
             here.chdir(place)
             assert_loads(newest)

@@ -90,7 +90,7 @@ def test_a_killed_run_goes_on_to_the_same_numbers(project: Project, undisturbed:
     project.set({"pretrain.checkpoint_minutes": 5.0})
     resumed = project.run("-c", BARE, method)
     assert resumed.returncode == 0, resumed.stderr
-    assert f"pretrain@{method}: going on from the checkpoint of step {saved[-1]}\n" in resumed.stderr
+    assert f"pretrain@{method}: Resuming from the checkpoint of step {saved[-1]}.\n" in resumed.stderr
     assert_same(project, undisturbed, method)
     history = project.artifact(method, "history.jsonl").read_text()
     assert history.startswith("".join(written[: saved[-1]]))  # those steps were not done again
@@ -104,7 +104,7 @@ def test_sigterm_saves_within_ten_seconds_and_asks_to_be_run_again(project: Proj
     _, printed = stopped.communicate(timeout=10)
     assert stopped.returncode == TRY_AGAIN == 75
     (step,) = steps(project, "dino")
-    assert printed.splitlines()[-1] == f"pretrain@dino: stopped at step {step}; run the same command to go on"
+    assert printed.splitlines()[-1] == f"pretrain@dino: Stopped at step {step}. Run the same command to resume."
     assert project.run("-c", BARE, "dino").returncode == 0
     assert_same(project, undisturbed, "dino")
 
@@ -158,13 +158,13 @@ def test_a_damaged_checkpoint_costs_steps_and_one_of_other_params_is_named(
     other.communicate()
     place = Path(".scratch/pretrain/mae/aside")
     assert printed == [
-        f"pretrain@mae: the checkpoint of step {step} is of other params (mae.epochs 10, now 9; "
-        f"mae.optim.lr 0.001, now 0.002); set aside in {place}/000{i}-step-{step:08d}\n"
+        f"pretrain@mae: The checkpoint of step {step} is from a run with other params (mae.epochs 10, now 9; "
+        f"mae.optim.lr 0.001, now 0.002). It is moved to {place}/000{i}-step-{step:08d}.\n"
         for i, step in ((1, newest), (2, before))
-    ] + ["pretrain@mae: no checkpoint is left; training starts from the beginning\n"]
+    ] + ["pretrain@mae: No checkpoint is left. Training starts from the beginning.\n"]
     project.set({"mae.optim.lr": 0.001, "mae.epochs": 10, "pretrain.checkpoint_minutes": 5.0})
     done = project.run("-c", BARE, "mae")
-    assert f"pretrain@mae: going on from the checkpoint of step {before}\n" in done.stderr
+    assert f"pretrain@mae: Resuming from the checkpoint of step {before}.\n" in done.stderr
     assert_same(project, undisturbed, "mae")
 
 
@@ -174,8 +174,10 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_loss(project: Project) ->
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     last = done.stderr.splitlines()[-1]
-    assert re.match(r"pretrain@mae: diverged: the loss( of held-out images)? is (nan|inf) at step \d+ of ", last)
-    assert "lower mae.optim.lr (now 1e+30)" in last
+    assert re.match(
+        r"pretrain@mae: Training diverged: the loss( on held-out images)? is (nan|inf) at step \d+ of ", last
+    )
+    assert "Lower mae.optim.lr in params.yaml (now 1e+30)." in last
     assert not project.artifact("mae", "checkpoint.pt").exists()
     good = scratch(project, "mae") / f"step-{steps(project, 'mae')[-1]:08d}" / "state.pt"
     assert all(tensor.isfinite().all() for tensor in torch.load(good, weights_only=True)["method"].values())
@@ -198,8 +200,8 @@ def test_a_batch_larger_than_the_train_split_is_cut_and_said(
     images = len(Prepared(stage.PREPARED).rows("train"))
     taken = images // 2
     assert (
-        f"mae.batch_size is 999, the train split has {images} images: a batch of {taken} is taken"
-        in capsys.readouterr().out
+        f"Parameter mae.batch_size is 999, but the train split has only {images} images. "
+        f"The batch size is reduced to {taken}.\n" in capsys.readouterr().out
     )
     assert [row["step"] for row in outcome(project, "mae")[1]] == [1, 2]
 

@@ -15,7 +15,7 @@ def test_a_kill_in_the_second_seed_does_not_lose_the_first(project: Project, und
     done = project.run("-c", BARE, "mae")
     assert done.returncode == 0, done.stderr
     last = len(outcome(undisturbed, "mae")[1])
-    assert f"pretrain@mae: going on from the checkpoint of step {last}\n" in done.stderr
+    assert f"pretrain@mae: Resuming from the checkpoint of step {last}.\n" in done.stderr
     assert_same(project, undisturbed, "mae")
     both, _ = outcome(project, "mae")
     left = [path.name for path in scratch(project, "mae").rglob("*")]

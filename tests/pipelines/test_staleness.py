@@ -127,7 +127,7 @@ def other(value: Any, kind: Any) -> Any:
 
 
 def stages_that_read(section: str, key: tuple[str, ...], c: config.Config) -> set[str]:
-    """By this table, which is what docs/architecture.md promises."""
+    """By this table, which is what docs/explanation/architecture.md promises."""
     of = {kind: {f"{kind}@{name}" for name in c.methods} for kind in ("probe", "finetune", "export")}
     baselines = {f"baseline@{name}" for name in BASELINES}
     if key[-1] in settings.NO_RESULT:

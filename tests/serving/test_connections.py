@@ -85,4 +85,4 @@ def test_more_connections_than_files_leave_the_log_empty_and_good_requests_are_a
         process.terminate()
     assert (tmp_path / "errors").read_text() == ""
     # No name: which models can be served is known only once they are loaded.
-    assert line == f"serving at {address}; Ctrl-C stops the server\n"
+    assert line == f"Serving at {address}. Ctrl-C stops the server.\n"

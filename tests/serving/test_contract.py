@@ -1,4 +1,4 @@
-"""docs/serving.md and openapi.yaml, word by word, against both servers."""
+"""docs/reference/http.md and openapi.yaml, word by word, against both servers."""
 
 import base64
 import io

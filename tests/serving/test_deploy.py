@@ -89,7 +89,7 @@ def test_versions_roll_in_and_back_under_load_and_one_old_version_is_kept(
     assert set(Management(server).versions("rolled")) == {"2", "3"}
     assert len(list(server.models.iterdir())) == len({version.file for _, version in served_file.read(server).all()})
     assert status(server, tmp_path / "absent").splitlines()[-1] == (
-        "rolled: version 3, ready; before: version 2; promoted: nothing"
+        "rolled: version 3, ready; previous: version 2; promoted: nothing"
     )
 
 
@@ -101,7 +101,7 @@ def test_the_same_again_changes_nothing_and_a_name_that_is_promoted_no_more_goes
     worker = management.versions("leaves")["3"]["workers"][0]["pid"]
     capsys.readouterr()
     deploy(promote(tmp_path, entry("leaves", mar)), server)
-    assert capsys.readouterr().err == "leaves: version 3 (simclr) was served already\n"
+    assert capsys.readouterr().err == "leaves: version 3 (simclr) is served already.\n"
     deploy(promote(tmp_path, entry("comes", mar)), server)
     assert management.versions("leaves")["3"]["workers"][0]["pid"] == worker  # for a rollback
     deploy(promote(tmp_path, entry("comes", mar), entry("later", mar)), server)
@@ -125,15 +125,18 @@ def test_an_archive_that_does_not_serve_is_a_sentence_and_all_goes_on_as_before(
 ) -> None:
     deploy(promote(tmp_path, entry("sound", make_archive("1"), "1")), server)
     for bad, deadline, reason in (
-        (make_archive("2", preprocess="{}"), 90, "its worker ended while it loaded the archive"),
-        (make_archive("2", of="1"), 90, "its answers to the golden images differ from the training's by "),
-        (make_archive("2"), 0.1, "its worker did not start within 0.1 s"),
+        (make_archive("2", preprocess="{}"), 90, "Its worker ended while it loaded the archive"),
+        (make_archive("2", of="1"), 90, "Its answers to the golden images differ from those of training by "),
+        (make_archive("2"), 0.1, "Its worker did not start within 0.1 s."),
     ):
         new = entry("new", make_archive())
-        with load(server, "sound", {1}), pytest.raises(ServingError, match=r"^sound cannot be served: ") as error:
+        with (
+            load(server, "sound", {1}),
+            pytest.raises(ServingError, match=r"^The model sound cannot be served\. ") as error,
+        ):
             deploy(promote(tmp_path, entry("sound", bad, "2"), new), server, deadline)
-        assert str(error.value).startswith(f"sound cannot be served: {reason}")
-        assert str(error.value).endswith(f"; see {server.log}.")
+        assert str(error.value).startswith(f"The model sound cannot be served. {reason}")
+        assert str(error.value).endswith(f" The log is {server.log}.")
         assert list(Management(server).versions("sound")) == ["1"]
         assert "new" not in Management(server).names()
     deploy(promote(tmp_path, entry("sound", make_archive("2"), "2")), server)
@@ -144,9 +147,9 @@ def test_a_wrong_digest_or_a_missing_archive_stops_everything_before_it_begins(
     server: Runtime, tmp_path: Path, make_archive: MakeArchive
 ) -> None:
     good = entry("untouched", make_archive())
-    for wrong, reason in (({"sha256": "0" * 64}, "not the file"), ({"archive": "absent.mar"}, "is missing")):
+    for wrong, reason in (({"sha256": "0" * 64}, "not the promoted file"), ({"archive": "absent.mar"}, "is missing")):
         path = promote(tmp_path, good, entry("bad", make_archive(), **wrong))
-        with pytest.raises(ServingError, match=f"^bad cannot be served from .*: it .*{reason}"):
+        with pytest.raises(ServingError, match=f"^The model bad cannot be served from .*The archive .*{reason}"):
             deploy(path, server)
     assert "untouched" not in Management(server).names()
 
@@ -161,8 +164,8 @@ def test_at_a_start_a_bad_archive_keeps_the_others_from_nothing(
         entry("silent", make_archive("2", preprocess="{}"), "2"),
     )
     stranger, silent = deploy(path, server, partly=True)
-    assert stranger.startswith("stranger cannot be served from ")
-    assert silent.startswith("silent cannot be served: its worker ended while it loaded the archive")
+    assert stranger.startswith("The model stranger cannot be served from ")
+    assert silent.startswith("The model silent cannot be served. Its worker ended while it loaded the archive")
     check(server, "fine", 3)
     assert list(served_file.read(server).now) == ["fine"]
     assert "silent" not in Management(server).names()
@@ -170,7 +173,7 @@ def test_at_a_start_a_bad_archive_keeps_the_others_from_nothing(
         "stranger: not served; promoted: version 3",
         "silent: not served; promoted: version 2",
     ]
-    with pytest.raises(ServingError, match=r"^stranger cannot be served from "):
+    with pytest.raises(ServingError, match=r"^The model stranger cannot be served from "):
         deploy(promote(tmp_path, entry("stranger", make_archive(), sha256="0" * 64)), server, partly=True)
 
 
@@ -205,12 +208,12 @@ def test_the_command_deploys_says_how_things_stand_and_rolls_back(
         assert done.returncode == 0, done.stderr
     assert command("--run", server.folder, "--rollback").returncode == 0
     printed = command("--run", server.folder, "--promoted", path, "--status").stdout.splitlines()
-    assert "by-hand: version 1, ready; before: version 2; promoted: version 2" in printed
+    assert "by-hand: version 1, ready; previous: version 2; promoted: version 2" in printed
     refused = command("--run", server.folder, "--promoted", promote(tmp_path, entry("bad", path)))
     assert refused.returncode == 1
-    assert refused.stderr.startswith("bad cannot be served from ")
+    assert refused.stderr.startswith("The model bad cannot be served from ")
     nobody = command("--run", tmp_path, "--rollback")
-    assert nobody.stderr == f"No server runs in {tmp_path}; start one with `make serve`.\n"
+    assert nobody.stderr == f"No server runs in {tmp_path}. Start one with `make serve`.\n"
 
 
 def test_new_tokens_without_a_restart_and_who_reads_the_folder_does_not_notice(server: Runtime) -> None:

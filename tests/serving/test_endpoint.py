@@ -70,7 +70,7 @@ def test_corrupt_images_among_others_are_refused_alone(server: Runtime, batch: i
     for row, answer in enumerate(Client.of(server).embed_many("digits-encoder", bodies, batch)):
         if row % 3 == 1:
             assert isinstance(answer, ImageError)
-            assert str(answer) == "The image: This image is of no use: image file is truncated."
+            assert str(answer) == "The image: This image cannot be used: image file is truncated."
         elif row == 5:
             assert str(answer) == "absent.png cannot be read: it is missing."
         else:
@@ -196,8 +196,8 @@ def test_the_command_says_in_one_sentence_what_is_wrong_with_the_server(
     unknown = command("--run", server.folder, "--model", "nobody", png)
     nothing = command("--run", tmp_path, "--model", "digits-encoder", png)
     unpromoted = command("--run", server.folder, png, cwd=tmp_path)
-    assert unknown.stderr == "The server refuses nobody with status 404: Model not found: nobody\n"
-    assert nothing.stderr == f"No server runs in {tmp_path}; start one with `make serve`.\n"
+    assert unknown.stderr == "The server refuses nobody with status 404: Model not found: nobody.\n"
+    assert nothing.stderr == f"No server runs in {tmp_path}. Start one with `make serve`.\n"
     assert unpromoted.stderr.startswith("Nothing is promoted yet")
     assert {done.returncode for done in (unknown, nothing, unpromoted)} == {2}
 

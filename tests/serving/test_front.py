@@ -90,7 +90,7 @@ def test_good_requests_pass_as_they_are(front: Front) -> None:
     answers = list(client.embed_many("digits-encoder", [png for png, _ in images], batch=7))
     np.testing.assert_allclose(answers, [expected(pixels) for _, pixels in images], rtol=1e-4, atol=1e-5)  # type: ignore[arg-type]
     found = list(client.embed_many("digits-encoder", [PNG[:-30]] * 64, batch=64))  # no header that nginx would refuse
-    assert {str(each) for each in found} == {"The image: This image is of no use: image file is truncated."}
+    assert {str(each) for each in found} == {"The image: This image cannot be used: image file is truncated."}
 
 
 def test_what_is_refused_has_the_status_of_the_contract(front: Front) -> None:

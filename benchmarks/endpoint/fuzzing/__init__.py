@@ -1,1 +1,1 @@
-"""Requests that no client of good will sends: what is sent, over which wire, and what may be answered."""
+"""Broken requests: how they are made and sent, and which answers are allowed."""

@@ -1,7 +1,7 @@
-"""`python -m benchmarks.endpoint.fuzzing.attack ADDRESS NAME --examples N`: so many requests of all kinds.
+"""`python -m benchmarks.endpoint.fuzzing.attack ADDRESS NAME --examples N`: send N broken requests.
 
-The token comes in TOKEN. Prints as JSON how often each kind got which status, and what it got that it must not: that
-request is made as small as hypothesis can, and kept in the corpus.
+The environment variable TOKEN has the token. It prints, as JSON, how often each kind got which status. A request with a
+wrong answer is made as small as hypothesis can, and kept in the corpus.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ ADDED = ("authorization", "content-length")
 
 @dataclass
 class Found:
-    """Of one kind: how many requests got which status; the smallest that got a wrong one, and what it got."""
+    """For one kind: how many requests got which status; the smallest request with a wrong answer, and that answer."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     wrong: str = ""
@@ -40,7 +40,7 @@ class Found:
 
 
 def described() -> st.SearchStrategy[bytes]:
-    """What schemathesis makes of openapi.yaml: requests that keep to it and others, to the model and to any name."""
+    """Requests that schemathesis makes from openapi.yaml: valid and invalid ones, to the model and to any name."""
     schemathesis.serializer("application/x-uint8", "application/x-npy")(lambda context, value: value)
     operation = schemathesis.openapi.from_dict(API)["/predictions/{name}"]["POST"]
     return st.one_of(
@@ -63,7 +63,7 @@ def raw(case: Case) -> bytes:
 
 
 def attack(endpoint: Endpoint, strategy: st.SearchStrategy[bytes], examples: int, start: int) -> Found:
-    """Ends early at a wrong answer, with a request that cannot be made smaller."""
+    """Send requests of one kind. It ends early at a wrong answer, with a request that cannot be made smaller."""
     found, last = Found(), b""
 
     def ask(whole: bytes) -> None:
@@ -85,9 +85,9 @@ def attack(endpoint: Endpoint, strategy: st.SearchStrategy[bytes], examples: int
 def main() -> None:
     warnings.simplefilter("ignore")
     parser = Parser(prog="python -m benchmarks.endpoint.fuzzing.attack", description=__doc__)
-    parser.add_argument("address")
-    parser.add_argument("name")
-    parser.add_argument("--examples", type=int, required=True, help="of all kinds together")
+    parser.add_argument("address", help="of the server")
+    parser.add_argument("name", help="of the model")
+    parser.add_argument("--examples", type=int, required=True, help="requests of all kinds together")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     endpoint = Endpoint(given.address, os.environ["TOKEN"], given.name)

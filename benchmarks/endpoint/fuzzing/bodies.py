@@ -1,4 +1,4 @@
-"""Bodies that are no single image: JSON, tensors and forms, nearly right and quite wrong."""
+"""Request bodies other than one image: JSON, tensors and forms, nearly right or completely wrong."""
 
 import base64
 import json

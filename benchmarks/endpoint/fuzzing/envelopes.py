@@ -1,4 +1,4 @@
-"""What stands around a body: first lines, headers, and what says where the body ends."""
+"""The parts around a body: first lines, headers, and the framing that says where the body ends."""
 
 from hypothesis import strategies as st
 

@@ -1,4 +1,4 @@
-"""A request byte by byte, and what may be answered to it.
+"""Send a request byte by byte, and check whether its answer is allowed.
 
 A request is its first line, where `{name}` stands for the served model, its headers, an empty line and its body. Host,
 Authorization and Content-Length are added when it is sent, unless it has its own.
@@ -26,13 +26,13 @@ PATIENCE = 0.2  # s, until a server is taken to wait for the rest of a body whos
 
 
 def request(headers: Iterable[bytes], body: bytes, line: bytes = LINE) -> bytes:
-    """Of its parts."""
+    """A request, from its parts."""
     return b"\r\n".join([line, *headers]) + b"\r\n\r\n" + body
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back; status 0 when the server closed the connection instead."""
+    """An answer; its status is 0 when the server closed the connection instead."""
 
     status: int
     body: bytes = b""
@@ -40,7 +40,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where a served model is asked."""
+    """The address of a served model."""
 
     address: str
     token: str
@@ -71,7 +71,7 @@ class Endpoint:
         return head + b"\r\n\r\n" + body, framed
 
     def send(self, whole: bytes, framed: bool) -> Answer:
-        """Over a connection of its own. Raises TimeoutError when the server neither answers nor closes it."""
+        """Send over a new connection. Raises TimeoutError when the server neither answers nor closes it."""
         place = urlsplit(self.address)
         with socket.create_connection((place.hostname, place.port), SECONDS) as connection:
             try:

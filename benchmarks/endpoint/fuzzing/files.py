@@ -1,4 +1,4 @@
-"""Image files, and what is made of them: flipped, cut, spliced, and with sizes that they do not have."""
+"""Image files and their mutations: bits flipped, files cut and spliced, wrong sizes."""
 
 import io
 import struct

@@ -1,1 +1,1 @@
-"""The libraries that the engine is measured beside, in an environment of their own."""
+"""The libraries with which the engine is compared. They have their own environment."""

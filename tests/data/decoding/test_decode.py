@@ -177,9 +177,9 @@ def test_the_specification_survives_json() -> None:
         ({"size": 0}, "size is 0"),
         ({"size": 2.5}, "size is 2.5"),
         ({"size": True}, "size is True"),
-        ({"size": 8, "filter": "nearest"}, "filter is 'nearest'; allowed: bilinear"),
-        ({"size": 8, "resize": "stretch"}, "resize is 'stretch'; allowed: shorter side"),
-        ({"size": 8, "crop": "random"}, "crop is 'random'; allowed: centre"),
+        ({"size": 8, "filter": "nearest"}, "filter is 'nearest'. Allowed: bilinear"),
+        ({"size": 8, "resize": "stretch"}, "resize is 'stretch'. Allowed: shorter side"),
+        ({"size": 8, "crop": "random"}, "crop is 'random'. Allowed: centre"),
     ],
 )
 def test_a_wrong_specification_names_key_value_and_allowed(spec: dict[str, Any], reason: str) -> None:

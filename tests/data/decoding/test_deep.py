@@ -68,5 +68,5 @@ def test_the_range_survives_json() -> None:
     "given", [(5, 5), (9, 1), (0, float("nan")), (-1e308, 1e308), (0,), (0, 1, 2), "ab", 7, (0, True)]
 )
 def test_a_range_that_is_none_is_refused(given: Any) -> None:
-    with pytest.raises(ValueError, match="allowed: two finite numbers, the smaller one first"):
+    with pytest.raises(ValueError, match="Allowed: two finite numbers, the smaller one first"):
         Preprocess(SIDE, range=given)

@@ -80,7 +80,7 @@ def test_every_grey_level_is_kept(trial: str, tmp_path: Path, capsys: pytest.Cap
     assert manifest.quarantined == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "more than 8 bits" in line]
     shown = depth.shown((low, high))
-    assert line == f"12 images have more than 8 bits: values {shown} become 0 to 255 (prepare.range: auto)"
+    assert line == f"12 images have more than 8 bits: values {shown} become 0 to 255 (prepare.range: auto)."
 
 
 def test_how_a_range_is_shown() -> None:
@@ -156,9 +156,9 @@ def test_kinds_whose_values_differ_are_refused_or_mapped_by_the_params(tmp_path:
     with pytest.raises(DataError) as caught:
         run(tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path}/raw mixes images of more than 8 bits whose values mean different things: 12 of 16-bit integers "
-        "(684 to 1,208) and 5 of floats (0 to 1); convert them to one kind, or set prepare.range to the [low, high] "
-        "that suits all"
+        f"The folder {tmp_path}/raw mixes images of more than 8 bits whose values mean different things: 12 of "
+        "16-bit integers (684 to 1,208) and 5 of floats (0 to 1). Convert them to one kind, or set "
+        "prepare.range in params.yaml to the [low, high] that suits all."
     )
     assert run(tmp_path, given=(0, 1208)).images == 17
 

@@ -141,12 +141,12 @@ def test_names_that_are_not_utf8_are_rejected_and_shown_escaped(tmp_path: Path) 
 
 
 def test_a_folder_that_cannot_be_used_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"nowhere does not exist; give a folder"):
+    with pytest.raises(DataError, match=r"nowhere does not exist\. Give a folder"):
         find(tmp_path / "nowhere")
     touch(tmp_path, "file", "empty/deeper/.hidden")
     with pytest.raises(DataError, match=r"file is a file, not a folder"):
         find(tmp_path / "file")
-    with pytest.raises(DataError, match=r"empty holds no files; put images into it"):
+    with pytest.raises(DataError, match=r"empty holds no files\. Put images into it"):
         find(tmp_path / "empty")
     (tmp_path / "empty/gone").symlink_to("nowhere")
     with pytest.raises(DataError, match=r"holds no files \(gone: dangling symlink\)"):

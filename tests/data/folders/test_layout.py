@@ -161,5 +161,5 @@ def test_what_may_be_meant_otherwise_is_told(tmp_path: Path, paths: str, caution
 
 
 def test_files_of_other_kinds_are_no_images(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"holds no images, only other files, License for one\. Add images\."):
+    with pytest.raises(DataError, match=r"holds no images, only other files such as License\. Add images\."):
         meaning(tmp_path, "notes.TXT data.yaml a/labels.json README.md License a/imdb.mat all.zip")

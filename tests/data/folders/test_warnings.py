@@ -76,9 +76,9 @@ def test_one_or_two_images_per_class_are_told_what_works(tmp_path: Path, each: i
     with pytest.raises(DataError) as caught:
         prepared(tmp_path)
     assert str(caught.value) == (
-        f"{tmp_path}/raw leaves the {split} split without an image, because every class has only 1 or 2 images to draw "
-        "from. Add images until there are 3 per class, or set prepare.labels: false in params.yaml, so that the split "
-        "is drawn without regard to classes."
+        f"The folder {tmp_path}/raw leaves the {split} split without an image, because every class has only 1 or "
+        "2 images. Add images until there are 3 per class, or set prepare.labels: false in params.yaml, so that the "
+        "split is chosen without regard to classes."
     )
     assert prepared(tmp_path, labels=False).splits["test"] == 2 * each
 

@@ -137,7 +137,7 @@ def test_the_loss_is_full_precision_under_bf16(name: str) -> None:
     [
         (lambda: SupervisedParams(0, OPTIM, PLAIN), "batch_size is 0"),
         (lambda: SupervisedParams(4, OPTIM, PLAIN, label_smoothing=1.0), r"label_smoothing is 1\.0"),
-        (lambda: SupervisedParams(4, OPTIM, PLAIN, accumulate=3), "batch_size is 4; allowed: a multiple of accumulate"),
+        (lambda: SupervisedParams(4, OPTIM, PLAIN, accumulate=3), "batch_size is 4. Allowed: a multiple of accumulate"),
         (lambda: PseudoLabelParams(4, OPTIM, PLAIN, start=0.6, full=0.6), r"start is 0\.6, full 0\.6"),
         (lambda: PseudoLabelParams(4, OPTIM, PLAIN, unlabelled=0), "unlabelled is 0"),
         (lambda: replace(FIXMATCH, threshold=1.5), r"threshold is 1\.5"),

@@ -106,5 +106,5 @@ def test_heads_and_their_mean_are_taken_each_by_itself(generator: Generator) -> 
 
 @pytest.mark.parametrize("share", [0.0, 1.5, math.nan])
 def test_a_share_is_above_nothing_and_at_most_all(share: float) -> None:
-    with pytest.raises(ValueError, match="allowed: above 0, to 1"):
+    with pytest.raises(ValueError, match="Allowed: above 0, to 1"):
         mass_mask(torch.ones(2, 2), share)

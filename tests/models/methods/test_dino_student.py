@@ -106,7 +106,7 @@ def test_stochastic_depth_is_the_students_and_drawn_a_view(generator: Generator)
 
 @pytest.mark.parametrize("rate", [-0.1, 1.0])
 def test_impossible_stochastic_depth_is_named(rate: float) -> None:
-    with pytest.raises(ValueError, match=f"drop_path is {rate}; allowed"):
+    with pytest.raises(ValueError, match=f"drop_path is {rate}. Allowed"):
         dino(drop_path=rate)
-    with pytest.raises(ValueError, match=r"drop_path is 0\.1; allowed"):
+    with pytest.raises(ValueError, match=r"drop_path is 0\.1\. Allowed"):
         dino(RESNET, drop_path=0.1)

@@ -78,11 +78,11 @@ def test_a_flipped_bit_is_found_and_the_one_before_is_used(name: str, capfd: pyt
         first, second = capfd.readouterr().err.splitlines()
         (place,) = (checkpoints.folder / "aside").iterdir()
         assert re.fullmatch(
-            rf"pretrain@mae: the checkpoint of step 6 is (damaged: {name} has another SHA-256 than .+); "
-            rf"set aside in {place}",
+            rf"pretrain@mae: The checkpoint of step 6 is damaged: the SHA-256 of {name} is wrong\. "
+            rf"It is moved to {place}\.",
             first,
         )
-        assert second == "pretrain@mae: going on from the checkpoint of step 3"
+        assert second == "pretrain@mae: Resuming from the checkpoint of step 3."
         assert (place / name).read_bytes() == raw
         shutil.rmtree(checkpoints.folder)
         shutil.copytree("kept", checkpoints.folder)
@@ -101,11 +101,11 @@ def test_a_cut_or_missing_file_is_found_and_the_one_before_is_used(
     else:
         written = path.stat().st_size
         os.truncate(path, size)
-        fault = f"{name} has {size} bytes, {written} were written"
-        fault = "manifest.json has another SHA-256 than it says" if name == "manifest.json" else fault
+        fault = f"{name} has {size} bytes instead of {written}"
+        fault = "the SHA-256 of manifest.json is wrong" if name == "manifest.json" else fault
     assert_loads(3)
     errors = capfd.readouterr().err.splitlines()
-    assert errors[0].startswith(f"pretrain@mae: the checkpoint of step 6 is damaged: {fault}; set aside in ")
+    assert errors[0].startswith(f"pretrain@mae: The checkpoint of step 6 is damaged: {fault}. It is moved to ")
     assert saved(3, 6).steps() == ["step-00000003", "step-00000006"]  # and the run goes on
 
 
@@ -116,7 +116,7 @@ def test_a_pointer_to_nowhere_is_said_and_the_newest_that_is_there_used(
     checkpoints = saved(3, 6)
     (checkpoints.folder / "newest").write_bytes(named.encode("latin-1"))
     assert_loads(6)
-    assert "pretrain@mae: the newest checkpoint should be " in capfd.readouterr().err
+    assert "pretrain@mae: The newest checkpoint should be " in capfd.readouterr().err
     assert_loads(6)
     assert "should be" not in capfd.readouterr().err
 
@@ -127,7 +127,7 @@ def test_when_none_is_left_training_starts_from_the_beginning_and_says_so(capfd:
         (folder(checkpoints, step) / "state.pt").unlink()
     assert Checkpoints("mae", IDENTITY).load() is None
     last = capfd.readouterr().err.splitlines()[-1]
-    assert last == "pretrain@mae: no checkpoint is left; training starts from the beginning"
+    assert last == "pretrain@mae: No checkpoint is left. Training starts from the beginning."
     assert {path.name for path in checkpoints.folder.iterdir()} == {"aside"}
 
 
@@ -137,8 +137,8 @@ def test_a_state_that_is_not_finite_is_not_saved(value: float) -> None:
     broken = state(7) | {"optimizer": {"state": {0: {"exp_avg": torch.tensor([0.0, value])}}}}
     with pytest.raises(
         StageError,
-        match=r"^optimizer\.state\.0\.exp_avg is not finite after step 7, which is not saved; "
-        r"lower the learning rate; the checkpoint of step 6 is kept$",
+        match=r"^The tensor optimizer\.state\.0\.exp_avg is not finite after step 7, so that step is not saved\. "
+        r"Lower the learning rate\. The checkpoint of step 6 is kept\.$",
     ):
         checkpoints.save(broken)
     assert checkpoints.steps() == ["step-00000003", "step-00000006"]

@@ -37,9 +37,11 @@ def test_one_of_another_run_is_set_aside_and_the_sentence_names_what_differs(
     assert other.load() is None
     place = other.folder / "aside"
     assert capfd.readouterr().err.splitlines() == [
-        f"pretrain@mae: the checkpoint of step 6 is of other {says}; set aside in {place / '0001-step-00000006'}",
-        f"pretrain@mae: the checkpoint of step 3 is of other {says}; set aside in {place / '0002-step-00000003'}",
-        "pretrain@mae: no checkpoint is left; training starts from the beginning",
+        f"pretrain@mae: The checkpoint of step 6 is from a run with other {says}. It is moved to "
+        f"{place / '0001-step-00000006'}.",
+        f"pretrain@mae: The checkpoint of step 3 is from a run with other {says}. It is moved to "
+        f"{place / '0002-step-00000003'}.",
+        "pretrain@mae: No checkpoint is left. Training starts from the beginning.",
     ]
     assert not other.history.exists()
     assert other.run != Checkpoints("mae", IDENTITY).run

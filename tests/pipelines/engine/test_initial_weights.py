@@ -118,7 +118,9 @@ def test_normalisation(whose: str, wanted: Normalization, expected: tuple[Any, A
 
 def test_what_timms_file_does_not_say_is_asked_for(tmp_path: Path) -> None:
     torch.save(bare(PARAMS["mae"].encoder) | {"head.weight": torch.zeros(1)}, tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match=r"^mae\.encoder\.init: a file of timm does not say how its images were "):
+    with pytest.raises(
+        CheckpointError, match=r"^Parameter mae\.encoder\.init: A file of timm does not say how its images were "
+    ):
         begin("mae", starting_from("mae", tmp_path / "a.pth"))
 
 

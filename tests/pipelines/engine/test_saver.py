@@ -66,7 +66,9 @@ def test_an_error_of_the_thread_is_the_loop_s(slow: Slow) -> None:
     slow.ready.set()
     with Saver(slow) as saver:
         saver.save({"step": 3, "method": {"w": torch.tensor([float("nan")])}})
-        with pytest.raises(StageError, match=r"^method\.w is not finite after step 3, which is not saved"):
+        with pytest.raises(
+            StageError, match=r"^The tensor method\.w is not finite after step 3, so that step is not saved"
+        ):
             saver.wait()
 
 

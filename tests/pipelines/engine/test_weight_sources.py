@@ -30,7 +30,7 @@ def test_an_address_that_is_none_is_refused_with_the_params(init: str, project: 
     params = project.root / "params.yaml"
     project.set({"mae.encoder.init": init})
     with pytest.raises(
-        ConfigError, match=rf"mae\.encoder\.init is {init!r}; allowed: a file or a folder here, models:/"
+        ConfigError, match=rf"^Parameter mae\.encoder\.init is {init!r}\. Allowed: a file or a folder here, models:/"
     ):
         config.load(params)
 
@@ -51,15 +51,15 @@ def damaged(path: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "sentence"),
     [
-        (None, "weights/a.pth is not here, or not readable; encoder.init takes a file of weights, "),
-        (damaged, "mae.encoder.init: weights/a.pth is damaged, or no checkpoint"),
+        (None, "The weights weights/a.pth are missing or cannot be read. Set encoder.init to a file of weights, "),
+        (damaged, "Parameter mae.encoder.init: The file weights/a.pth is damaged, or no checkpoint"),
         (
             lambda path: torch.save({"model": bare(ViTParams("vit_nano", 4)) | {"extra": torch.zeros(1)}}, path),
-            "mae.encoder.init: the weights do not fit: missing none; unknown extra",
+            "Parameter mae.encoder.init: The weights do not fit the encoder: missing none; unknown extra. ",
         ),
         (
             lambda path: torch.save(bare(ViTParams("vit_nano", 8)), path),
-            "mae.encoder.init: the weights do not fit: patch_embed.proj.weight is (64, 3, 8, 8), expected (64, 3, 4,",
+            "Parameter mae.encoder.init: The weights do not fit the encoder: patch_embed.proj.weight is (64, 3, 8, 8) ",
         ),
     ],
 )  # fmt: skip
@@ -83,9 +83,9 @@ def test_an_encoder_that_is_built_otherwise_is_named_as_such(project: Project) -
     done = project.run("-c", BARE, "simclr")
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(
-        "pretrain@simclr: simclr.encoder.init: other is {arch: vit_nano, patch_size: 8, "
+        "pretrain@simclr: Parameter simclr.encoder.init: The weights other are of the encoder {arch: vit_nano, "
     )
-    assert "and simclr.encoder is {arch: resnet10, width: 8, stem: small/2, " in done.stderr.splitlines()[-1]
+    assert "but simclr.encoder is {arch: resnet10, width: 8, stem: small/2, " in done.stderr.splitlines()[-1]
 
 
 def trained(project: Project) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def test_pretraining_goes_on_from_the_registry_and_says_so_there(project: Projec
     done = project.run("-c", REGISTERED)
     assert done.returncode == 0, done.stderr
     missing, started, *_, version, run = done.stdout.splitlines()
-    assert missing.startswith("models:/digits-encoder@champion cannot be read from MLflow's store (")
+    assert missing.startswith("The encoder models:/digits-encoder@champion cannot be read from MLflow's store (")
     assert started.startswith("mae.encoder.init: 54 tensors from models:/digits-encoder@champion (ours); ")
     second = trained(project)
     assert_equal(first["weights"], second["weights"])

@@ -49,7 +49,7 @@ def test_a_larger_world_that_says_not_how_to_meet_is_refused(monkeypatch: pytest
         ranks.check_environment()
     assert str(refused.value) == (
         "WORLD_SIZE is 2 in the environment, and LOCAL_RANK, MASTER_ADDR is not set. Start the ranks with torchrun "
-        "(docs/operations.md), or unset WORLD_SIZE to train in one process."
+        "(docs/how-to/use-many-gpus.md), or unset WORLD_SIZE to train in one process."
     )
 
 

@@ -146,7 +146,7 @@ def test_a_checkout_of_another_user_is_one_sentence(project: Project) -> None:
     for folder in (project.root, *project.root.parents[:3]):
         os.chmod(folder, 0o755)
     done = run(project, *stage("print('done')", "import os; from pipelines.project import stage; os.setuid(12345)"))
-    sentence = "probe@x: .scratch: permission denied. Let user 12345 read and write it, or use a folder of your own.\n"
+    sentence = "probe@x: The path .scratch is denied to user 12345. Change its permissions, or use another folder.\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", sentence)
 
 
@@ -161,7 +161,7 @@ def test_a_read_only_checkout_is_one_sentence(project: Project, module: str) -> 
     (project.root / "artifacts" / "promoted.json").write_text(json.dumps(promoted), encoding="utf-8")
     done = mounted(project, READ_ONLY, "-m", module)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
-    assert "cannot be written: the file system is read-only. Run from a copy of the project" in done.stderr
+    assert "cannot be written: the file system is read-only. Run from a copy that you may write." in done.stderr
 
 
 SMALL_DISK = "mkdir -p small && mount -t tmpfs -o size=64k tmpfs small"
@@ -185,7 +185,7 @@ def test_a_full_disk_is_one_sentence_that_names_folders(project: Project, writer
     assert last.startswith("probe@x: "), last
     assert "he disk is full" in last, last
     assert f"{project.root / 'small'}, for temporary files, has 0 MB" in last
-    assert "set TMPDIR to a folder with more room" in last
+    assert "set TMPDIR to a folder with more space" in last
 
 
 def test_memory_that_is_not_there_is_one_sentence(project: Project) -> None:

@@ -100,7 +100,7 @@ def test_a_number_is_a_number_however_yaml_reads_it(tmp_path: Path, written: Any
         ("seeds", 0, "a whole number from 1 to 1000"),
         ("labelled_trainings", "yes", "true or false"),
         ("promote.for", "clustering", "embeddings, finetuning"),
-        ("promote.labels", 3, "1, 2, 5, 10, 50, all: what encoders are read with for embeddings"),
+        ("promote.labels", 3, "1, 2, 5, 10, 50 or all, the label counts that are measured for embeddings"),
         ("promote.labels", "most", "a whole number, or all"),
     ],
 )
@@ -112,8 +112,9 @@ def test_a_bad_value_is_named_with_file_key_and_what_is_allowed(
         config.load(path)
     sentence = str(caught.value)
     shown = rf"{re.escape(str(value))}|{re.escape(repr(value))}"
-    assert re.match(rf"{re.escape(str(path))}: {re.escape(key)}(\[\d\])? is ({shown})", sentence), sentence
-    assert f"allowed: {allowed}" in sentence or allowed in sentence.split("allowed: ")[1]
+    assert re.match(rf"Parameter {re.escape(key)}(\[\d\])? is ({shown})", sentence), sentence
+    assert allowed in sentence.split(". Allowed: ")[1]
+    assert sentence.endswith(f". Edit {path}.")
     assert "\n" not in sentence
 
 
@@ -130,7 +131,7 @@ def test_a_bad_value_is_named_with_file_key_and_what_is_allowed(
         ("dino.global_area", [0.5, 2.0], "0 < low <= high <= 1"),
     ],
 )
-def test_a_value_that_would_only_fail_later_is_refused_at_once(
+def test_a_value_that_would_only_fail_later_is_refused_immediately(
     tmp_path: Path, key: str, value: Any, allowed: str
 ) -> None:
     path = changed(tmp_path, key, value)
@@ -145,7 +146,7 @@ def test_the_range_is_a_word_or_two_numbers(tmp_path: Path, given: Any) -> None:
 
 @pytest.mark.parametrize("given", ["low", float("inf"), None])
 def test_an_end_of_the_range_is_a_finite_number(tmp_path: Path, given: Any) -> None:
-    with pytest.raises(ConfigError, match=r"prepare\.range\[1\] is .*; allowed: a number$"):
+    with pytest.raises(ConfigError, match=r"prepare\.range\[1\] is .*\. Allowed: a number\. "):
         config.load(changed(tmp_path, "prepare.range", [0, given]))
 
 
@@ -185,7 +186,7 @@ def test_no_number_is_so_large_or_small_that_it_overflows(key: str) -> None:
     section = reduce(lambda found, name: found.setdefault(name, {}), sections, given)
     for value in (10**20, -(10**20), 10**400) if kind is int else (1e300, -1e300, 1e-300, 10**400):
         section[last] = [value] * length if length else value
-        with pytest.raises(ConfigError, match=rf"^{re.escape(key)}(\[0\])? is .*; allowed: ") as caught:
+        with pytest.raises(ConfigError, match=rf"^Parameter {re.escape(key)}(\[0\])? is .*\. Allowed: ") as caught:
             config.converted(given)
         assert len(str(caught.value)) < 400
 

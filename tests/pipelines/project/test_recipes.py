@@ -158,7 +158,8 @@ def test_one_word_chooses_a_recipe_and_the_params_before_are_kept(here: Project)
     done = here.flow("--recipe", "imagenet-vit-small")
     assert done.returncode == 1
     assert done.stdout == (
-        "params.yaml is now the recipe imagenet-vit-small; the one before is in .scratch/params.before.yaml\n"
+        "The file params.yaml is now the recipe imagenet-vit-small. The previous one is saved as "
+        ".scratch/params.before.yaml.\n"
     )
     assert done.stderr.startswith("data/raw/imagenet is not here. Name a folder: python -m pipelines.flow FOLDER. ")
     assert (here.root / "params.yaml").read_bytes() == RECIPES["imagenet-vit-small"].read_bytes()
@@ -169,5 +170,5 @@ def test_an_unknown_word_names_the_known_ones(here: Project) -> None:
     before = (here.root / "params.yaml").read_bytes()
     done = here.flow("--recipe", "imagenet")
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"imagenet is not a recipe; there are: {', '.join(RECIPES)}\n"
+    assert done.stderr == f"There is no recipe imagenet. Allowed: {', '.join(RECIPES)}.\n"
     assert (here.root / "params.yaml").read_bytes() == before

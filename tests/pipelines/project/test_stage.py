@@ -64,4 +64,4 @@ def test_what_people_can_mend_is_one_sentence(project: Project) -> None:
     done = project.run("-m", "pipelines.prepare")
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("prepare: params.yaml is not YAML: ")
+    assert done.stderr.startswith("prepare: The file params.yaml is not YAML: ")

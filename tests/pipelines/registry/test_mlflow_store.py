@@ -17,7 +17,7 @@ def test_a_relative_sqlite_file_is_the_projects_own_store(store: Path, monkeypat
 @pytest.mark.parametrize("uri", ["sqlite://", "sqlite:///:memory:"])
 def test_a_store_that_forgets_is_refused(store: Path, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    with pytest.raises(StageError, match=f"^MLFLOW_TRACKING_URI is {uri}, a store that forgets everything"):
+    with pytest.raises(StageError, match=f"^MLFLOW_TRACKING_URI is {uri}, a store in memory"):
         mlflow_store.connect()
 
 
@@ -64,7 +64,7 @@ def test_no_password_is_printed(text: str, shown: str) -> None:
 def test_what_mlflow_refuses_is_one_sentence(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     client = mlflow_store.connect()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://user:geheim@127.0.0.1:9")
-    sentence = r"^MLflow's store http://\*\*\*@127\.0\.0\.1:9 refused \(Run .* not found\)\. Look"
+    sentence = r"^MLflow's store http://\*\*\*@127\.0\.0\.1:9 refused \(Run .* not found\)\. Open it with"
     with pytest.raises(StageError, match=sentence), mlflow_store.refusals():
         client.get_run("0" * 32)
 
@@ -72,13 +72,15 @@ def test_what_mlflow_refuses_is_one_sentence(store: Path, monkeypatch: pytest.Mo
 @pytest.mark.parametrize("address", ["models:/digits-encoder/99", "models:/nobody@champion"])
 def test_an_encoder_that_is_not_in_the_store_is_one_sentence(store: Path, address: str) -> None:
     mlflow_store.connect()
-    with pytest.raises(StageError, match=f"^{address} cannot be read from MLflow's store"):
+    with pytest.raises(StageError, match=f"^The encoder {address} cannot be read from MLflow's store"):
         mlflow_store.download(address)
 
 
 def test_asking_for_an_encoder_elsewhere_makes_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(StageError, match=r"^models:/a/1 is asked for, and .*mlflow\.db is not here\. Run this in the "):
+    with pytest.raises(
+        StageError, match=r"^The encoder models:/a/1 is wanted, but .*mlflow\.db is missing\. Run this in the "
+    ):
         mlflow_store.download("models:/a/1")
     assert list(tmp_path.iterdir()) == []

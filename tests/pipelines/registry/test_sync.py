@@ -126,9 +126,11 @@ def test_nothing_to_sync_and_what_did_not_arrive_whole_are_one_sentence(
     whole = (FINISHED / "checkpoint.pt").read_bytes()
     for broken in (b"", whole[: len(whole) // 2], b"\0" * 99):
         (FINISHED / "checkpoint.pt").write_bytes(broken)
-        with pytest.raises(StageError, match=r"^artifacts/methods/simclr/checkpoint\.pt cannot be read .*; copy it"):
+        with pytest.raises(
+            StageError, match=r"^The file artifacts/methods/simclr/checkpoint\.pt cannot be read .*\. Copy it"
+        ):
             sync.main()
     (FINISHED / "checkpoint.pt").write_bytes(whole)
     (FINISHED / "history.jsonl").write_text("{\n")
-    with pytest.raises(StageError, match=r"history\.jsonl is damaged: .*; copy it again$"):
+    with pytest.raises(StageError, match=r"history\.jsonl is damaged: .*\. Copy it again\.$"):
         sync.main()

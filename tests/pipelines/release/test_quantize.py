@@ -175,8 +175,10 @@ def test_a_graph_that_was_calibrated_on_the_wrong_images_is_refused(
 ) -> None:
     fp32 = exported("resnet")
     right, wrong = fp32.lower("int8"), fp32.lower("int8", shade=0.3)
-    figures = r"\d+\.\d % in fp32, \d+\.\d % in int8, \d+\.\d points less; allowed: 0\.5; set export\.precision to fp32"
-    with pytest.raises(StageError, match=rf"^linear probe on val: {figures}$"):
+    figures = (
+        r"\d+\.\d %, \d+\.\d points less than the \d+\.\d % in fp32\. Allowed: 0\.5\. Set export\.precision: fp32 .*"
+    )
+    with pytest.raises(StageError, match=rf"^Export in int8 costs too much: linear probe on val is {figures}\.$"):
         fp32.cost(wrong).check("int8")
     shutil.copytree(fp32.prepared.folder, tmp_path / "prepared")
     index = tmp_path / "prepared" / "index.csv"
@@ -185,7 +187,7 @@ def test_a_graph_that_was_calibrated_on_the_wrong_images_is_refused(
     unlabelled = Prepared(tmp_path / "prepared")
     good = fp32.cost(right, unlabelled)
     assert (good.measure, good.in_fp32, good.drop) == ("retrieval", 100, 0)
-    with pytest.raises(StageError, match=rf"^retrieval on val: {figures}$"):
+    with pytest.raises(StageError, match=rf"^Export in int8 costs too much: retrieval on val is {figures}\.$"):
         fp32.cost(wrong, unlabelled).check("int8")
 
 
@@ -193,10 +195,10 @@ def test_a_graph_that_was_calibrated_on_the_wrong_images_is_refused(
     ("lower", "cosine", "sentence"),
     [
         (99.5, 0.995, None),
-        (99.4, 0.995, "0.6 points less; allowed: 0.5"),
-        (100.0, 0.98, "a cosine of 0.9800 to its own in fp32; allowed: 0.99 or more"),
+        (99.4, 0.995, "0.6 points less than the 100.0 % in fp32. Allowed: 0.5"),
+        (100.0, 0.98, "its cosine to the one in fp32 is 0.9800. Allowed: 0.99 or more"),
         (math.nan, 0.995, "nan points less"),
-        (100.0, math.nan, "a cosine of nan"),
+        (100.0, math.nan, "in fp32 is nan"),
     ],
 )
 def test_what_a_precision_may_cost(lower: float, cosine: float, sentence: str | None) -> None:

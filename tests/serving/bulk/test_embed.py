@@ -25,14 +25,14 @@ def test_every_image_has_a_row_with_its_vector_or_its_reason(
     monkeypatch.setattr(embed, "TOGETHER", 3)
     out = tmp_path / "vectors.parquet"
     summary = make(photos, out, model, direct)
-    assert "28 embeddings by digits-encoder, version 3; 2 images of no use; 1 other files left out, no .bmp" in summary
+    assert "; 2 images that cannot be used; 1 other files skipped (no .bmp" in summary
     table = pq.read_table(out)
     rows = table.to_pylist()
     assert [row["path"] for row in rows] == [f"{'a' if i < 20 else 'b/ü'}/{i:03d}.PNG" for i in range(N)]
     for i, row in enumerate(rows):
         if i in (7, 25):
             assert row["embedding"] is None
-            assert row["error"].startswith("This image is of no use")
+            assert row["error"].startswith("This image cannot be used")
         else:
             np.testing.assert_allclose(row["embedding"], expected(picture(i)[1]), rtol=1e-4, atol=1e-5)
             assert row["error"] is None
@@ -86,10 +86,10 @@ def test_the_command_embeds_by_what_is_promoted(photos: Path, make_archive: Make
     promote(tmp_path, entry("digits-encoder", make_archive()))
     out, err = (running := start(photos, "--out", "v.parquet", cwd=tmp_path)).communicate()
     assert running.returncode == 0, err
-    assert out.startswith("v.parquet: 28 embeddings by digits-encoder, version 3; 2 images of no use")
+    assert out.startswith("v.parquet: 28 embeddings by digits-encoder, version 3; 2 images that cannot be used")
     assert err == "embed 30/30 images\n"
     out, err = (running := start(photos, "--out", "v.parquet", "--model", "x", cwd=tmp_path)).communicate()
-    assert (running.returncode, out, err) == (1, "", "--model is x; promoted are digits-encoder.\n")
+    assert (running.returncode, out, err) == (1, "", "Option --model is x. Allowed: digits-encoder.\n")
     out, err = (running := start(photos, "--out", "none/v.parquet", cwd=tmp_path / "photos")).communicate()
     assert running.returncode == 1
     assert err.count("\n") == 1
@@ -107,6 +107,6 @@ def test_ctrl_c_is_no_traceback(make_archive: MakeArchive, tmp_path: Path) -> No
         running.send_signal(signal.SIGINT)
         out, err = running.communicate()
     assert (running.returncode, out) == (130, "")
-    assert err.strip().splitlines()[-1] == "stopped; the same command goes on from here"
+    assert err.strip().splitlines()[-1] == "Stopped. Run the same command again to resume."
     assert "Traceback" not in err
     assert json.loads((tmp_path / "artifacts/promoted.json").read_text())["champion"] == "simclr"

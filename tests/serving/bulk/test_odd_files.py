@@ -48,7 +48,7 @@ def test_every_odd_entry_of_a_folder_is_a_row(model: Model, direct: Direct, tmp_
     (folder / "device.png").symlink_to("/dev/zero")  # would be read until the memory is full
     os.mkfifo(folder / "pipe.png")  # whoever reads it waits
     make(folder, tmp_path / "v.parquet", model, direct)
-    circle = "This links to a folder that it is in, which was not read again."
+    circle = "This links to a folder above it, which was not read again."
     assert rows(tmp_path / "v.parquet") == {
         "again/circle": circle,
         "again/linked.png": None,
@@ -73,7 +73,7 @@ def test_odd_entries_do_not_stop_the_endpoint_either(model: Model, second: Runti
     make(folder, tmp_path / "v.parquet", model, Endpoint(Client.of(second), "digits-encoder"))
     found = rows(tmp_path / "v.parquet")
     assert found[r"\xff.png"] is None
-    assert (found[r"\xfe.png"] or "").startswith(f"{folder}/\\xfe.png: This image is of no use")
+    assert (found[r"\xfe.png"] or "").startswith(f"{folder}/\\xfe.png: This image cannot be used")
     assert found["lost.png"] == "It cannot be read: it links to nowhere.png, which is missing."
 
 
@@ -93,11 +93,11 @@ def test_names_of_any_kind_pass_the_command_in_an_ascii_locale(make_archive: Mak
 @pytest.mark.parametrize(
     ("place", "sentence"),
     [
-        ("words.parquet", r"is there and is not a table of this command\. Name another file\.$"),
-        ("others.parquet", r"is there and is not a table of this command\. Name another file\.$"),
-        ("pipe", r"is there and is not a table of this command"),
+        ("words.parquet", r"that file is no table of this command\. Name another file\.$"),
+        ("others.parquet", r"that file is no table of this command\. Name another file\.$"),
+        ("pipe", r"that file is no table of this command"),
         ("folder", r"which is a folder\. Name a file in it: .*/folder/vectors\.parquet\.$"),
-        ("none/v.parquet", r"but there is no folder .*/none\. Make that folder first\.$"),
+        ("none/v.parquet", r"but there is no folder .*/none\. Create it first\.$"),
         ("words.parquet/v.parquet", r"but there is no folder .*/words\.parquet\."),
         (
             "kept.parquet",

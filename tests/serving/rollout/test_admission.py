@@ -53,23 +53,23 @@ def test_what_is_admitted_is_a_new_file_with_the_same_members_called_by_its_dige
 
 
 CHANGES: dict[str, tuple[Callable[[Members], Members], str]] = {
-    "another handler": (lambda m: m | {"handler.py": b"import os"}, "its handler.py is not that of this tree"),
+    "another handler": (lambda m: m | {"handler.py": b"import os"}, "The archive holds another version of handler.py"),
     "another decoder": (
         lambda m: m | {"data/decoding/decode.py": b""},
-        "its data/decoding/decode.py is not that of this tree",
+        "The archive holds another version of data/decoding/decode.py",
     ),
-    "other settings": (lambda m: m | {"model-config.yaml": b"useVenv: true"}, "model-config.yaml is not that"),
-    "more code": (lambda m: m | {"torch.py": b"evil"}, "it holds torch.py, which no archive of ours does"),
-    "a requirements file": (lambda m: m | {"requirements.txt": b"evil"}, "it holds requirements.txt"),
-    "a parent path": (lambda m: m | {"../evil.py": b""}, "../evil.py reaches out of its folder"),
-    "an absolute path": (lambda m: m | {"/etc/evil": b""}, "/etc/evil reaches out of its folder"),
-    "no network": (lambda m: {k: v for k, v in m.items() if k != "encoder.onnx"}, "it lacks encoder.onnx"),
-    "no golden images": (lambda m: {k: v for k, v in m.items() if k != "golden.npz"}, "it lacks golden.npz"),
-    "a huge manifest": (lambda m: m | {admission.MANIFEST: bytes(2 << 20)}, "has 2,097,152 bytes, where 1,048,576"),
-    "no manifest": (lambda m: m | {admission.MANIFEST: b"{}"}, "it is not a whole archive"),
+    "other settings": (lambda m: m | {"model-config.yaml": b"useVenv: true"}, "another version of model-config.yaml"),
+    "more code": (lambda m: m | {"torch.py": b"evil"}, "The archive holds torch.py, which the pipeline does not pack"),
+    "a requirements file": (lambda m: m | {"requirements.txt": b"evil"}, "The archive holds requirements.txt"),
+    "a parent path": (lambda m: m | {"../evil.py": b""}, "../evil.py, which leads out of its folder"),
+    "an absolute path": (lambda m: m | {"/etc/evil": b""}, "/etc/evil, which leads out of its folder"),
+    "no network": (lambda m: {k: v for k, v in m.items() if k != "encoder.onnx"}, "The archive lacks encoder.onnx"),
+    "no golden images": (lambda m: {k: v for k, v in m.items() if k != "golden.npz"}, "The archive lacks golden.npz"),
+    "a huge manifest": (lambda m: m | {admission.MANIFEST: bytes(2 << 20)}, "with 2,097,152 bytes. Allowed: 1,048,576"),
+    "no manifest": (lambda m: m | {admission.MANIFEST: b"{}"}, "The archive is not complete"),
     "another version": (
         lambda m: m | {admission.MANIFEST: m[admission.MANIFEST].replace(b'"3"', b'"4"')},
-        "it is version 4, not 3",
+        "The archive is version 4 instead of 3",
     ),
 }
 
@@ -77,7 +77,7 @@ CHANGES: dict[str, tuple[Callable[[Members], Members], str]] = {
 def refused(server: Runtime, path: Path, folder: Path) -> str:
     """Why this archive does not come onto the running server, which goes on as it was."""
     before = sorted(server.models.iterdir())
-    with pytest.raises(ServingError, match=r"^digits-encoder cannot be served from .*\.$") as error:
+    with pytest.raises(ServingError, match=r"^The model digits-encoder cannot be served from .*\.$") as error:
         deploy(promote(folder, entry("digits-encoder", path)), server)
     assert sorted(server.models.iterdir()) == before
     png, pixels = picture(1)
@@ -114,10 +114,10 @@ def test_a_link_a_doubled_member_and_damage_are_refused(
     words.write_bytes(b"no archive")
 
     for path, reason in (
-        (link, "golden.npz is a link"),
-        (twice, "it holds a file twice"),
-        (cut, "it is not a whole archive"),
-        (flipped, "it is not a whole archive"),
-        (words, "it is not a whole archive"),
+        (link, "golden.npz, which is a link"),
+        (twice, "The archive holds a file twice"),
+        (cut, "The archive is not complete"),
+        (flipped, "The archive is not complete"),
+        (words, "The archive is not complete"),
     ):
         assert reason in refused(server, path, tmp_path)

@@ -54,7 +54,7 @@ def test_the_archivers_habit_of_emptying_a_temporary_folder_of_that_name_harms_n
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ServingError, match=r"lacks .*absent\.onnx; run the stage before"):
+    with pytest.raises(ServingError, match=r"lacks .*absent\.onnx\. Run the earlier stages first\."):
         archive.build(tmp_path / "absent.onnx", tmp_path / "encoder.mar", "digits", "1")
 
 

@@ -37,6 +37,9 @@ def test_a_bad_archive_is_left_out_and_named(make_archive: MakeArchive, tmp_path
     with ExitStack() as stack:
         encoders, faults = load(promoted.read(promote(tmp_path, *listed.values())).models, 1, stack)
         assert list(encoders) == ["sound"]
-        assert [fault.split(" cannot be served from ")[0] for fault in faults] == ["absent", "broken"]
-        with pytest.raises(ServingError, match=r"^absent cannot be served from "):
+        assert [fault.split(" cannot be served from ")[0] for fault in faults] == [
+            "The model absent",
+            "The model broken",
+        ]
+        with pytest.raises(ServingError, match=r"^The model absent cannot be served from "):
             load(promoted.read(promote(tmp_path, listed["absent"])).models, 1, stack)

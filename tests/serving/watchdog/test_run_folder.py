@@ -51,7 +51,7 @@ def test_a_folder_that_is_removed_is_put_back_and_what_answers_goes_on(
     check(server)
     assert (server.process.pid, workers(server)) == (pid, before)
     assert ready(server).json()["faults"] == []
-    assert "removed under the running server; written again" in capsys.readouterr().err
+    assert "while the server runs. Restored." in capsys.readouterr().err
 
 
 def test_a_file_that_a_full_disk_cut_is_written_once_there_is_room(
@@ -134,7 +134,7 @@ def test_an_archive_that_is_gone_for_good_is_told_and_stops_no_answer(
         until(lambda: asked(metrics) >= before + 2)  # the watchdog has asked again, and then once more
         assert ready(server).ok
         (fault,) = ready(server).json()["faults"]
-        assert fault.startswith(f"{runtime.folder} cannot be kept whole (")
+        assert fault.startswith(f"The files in {runtime.folder} cannot be restored (")
         assert server.process.pid == pid
     finally:
         path.rmdir()

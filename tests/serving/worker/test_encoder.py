@@ -127,7 +127,7 @@ REFUSED = {
     "too many parts": (Request([ONE[0]] * 65), 413, "65 images"),
     "no JSON": (Request([b"{"], JSON), 400, "The JSON is not"),
     "another key": (Request([b'{"image": []}'], JSON), 400, 'lacks "images"'),
-    "a text for a list": (Request([b'{"images": "x"}'], JSON), 400, "no list"),
+    "a text for a list": (Request([b'{"images": "x"}'], JSON), 400, "not a list"),
     "a list": (Request([b"[]"], JSON), 400, "The JSON is not"),
     "deep": (Request([b"[" * 100_000], JSON), 400, "The JSON is not"),
     "no image in JSON": (Request([images()], JSON), 400, "0 images"),
@@ -145,7 +145,7 @@ REFUSED = {
     "no .npy": (Request([b"words"], NPY), 400, "The tensor is not"),
     "a header that is no header": (Request([npy(PIXELS).replace(b"(2, 3, 4, 4)", b"(10**9, 3,4,4")], NPY), 400, "not"),
     "a shape that is not there": (Request([npy(PIXELS).replace(b"(2, 3, 4, 4)", b"(9999,3,4,4)")], NPY), 400, "9999"),
-    "another length": (Request([ONE[0]], normalize="l1"), 400, "allowed: l2"),
+    "another length": (Request([ONE[0]], normalize="l1"), 400, "Allowed: l2"),
 }
 
 
@@ -156,7 +156,7 @@ def test_an_image_of_more_than_8_bits_is_refused_or_mapped_by_the_range_of_the_t
     (refused,) = encoder.answer("m", [Request([png])])
     assert refused.status == 415
     assert json.loads(refused.body) == {
-        "error": "This image is of no use: its values are 16-bit integers, and no range says which of them become 0 "
+        "error": "This image cannot be used: its values are 16-bit integers, and no range says which of them become 0 "
         "and 255; convert it to 8 bits."
     }
     spec = {"size": SIZE, "filter": "bilinear", "resize": "shorter side", "crop": "centre", "range": [684, 1194]}

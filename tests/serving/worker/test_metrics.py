@@ -138,8 +138,10 @@ def test_on_a_full_disk_a_process_lives_and_what_cannot_be_written_is_told(tmp_p
     assert done.returncode == 0, done.stderr
     small = tmp_path / "small"
     disk, archive, token = done.stdout.splitlines()
-    assert disk.startswith(f"The disk of {small} has 0.0 MB free, and 16.8 MB are needed. Make room there. ")
-    assert archive.startswith(f"digits cannot be served from program.py. The disk of {small} has 0.0 MB free, and ")
+    assert disk.startswith(f"The disk of {small} has 0.0 MB free, but 16.8 MB are needed. Free some space. ")
+    assert archive.startswith(
+        f"The model digits cannot be served from program.py. The disk of {small} has 0.0 MB free, but "
+    )
     assert token.startswith(
         f"No new token can be written to {small}/key_file.json. The disk of {small} has 0.0 MB free"
     )

@@ -41,14 +41,14 @@ def test_receipts_of_another_store_are_not_believed(
     capsys.readouterr()
     with pytest.raises(
         StageError,
-        match=r"^artifacts/methods/simclr/version\.json, artifacts/methods/simclr/parity\.json named versions",
+        match=r"^The files artifacts/methods/simclr/version\.json, artifacts/methods/simclr/parity\.json named ",
     ):
         export.main("simclr")
     assert stage.artifact("simclr", "encoder.onnx").read_bytes() == graph
-    with pytest.raises(StageError, match="Run the same command again: the encoders are registered here"):
+    with pytest.raises(StageError, match="Run the same command again: it registers the encoders here"):
         promote.main()
     receipts.reconcile(client)
-    assert "artifacts/promoted.json said. These files are removed" in capsys.readouterr().err
+    assert "artifacts/promoted.json named. These files are removed" in capsys.readouterr().err
     line()
     assert_aliases_hold()
     assert_archives()

@@ -104,5 +104,5 @@ def test_dvc_makes_a_removed_receipt_again(here: MlflowClient) -> None:
     for _ in range(2):
         stage.artifact("simclr", "version.json").unlink()
         done = project.dvc("repro", "--single-item", "register@simclr")
-        assert "registered digits-encoder version" in done.stdout, done.stderr
+        assert "Registered digits-encoder version" in done.stdout, done.stderr
         assert stage.artifact("simclr", "version.json").read_text() == before
