@@ -34,9 +34,12 @@ def from_scratch(baseline: str, c: Config, data: Labelled) -> list[Trial]:
 
 
 def backbones(c: Config) -> Iterator[str]:
-    """The methods whose encoder no earlier method has; where they start from does not tell them apart."""
+    """The methods whose encoder the baselines train: every encoder that differs from the earlier ones, or the first.
+
+    Where an encoder starts from makes no difference.
+    """
     found = []
-    for m in c.methods:
+    for m in c.methods if c.baseline.encoders == "all" else c.methods[:1]:
         if (encoder := replace(c.method(m).encoder, init=None)) not in found:
             found.append(encoder)
             yield m

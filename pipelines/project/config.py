@@ -14,6 +14,7 @@ from pipelines.project.params import read
 from pipelines.project.parse import ConfigError, convert, refused
 from pipelines.project.stage import StageError
 from pipelines.project.supervision import (
+    BaselineLabels,
     BaselineParams,
     FinetuneParams,
     FixMatchBaseline,
@@ -83,7 +84,7 @@ class Sections:
     pretrain: PretrainParams  # how every method trains on this machine
     probe: ProbeParams  # measuring frozen features with a linear probe and kNN
     finetune: FinetuneParams  # fine-tuning the pretrained encoders with labels
-    baseline: LabelSamples  # which labels the trained baselines get
+    baseline: BaselineLabels  # which labels the trained baselines get
     supervised: SupervisedBaseline  # baseline: supervised training from scratch
     pseudolabel: PseudoLabelBaseline  # baseline: pseudo-labels from scratch
     fixmatch: FixMatchBaseline  # baseline: FixMatch from scratch

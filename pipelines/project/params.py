@@ -8,7 +8,7 @@ import yaml
 
 from pipelines.project.parse import ConfigError, shown
 
-RESTORE = "Run the command in the project's folder, or restore the file: cp recipes/digits.yaml params.yaml."
+RESTORE = "Run the command in the project's folder, or restore the file: cp recipes/demo.yaml params.yaml."
 
 
 def read(path: Path) -> Mapping[Any, Any]:

@@ -1,6 +1,7 @@
 """Parameters of the stages that train with labels: which labels, for how long, and with which settings."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from models.baselines.fixmatch import FixMatchParams
 from models.baselines.pseudolabel import PseudoLabelParams
@@ -21,6 +22,13 @@ class LabelSamples:
     def steps_of_all(self, few: int, labelled: int, batch_size: int) -> int:
         """The steps of a training run with all labels of so many images; a run with few labels has `few`."""
         return max(few, round(min(few * self.all_labels, self.passes * labelled / batch_size)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineLabels(LabelSamples):
+    encoders: Literal["all", "first"] = (
+        "all"  # which are trained from scratch: each different one, or the first method's
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -163,6 +163,8 @@ def test_equal_backbones_are_trained_once(c: Config) -> None:
     assert list(trials.backbones(c.having("dino", started))) == ["simclr", "mae"]
     wider = replace(c.method("dino"), encoder=replace(c.method("simclr").encoder, width=4))  # type: ignore[call-arg]
     assert list(trials.backbones(c.having("dino", wider))) == ["simclr", "mae", "dino"]
+    first = replace(c, baseline=replace(c.baseline, encoders="first"))
+    assert list(trials.backbones(first)) == ["simclr"]
 
 
 def checkpoint(project: Project, name: str, seeds: int) -> None:
