@@ -60,7 +60,7 @@ class DINOParams(MethodParams):
         for key in ("momentum", "center_momentum"):
             allow(0 <= getattr(self, key) <= 1, key, getattr(self, key), "0 to 1")
         for key in ("student_temperature", "teacher_temperature", "warmup_teacher_temperature"):
-            allow(getattr(self, key) > 0, key, getattr(self, key), "above 0")
+            allow(getattr(self, key) > 0, key, getattr(self, key), "a number above 0")
         allow(self.local_crops >= 0, "local_crops", self.local_crops, "0 or more")
         for key in ("global_area", "local_area"):
             check_area(key, getattr(self, key))

@@ -43,7 +43,7 @@ class SimCLRParams(MethodParams):
 
     def __post_init__(self) -> None:
         allow(self.batch_size > 1, "batch_size", self.batch_size, "2 or more: one image has no negatives")
-        allow(self.temperature > 0, "temperature", self.temperature, "above 0")
+        allow(self.temperature > 0, "temperature", self.temperature, "a number above 0")
         allow(not self.recompute or self.encoder.BLOCKS, "recompute", "true", NO_BLOCKS)
         _ = self.views  # augmentation settings that are impossible are named now
 

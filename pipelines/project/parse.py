@@ -31,7 +31,8 @@ class ConfigError(Exception):
 
 def refused(key: str, value: Any, allowed: str) -> ConfigError:
     """The one form of message for a value that is not allowed."""
-    return ConfigError(f"Parameter {key} is {value}. Allowed: {allowed}.")
+    sentence = f"{key} is {value}. Allowed: {allowed}."
+    return ConfigError(f"Option {sentence}" if key.startswith("-") else f"Parameter {sentence}")
 
 
 def convert(value: Any, kind: Any, key: str) -> Any:

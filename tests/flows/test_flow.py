@@ -29,7 +29,7 @@ def shown(done: Done) -> dict[str, list[str]]:
 def test_a_stage_that_fails_has_the_last_word_and_stops_only_its_dependants(flows: Flows) -> None:
     assert flows.broken.returncode == 1
     last = flows.broken.stderr.strip().splitlines()[-1]
-    why = r"diverged: the loss( of held-out images)? is (nan|inf) at step \d+ of \d+; lower dino\.optim\.lr"
+    why = r"Training diverged: the loss( on held-out images)? is (nan|inf) at step \d+ of \d+\. Lower dino\.optim\.lr"
     assert re.match(f"pretrain@dino: {why}", last)
     assert "Traceback" not in flows.broken.stdout + flows.broken.stderr
     stages = shown(flows.broken).keys()

@@ -84,7 +84,7 @@ def test_a_folder_may_be_called_as_a_public_set(here: Project, tmp_path: Path, n
     assert (params["dataset"], params["download"]) == (name, [])
     assert files(Path("data/raw", name)) == given
     assert "download" not in here.dvc("stage", "list", "--all").stdout
-    with pytest.raises(StageError, match=f"^data/raw/{name} was not fetched by this project"):
+    with pytest.raises(StageError, match=f"^The folder data/raw/{name} was not fetched by this project"):
         adopt.check_download([name])
 
 
@@ -95,7 +95,8 @@ def test_neither_dvc_nor_the_flow_replaces_a_folder_by_a_public_set(here: Projec
     done = here.flow("--recipe", name)
     assert done.returncode == 1
     assert re.match(
-        rf"data/raw/{name} was not fetched by this project, .* python -m pipelines.flow data/raw/", done.stderr
+        rf"The folder data/raw/{name} was not fetched by this project, .* python -m pipelines.flow data/raw/",
+        done.stderr,
     )
     assert Path("params.yaml").read_text() == params
     recipes.write(recipes.read(name), "the recipe")
@@ -186,7 +187,7 @@ def test_what_dvc_cannot_record_is_one_sentence(here: Project) -> None:
     ("folder", "recipe", "sentence"),
     [
         ("absent", "photos", "absent is not a folder."),
-        ("models", "imagenet", f"imagenet is not a recipe; there are: {RECIPES}"),
+        ("models", "imagenet", f"There is no recipe imagenet. Allowed: {RECIPES}."),
     ],
 )
 def test_what_cannot_be_adopted_is_one_sentence(here: Project, folder: str, recipe: str, sentence: str) -> None:
@@ -197,6 +198,6 @@ def test_what_cannot_be_adopted_is_one_sentence(here: Project, folder: str, reci
 
 def test_a_name_that_cannot_name_a_model_is_one_sentence(here: Project, tmp_path: Path) -> None:
     own(tmp_path / "cats")
-    with pytest.raises(ConfigError, match=r"^--name is \.\./x; allowed: letters"):
+    with pytest.raises(ConfigError, match=r"^Option --name is \.\./x\. Allowed: letters"):
         adopt.adopt(tmp_path / "cats", "photos", "../x")
     assert not Path("data/x").exists()

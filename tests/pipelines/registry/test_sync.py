@@ -59,7 +59,7 @@ def test_an_unfinished_training_is_synced_and_ends_in_the_same_run(
         file.write('{"step": 3, "lo')  # it was being written when it was copied
     with stage.locked("pretrain@simclr"):
         sync.main()
-    assert capsys.readouterr().out == "simclr, unfinished: it is training now, and is left alone\n"
+    assert capsys.readouterr().out == "simclr, unfinished: skipped, because it is training now\n"
     for _ in range(2):
         sync.main()
         (run,) = listed()
@@ -121,7 +121,9 @@ def test_nothing_to_sync_and_what_did_not_arrive_whole_are_one_sentence(
     store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sync.main()
-    assert capsys.readouterr().out.startswith("nothing to sync: neither artifacts/methods/<method>/checkpoint.pt")
+    assert capsys.readouterr().out.startswith(
+        "There is nothing to sync. Neither artifacts/methods/<method>/checkpoint.pt"
+    )
     trained_elsewhere()
     whole = (FINISHED / "checkpoint.pt").read_bytes()
     for broken in (b"", whole[: len(whole) // 2], b"\0" * 99):
