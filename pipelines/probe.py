@@ -69,6 +69,14 @@ def main(name: str) -> None:
     found = diagnose(name, c.method(name), read_history(stage.artifact(name, "history.jsonl")))
     stage.artifact(name, "diagnosis.json").write_text(json.dumps(asdict(found), indent=2) + "\n", encoding="utf-8")
     print(f"{name}: {found}")
+    print(headline(metrics[name], c.promote.labels, found.name))
+
+
+def headline(figures: Mapping[str, float], labels: int | str, health: str) -> str:
+    """The stage's key figure: the accuracy that the choice of the champion looks at, and the health of the training."""
+    accuracy = figures.get(f"linear_{labels}")
+    counted = "all labels" if labels == scores.ALL else f"{labels} labels per class"
+    return f"{accuracy:.1f} % with {counted}, {health}" if accuracy is not None else f"without labels, {health}"
 
 
 def deciding(c: Config, prepared: Prepared) -> dict[str, Any]:

@@ -15,7 +15,7 @@ def kept(name: str, decided_by: Mapping[str, Any], compute: Callable[[], Content
     """compute(), as JSON has it, or what an earlier call with the same deciding values got; others wait meanwhile."""
     digest = hashlib.sha256(json.dumps(decided_by, sort_keys=True).encode()).hexdigest()[:16]
     path = stage.SCRATCH / name / f"{digest}.json"
-    with stage.locked(name):
+    with stage.locked(name, aloud=False):  # for seconds
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
             content = json.dumps(compute()).encode()

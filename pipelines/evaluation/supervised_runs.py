@@ -104,4 +104,7 @@ def save(runs: Iterable[Run], table: Path, summary: Path) -> None:
         print(f"{who}: {shown} · a training {own[0][1].seconds:.1f} s, {own[0][1].images:,} images")
     summary.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     if not figures:
-        print("nothing was trained with labels: there are none, or labelled_trainings is false")
+        print("Skipped: it needs labelled images of at least two classes, and labelled_trainings: true.")
+    elif few := [(int(n), of[key]) for of in figures.values() for key in of if (n := key.partition("_")[2]).isdigit()]:
+        labels, accuracy = max(few, key=lambda found: (-found[0], found[1]))
+        print(f"{accuracy:.1f} % with {labels} label{'s' * (labels > 1)} per class")  # the key figure of the stage

@@ -87,8 +87,8 @@ def die_with_parent() -> None:
 
 
 @contextmanager
-def locked(name: str, wait: bool = True) -> Iterator[None]:
-    """Hold the lock of this name in the scratch folder; wait, aloud, while another process has it.
+def locked(name: str, wait: bool = True, aloud: bool = True) -> Iterator[None]:
+    """Hold the lock of this name in the scratch folder. Wait while another process has it, and say so if aloud.
 
     wait=False: raise BlockingIOError instead.
     """
@@ -100,6 +100,7 @@ def locked(name: str, wait: bool = True) -> Iterator[None]:
         except BlockingIOError:
             if not wait:
                 raise
-            print(f"Another process is running {name}; waiting for it to finish.", file=sys.stderr)
+            if aloud:
+                print(f"Another process is running {name}; waiting for it to finish.", file=sys.stderr)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -224,7 +224,9 @@ def test_without_labels_the_files_are_empty_and_a_sentence_says_so(
     assert read(project, "pseudolabel", "scores.csv", "metrics.json") == ([], {})
     assert read(project, "simclr", "finetune.csv", "finetune.json") == ([], {})
     printed = capsys.readouterr().out.splitlines()
-    assert printed[-2:] == 2 * ["nothing was trained with labels: there are none, or labelled_trainings is false"]
+    assert printed[-2:] == 2 * [
+        "Skipped: it needs labelled images of at least two classes, and labelled_trainings: true."
+    ]
 
 
 def test_two_ranks_learn_from_labels_what_one_process_learns(project: Project) -> None:
