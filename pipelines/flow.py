@@ -50,20 +50,18 @@ def main() -> None:
 def run(folder: Path | None, recipe: str | None, name: str | None, changes: Sequence[recipes.Change] = ()) -> None:
     """Settle what to train on, run the graph, say how it ended."""
     began = time.monotonic()
-    python = WarmPython(environment())  # it imports DVC while this process imports MLflow
-    settle(folder, recipe, name, changes)
-    c = config.load()
-    adopt.check_download(c.download)
-    adopt.check_recordable(stage.RAW / c.dataset)
-    receipts.reconcile(mlflow_store.connect())  # the store is made once, before several stages speak to it
-    nodes = read_graph(python)
-    check_images(c.dataset, nodes)
-    if all(node.unchanged for node in nodes) and endpoint.is_verified():
-        print(
-            f"Nothing to do: all {len(nodes)} stages are unchanged, and the endpoint was checked with these encoders."
-        )
-    else:
-        run_changed(nodes, python)
+    with WarmPython(environment()) as python:  # it imports DVC while this process imports MLflow
+        settle(folder, recipe, name, changes)
+        c = config.load()
+        adopt.check_download(c.download)
+        adopt.check_recordable(stage.RAW / c.dataset)
+        receipts.reconcile(mlflow_store.connect())  # the store is made once, before several stages speak to it
+        nodes = read_graph(python)
+        check_images(c.dataset, nodes)
+        if all(node.unchanged for node in nodes) and endpoint.is_verified():
+            print(f"Nothing to do: all {len(nodes)} stages are unchanged, and the endpoint has been checked.")
+        else:
+            run_changed(nodes, python)
     print(f"\n{ending()}\n")
     print(f"{time.monotonic() - began:.0f} s in all. Next: make serve, then\n  {endpoint.curl(c.dataset)}")
 

@@ -71,7 +71,7 @@ class Board(Display):
         rows = list(self.rows.values())
         if len(rows) <= room:
             return rows, ""
-        chosen = sorted(rows, key=lambda row: (FIRST.index(row.state), -row.began))[: room - 1]
+        chosen = sorted(rows, key=lambda row: (FIRST.index(row.state), self.running(row)))[: room - 1]
         names = {row.name for row in chosen}
         rest = [row.state for row in rows if row.name not in names]
         counts = ", ".join(f"{rest.count(state)} {state}" for state in FIRST if state in rest)
@@ -84,7 +84,7 @@ class Board(Display):
         if row.state is State.RUNNING:
             share = row.share if row.share else None  # without a share the bar only moves
             bar = ProgressBar(total=1 if share else None, completed=share or 0, width=BAR, pulse=not share)
-            spent = f"{row.left} left" if row.left else minutes(self._clock() - row.began)
+            spent = f"{row.left} left" if row.left else minutes(self.running(row))
         else:
             spent = minutes(row.seconds) if row.state in (State.DONE, State.STOPPED, State.FAILED) else ""
         figure = row.figure or (str(row.state) if quiet else "")

@@ -28,7 +28,7 @@ class Row:
 
     name: str
     state: State = State.WAITING
-    began: float = 0.0
+    began: float | None = None
     seconds: float = 0.0
     share: float = 0.0
     left: str = ""
@@ -78,12 +78,16 @@ class Display:
         with self.lock:
             row = self.rows[name]
             row.state, row.left = state, ""
-            row.seconds = self._clock() - row.began if row.began else 0.0
+            row.seconds = self.running(row)
 
     def expect(self, seconds: Mapping[str, float]) -> None:
         """From now on the time left of the whole run is known: name → the estimated seconds of a stage."""
         with self.lock:
             self.expected, self._trains_since = seconds, self._clock()
+
+    def running(self, row: Row) -> float:
+        """Seconds since the stage began."""
+        return 0.0 if row.began is None else self._clock() - row.began
 
     def elapsed(self) -> float:
         """Seconds since the flow began."""

@@ -47,7 +47,7 @@ class LogLines(Display):
         with self.lock:
             for row in self.rows.values():
                 new = row.state is State.RUNNING and row.name not in self._last
-                if new and self._clock() - row.began >= QUIET_S:
+                if new and self.running(row) >= QUIET_S:
                     self._write(row.name, "started")
 
     def _tick(self) -> None:

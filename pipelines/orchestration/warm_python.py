@@ -13,6 +13,8 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from pipelines.orchestration import stop, warm_client
 from pipelines.project import stage
@@ -23,7 +25,10 @@ CHUNK = 1 << 16  # bytes of a read
 
 
 class WarmPython:
-    """Starts the server, which ends with this process. Every thread may start children."""
+    """Context manager. Its server, and all children, end with the block or with this process.
+
+    Every thread may start children.
+    """
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = {**environment, "PATH": f"{FOLDER.resolve()}{os.pathsep}{environment['PATH']}"}
@@ -39,6 +44,15 @@ class WarmPython:
                 stdin=subprocess.DEVNULL,
                 env=self._environment,
             )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.terminate()
+        self._process.wait()
 
     def start(self, *command: str) -> "Child":
         """Run the words after `python -m`. Raises OSError when the server has ended."""
