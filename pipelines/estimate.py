@@ -49,26 +49,43 @@ class Found:
     notes: list[str]
 
 
-def main(recipe: str | None, many: int | None, gpu: str | None, teraflops: float | None, images: int | None) -> None:
-    """recipe: without it, params.yaml. many: GPUs; gpu: their name; teraflops: the peak of each."""
-    slower = stages.started()
-    path = Path("recipes", f"{recipe}.yaml") if recipe else config.PARAMS
-    text = recipes.read(recipe) if recipe else path.read_text(encoding="utf-8")
+@dataclass(frozen=True)
+class Asked:
+    """What the command line says: a recipe (without it, params.yaml) and a machine.
+
+    gpus: how many; gpu: their name; teraflops: the peak of each; utilisation: the share of it that is reached.
+    """
+
+    recipe: str | None = None
+    gpus: int | None = None
+    gpu: str | None = None
+    teraflops: float | None = None
+    utilisation: float | None = None
+    images: int | None = None
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether a machine is described that is not this one."""
+        return any((self.gpu, self.teraflops, self.utilisation))
+
+
+def main(asked: Asked) -> None:
+    path = Path("recipes", f"{asked.recipe}.yaml") if asked.recipe else config.PARAMS
+    text = recipes.read(asked.recipe) if asked.recipe else ""
     given = config.load(path)
-    prepared, known = imagined.prepared(given, images)
-    stated = imagined.machine(text)
-    model = chosen(gpu, teraflops, stated)
-    if many is None:
-        many = stated[0] if stated and stated[2] else 0 if not (gpu or teraflops) else 1
+    stated = imagined.machine(text or path.read_text(encoding="utf-8"))
+    prepared, known = imagined.prepared(given, asked.images)
+    model = chosen(asked, stated)
+    many = asked.gpus if asked.gpus is not None else gpus_of(stated, asked)
     c = given.fitted(train := len(prepared.rows("train")))
-    here = not (gpu or teraflops) and many <= torch.cuda.device_count()
     c = replace(c, pretrain=replace(c.pretrain, processes=max(1, many)))
     for name in c.methods:
         config.check_batch(name, c.method(name), train, c.pretrain.processes)
-    found = measured(c, prepared, slower) if here else counted(c, prepared, model, many)
-    print(
-        f"{recipe or path}: {prepared.manifest.images:,} images ({known}) at {c.prepare.size} px, on {found.machine}\n"
-    )
+    here = not asked.elsewhere and many <= torch.cuda.device_count()
+    share = asked.utilisation or UTILISATION
+    found = measured(c, prepared) if here else counted(c, prepared, model, many, share)
+    images = f"{prepared.manifest.images:,} images ({known}) at {c.prepare.size} px"
+    print(f"{asked.recipe or path}: {images}, on {found.machine}\n")
     fits = table(found)
     print(f"\n{whole(found)}")
     for note in found.notes:
@@ -77,26 +94,35 @@ def main(recipe: str | None, many: int | None, gpu: str | None, teraflops: float
         sys.exit(1)
 
 
-def chosen(gpu: str | None, teraflops: float | None, stated: tuple[int, int, bool] | None) -> GPU:
+def gpus_of(stated: imagined.Machine | None, asked: Asked) -> int:
+    """How many GPUs where nobody says it: those of the recipe's machine; 0 is this machine's CPU."""
+    if stated and stated.gpus:
+        return stated.gpus
+    return 1 if asked.elsewhere else 0
+
+
+def chosen(asked: Asked, stated: imagined.Machine | None) -> GPU:
     """The GPU that is meant; one of the given peak has the memory that the recipe states. Raises StageError."""
-    known = accelerators.named(gpu) if gpu else accelerators.DEFAULT
+    known = accelerators.named(asked.gpu) if asked.gpu else accelerators.DEFAULT
     if known is None:
         names = ", ".join(each.name for each in accelerators.KNOWN)
-        raise StageError(f"{gpu} is not a known GPU; known: {names}. For another, give its peak: --teraflops 200.")
-    if teraflops is None:
+        raise StageError(
+            f"{asked.gpu} is not a known GPU; known: {names}. For another, give its peak: --teraflops 200."
+        )
+    if asked.teraflops is None:
         return known
-    memory = known.memory if gpu else stated[1] if stated else known.memory
-    return GPU(gpu or f"GPU of {teraflops:g} TFLOP/s", teraflops, memory)
+    memory = stated.memory if stated and stated.gpus and not asked.gpu else known.memory
+    return GPU(asked.gpu or f"GPU of {asked.teraflops:g} TFLOP/s", asked.teraflops, memory)
 
 
-def measured(c: Config, prepared: Prepared, slower: float) -> Found:
+def measured(c: Config, prepared: Prepared) -> Found:
     """On this machine, by a few steps."""
     torch.set_num_threads(1)  # or the processes that are forked to measure would wait for threads that they lack
     with gpus.device() as device:
         data = Labelled(prepared, c.pretrain, device)
         names = [*graph.read(c)]
         costs, amounts = measure(c, data, names)
-        of = estimate(c, data, names, costs, amounts, slower)
+        of = estimate(c, data, names, costs, amounts)
         rows = [
             Row(work, amounts[key].images(work) * cost.image / work.processes, cost.memory)
             for work, cost in costs.items()
@@ -111,31 +137,31 @@ def measured(c: Config, prepared: Prepared, slower: float) -> Found:
         f"The flow runs {side} stages at the same time, which needs about {sized(of.memory_bytes)} of memory.",
         "Assumed: the time to start, register, export and check, as on the digits. The download is left out.",
     ]
-    return Found(name, has, rows, of.seconds + slower * stages.FIXED["plan"], of.disk, notes)
+    return Found(name, has, rows, of.seconds + stages.slowness() * stages.FIXED["plan"], of.disk, notes)
 
 
-def counted(c: Config, prepared: Prepared, gpu: GPU, many: int) -> Found:
+def counted(c: Config, prepared: Prepared, gpu: GPU, many: int, share: float) -> Found:
     """On GPUs that are not here, by the operations of every step."""
     data = Labelled(prepared, c.pretrain, torch.device("cpu"))
     amounts = trainings.amounts(c, data)
     every = trainings.trainings(c, len(prepared.classes), c.labelled_trainings and data.enough)
     works = [work for work in every if (work.stage, work.who) in amounts]
-    peak = many * gpu.teraflops * 1e12
+    speed = many * gpu.teraflops * 1e12 * share
     operations = {work: work.flops(data.size) * amounts[work.stage, work.who].images(work) for work in works}
     bf16 = c.pretrain.precision in ("auto", "bf16")
-    rows = [Row(work, of / (peak * UTILISATION), work.bytes(data.size, bf16)) for work, of in operations.items()]
+    rows = [Row(work, of / speed, work.bytes(data.size, bf16)) for work, of in operations.items()]
     total = sum(row.seconds for row in rows)
     others = ", ".join(
         f"{many} × {each.name} {spoken(total * gpu.teraflops / each.teraflops)}"
         for each in [each for each in accelerators.KNOWN if each.name != gpu.name][:OTHERS]
     )
     steps = {stage: amount.steps for (stage, _), amount in amounts.items()}
+    kind = "bf16" if bf16 else f"bf16, though the recipe asks for {c.pretrain.precision}"
     notes = [
-        f"Counted: {sum(operations.values()):.2g} operations, forward and backward, and the memory of a step. "
-        f"Assumed: every training reaches {100 * UTILISATION:.0f} % of {gpu.teraflops:g} TFLOP/s per GPU "
-        f"(dense {'bf16' if bf16 else 'bf16, though the recipe asks for ' + c.pretrain.precision}); "
-        "small encoders and small images reach less.",
-        f"At the same share of the peak: {others}. Reading images, probes and exports are left out.",
+        f"Counted: {sum(operations.values()):.2g} operations, forward and backward, and the memory of a step.",
+        f"Assumed: {100 * share:.0f} % of the peak of {gpu.teraflops:g} TFLOP/s per GPU (dense {kind}). Published "
+        f"trainings reached {accelerators.PUBLISHED}; small encoders and slow disks reach less.",
+        f"At the same share: {others}. Probes and exports are left out.",
     ]
     found = disk.disk(c, works, steps, prepared, side=1)
     return Found(f"{many} × {gpu.name} ({gpu.memory} GB)", gpu.memory * GB, rows, total, found, notes)
@@ -176,10 +202,8 @@ def count(text: str) -> int:
     return number
 
 
-def arguments(
-    given: Sequence[str] | None = None,
-) -> tuple[str | None, int | None, str | None, float | None, int | None]:
-    """What the command line says."""
+def arguments(given: Sequence[str] | None = None) -> Asked:
+    """What the command line says. Ends the process with one sentence where it makes no sense."""
     parser = Parser(prog="python -m pipelines.estimate", description=__doc__)
     parser.add_argument(
         "recipe", nargs="?", metavar="RECIPE", help="such as imagenet-vit-base; without it, params.yaml"
@@ -187,15 +211,20 @@ def arguments(
     parser.add_argument("--gpus", type=count, help="how many; 0: this machine's CPU; without it, as the recipe says")
     parser.add_argument("--gpu", metavar="NAME", help=", ".join(each.name for each in accelerators.KNOWN))
     parser.add_argument("--teraflops", type=float, help="the dense bf16 peak of each GPU, for one that is not known")
+    parser.add_argument("--utilisation", type=float, help=f"share of the peak that is reached (default {UTILISATION})")
     parser.add_argument("--images", type=count, metavar="N", help="how many, where the data set is not here")
-    asked = parser.parse_args(given)
-    if asked.gpus == 0 and (asked.gpu or asked.teraflops):
-        parser.error("--gpus 0 is this machine's CPU, which has no --gpu and no --teraflops")
+    asked = Asked(**vars(parser.parse_args(given)))
+    if asked.gpus == 0 and asked.elsewhere:
+        parser.error(
+            "--gpus 0 is this machine's CPU, which is measured: leave out --gpu, --teraflops and --utilisation"
+        )
     if asked.teraflops is not None and not asked.teraflops > 0:
         parser.error(f"--teraflops is {asked.teraflops:g}; allowed: above 0")
-    return asked.recipe, asked.gpus, asked.gpu, asked.teraflops, asked.images
+    if asked.utilisation is not None and not 0 < asked.utilisation <= 1:
+        parser.error(f"--utilisation is {asked.utilisation:g}; allowed: above 0, at most 1")
+    return asked
 
 
 if __name__ == "__main__":
     wanted = arguments()
-    stage.run("estimate", lambda: main(*wanted), alone=False)
+    stage.run("estimate", lambda: main(wanted), alone=False)

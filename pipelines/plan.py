@@ -14,7 +14,7 @@ from data.shards import Prepared
 from models.evaluation import probe
 from models.methods import BASELINES, BaselineParams
 from pipelines.engine import initial_weights
-from pipelines.estimation import graph, stages, trainings
+from pipelines.estimation import graph, trainings
 from pipelines.estimation.estimate import KINDS, estimate, measure
 from pipelines.evaluation import supervised_runs
 from pipelines.evaluation.champion import FEW
@@ -28,7 +28,7 @@ from serving.host.command import Parser
 
 def main(wanted: Sequence[str]) -> None:
     """wanted: the stages that will run, as `pretrain@simclr`; none: all of them."""
-    slower, prepared = stages.started(), Prepared(stage.PREPARED)
+    prepared = Prepared(stage.PREPARED)
     given = config.load()
     c = given.fitted(images := len(prepared.rows("train")))
     for name in c.methods:
@@ -53,7 +53,7 @@ def main(wanted: Sequence[str]) -> None:
                 footprint.check(work.section, work.build, work.params, data.size, c.pretrain, work.processes, device)
         if of := [name for name in wanted or every if c.labelled_trainings or name.startswith("pretrain@")]:
             names = graph.below(graph.read(c), of)
-            found = estimate(c, data, names, *measure(c, data, names), slower)
+            found = estimate(c, data, names, *measure(c, data, names))
             found.write()
             print(found.said(c.labelled_trainings and c.promote.for_ == "embeddings"))
 

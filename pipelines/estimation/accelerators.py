@@ -2,7 +2,10 @@
 
 from dataclasses import dataclass
 
-UTILISATION = 0.35  # of the peak that a training reaches; published ones of ViTs and ResNets reach 20 to 50 %
+# Of the peak that a training reaches: what this project aims at. Published: MAE ViT-L 28 % on TPU v3 and 10 % on V100,
+# DINO ViT-S 10 % on V100.
+UTILISATION = 0.35
+PUBLISHED = "10 to 30 %"
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,11 @@
 
 
 def spoken(seconds: float) -> str:
-    """`40 s`, `12 min`, `3.5 h`, `4 days`."""
+    """`40 s`, `12 min`, `3.5 h`, `4.2 days`."""
     for limit, unit, size in ((90, "s", 1), (90 * 60, "min", 60), (48 * 3600, "h", 3600)):
         if seconds < limit:
             return f"{seconds / size:.{int(unit == 'h')}f} {unit}"
-    return f"{seconds / 86400:,.0f} days"
+    return f"{(days := seconds / 86400):,.{int(days < 10)}f} days"
 
 
 def sized(count: float) -> str:

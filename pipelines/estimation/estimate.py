@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
+from statistics import mean
 
 import torch
 
@@ -21,6 +22,7 @@ FILE = stage.SCRATCH / "estimate.json"
 KINDS = {"pretrain": "pretraining", "finetune": "fine-tuning", "baseline": "baselines"}
 LABELLED = ("finetune", "baseline")  # kinds of stage that `labelled_trainings: false` empties
 WORTH = 0.7  # of the time: only if leaving them out saves more than the rest, it is offered
+QUIET = 0.75  # of a processor that a training gets, at least, where nothing else runs
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Estimate:
     parts: dict[str, float]
     without_labels: float
     gpu_memory_bytes: float = 0.0
+    busy: bool = False  # other programs want the processors, too
 
     def write(self) -> None:
         """Keep it for the flow."""
@@ -49,8 +52,9 @@ class Estimate:
         """One or two lines. can_skip: whether the run would still say which encoder is best without fine-tuning."""
         named = [f"{KINDS[kind]} {spoken(self.parts[kind])}" for kind in KINDS if kind in self.parts]
         gpu = f", {sized(self.gpu_memory_bytes)} of GPU memory" if self.gpu_memory_bytes else ""
+        machine = "this machine, as busy as it is now" if self.busy else "this machine"
         lines = [
-            f"This run will take about {spoken(self.seconds)} on this machine ({', '.join(named)}), "
+            f"This run will take about {spoken(self.seconds)} on {machine} ({', '.join(named)}), "
             f"{sized(self.memory_bytes)} of memory{gpu} and {sized(self.disk.run)} of disk."
         ]
         if can_skip and self.without_labels < WORTH * self.seconds:
@@ -76,12 +80,12 @@ def estimate(
     names: Collection[str],
     costs: Mapping[Work, Cost],
     amounts: Mapping[tuple[str, str], Amount],
-    slower: float,
 ) -> Estimate:
-    """Of a run of these stages. slower: `stages.started` at the start of the process."""
-    every = graph.read(c)
+    """Of a run of these stages."""
+    every, slower = graph.read(c), stages.slowness()
     loads = stages.loads(c, list(names), data, costs, amounts, slower)
-    pace, side = machine(costs, c.pretrain.processes), hardware.side_by_side()
+    share = mean(cost.share for cost in costs.values()) if costs and hardware.threads() == 1 else 1.0
+    pace, side = machine(share, c.pretrain.processes), hardware.side_by_side()
     spans = schedule.schedule({name: load.seconds for name, load in loads.items()}, every, side, pace)
     around = stages.AROUND * slower
     total = schedule.total(spans) + around
@@ -98,14 +102,13 @@ def estimate(
         parts=schedule.apportioned({name: load.seconds for name, load in loads.items()}, total, [*KINDS]),
         without_labels=schedule.total(schedule.schedule(short, every, side, pace)) + around,
         gpu_memory_bytes=max((cost.memory for cost in costs.values()), default=0.0) if gpu else 0.0,
+        busy=share < QUIET,
     )
 
 
-def machine(costs: Mapping[Work, Cost], processes: int) -> schedule.Pace:
-    """How stages share this machine's processors and GPUs, as busy as it is with other programs."""
+def machine(share: float, processes: int) -> schedule.Pace:
+    """How stages share this machine's GPUs and what other programs leave of its processors."""
     if torch.cuda.is_available():
         gpus, processors = torch.cuda.device_count() / processes, hardware.cores() / hardware.threads()
         return schedule.on_gpus(gpus, [f"{kind}@" for kind in KINDS], processors)
-    shares = [cost.share for cost in costs.values()] if hardware.threads() == 1 else []
-    share = sum(shares) / len(shares) if shares else 1.0
     return schedule.sharing(share * hardware.cores() / (hardware.threads() * processes))

@@ -1,6 +1,7 @@
 """Images that are not here: as many as a recipe's data set has, with random pixels, to count and to time steps."""
 
 import re
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +77,15 @@ def prepared(c: Config, images: int | None) -> tuple[Prepared, str]:
     )
 
 
-def machine(text: str) -> tuple[int, int, bool] | None:
-    """Processors, GB of memory each, and whether they are GPUs, as a recipe's line `# Machine:` states them."""
+@dataclass(frozen=True)
+class Machine:
+    """What a recipe states: its GPUs, 0 for a CPU, and GB of memory of each."""
+
+    gpus: int
+    memory: int
+
+
+def machine(text: str) -> Machine | None:
+    """The machine of a recipe's line `# Machine:`."""
     stated = re.search(r"^# Machine: (\d+) × (\d+) GB(, a CPU)?", text, re.MULTILINE)
-    return (int(stated[1]), int(stated[2]), not stated[3]) if stated else None
+    return Machine(0 if stated[3] else int(stated[1]), int(stated[2])) if stated else None

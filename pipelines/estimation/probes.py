@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ class Cost:
 def costs(works: Sequence[Work], data: Labelled) -> dict[Work, Cost]:
     """What each training costs here, not compiled. On a CPU each probe runs in a forked process of its own.
 
-    Nothing may have computed a gradient in this process before: a fork does not survive autograd's threads.
+    This process must not have used more than one thread of torch's: in a fork the others are missing.
     """
     alike = {(work.params, work.section, work.backbone): work for work in works}  # equal work is measured once
     some, ends = list(alike.values()), time.monotonic() + IN_ALL
@@ -105,8 +106,9 @@ def cost(work: Work, data: Labelled) -> Cost:
     method.train()
     setup = clock(data.device) - began
     few = whole(min(FEW, work.at_once), work)
-    timed(training, work, data, few, 0)
-    each = timed(training, work, data, few, 1)
+    each = timed(training, work, data, few, 0)
+    if few * each < STEP:  # or the first step says enough
+        each = timed(training, work, data, few, 1)
     n = max(few, whole(min(work.at_once, len(data.train), int(STEP / each)), work))
     if n > few:
         timed(training, work, data, n, 0)
@@ -137,9 +139,12 @@ def timed(training: Training, work: Work, data: Labelled, n: int, steps: int) ->
             draws[-1][: n // work.group] = 0  # a label
         return Inputs(torch.from_numpy(data.prepared.images(data.train[np.arange(n) % len(data.train)])), draws)
 
+    feed, each = Feed(inputs, data.device), range(1 + steps)
+    ahead = data.device.type == "cuda"  # on a CPU a batch that is fetched ahead would count for the step before
+    batches = feed.steps(0, 1 + steps) if ahead else chain.from_iterable(feed.steps(i, i + 1) for i in each)
     began, wall, done = clock(data.device), time.monotonic(), 0
-    for done in range(1 + steps):
-        training.step(next(Feed(inputs, data.device).steps(done, done + 1)), 0.5)[1].item()
+    for done, batch in enumerate(batches):
+        training.step(batch, 0.5)[1].item()
         if done == 0 and steps:
             began, wall = clock(data.device), time.monotonic()
         elif time.monotonic() - wall > SECONDS:

@@ -12,8 +12,8 @@ from pipelines.evaluation import features, probe_protocol
 from pipelines.evaluation.supervised_training import Labelled
 from pipelines.project.config import Config
 
-# CPU seconds of a stage on the digits, all of its process, where starting this process took REFERENCE of them.
-REFERENCE = 2.5
+# CPU seconds of a stage on the digits, all of its process, where `counting` takes REFERENCE of them.
+REFERENCE = 0.0104
 DVC = 2.6  # of the process that runs a stage
 FIXED = {
     **{"settings": 1.8, "download": 1.5, "prepare": 2.2, "plan": 6.0, "pretrain": 5.0, "finetune": 2.8},
@@ -21,7 +21,8 @@ FIXED = {
 }
 AROUND = 9.0  # of the flow itself, Prefect's server, and the endpoint that is checked at the end
 PREPARED = 4000.0  # images per second and processor, decoded and resized
-READ = 1.5, 8e-8  # seconds of a probe's readings of one encoder: of few labels, and per image, feature and class
+# Seconds of a probe's readings of one encoder: of few labels, per image, feature and class, and per feature squared.
+READ = 1.5, 8e-8, 3e-6
 MEMORY = {"export": 0.7e9, "promote": 0.6e9, "report": 0.6e9, "register": 0.45e9}
 HOST = 2e9  # bytes of the machine's memory that a process with a GPU takes
 OTHER, CONDUCTORS = 0.3e9, 1.0e9  # bytes of another stage; of the flow, Prefect's server and a DVC for each slot
@@ -35,9 +36,16 @@ class Load:
     memory: float
 
 
-def started() -> float:
-    """How much slower than the table's this machine starts a process: by the CPU time of this one until now."""
-    return time.process_time() / REFERENCE
+def slowness() -> float:
+    """How much slower than the table's this machine runs Python, which imports what a stage needs."""
+    return min(counting() for _ in range(5)) / REFERENCE
+
+
+def counting() -> float:
+    """CPU seconds of a small, fixed piece of work."""
+    began = time.process_time()
+    sum(i * i for i in range(200_000))
+    return time.process_time() - began
 
 
 def loads(
@@ -48,7 +56,7 @@ def loads(
     amounts: Mapping[tuple[str, str], Amount],
     slower: float,
 ) -> dict[str, Load]:
-    """Each of these stages. slower: `started`, at the start."""
+    """Each of these stages. slower: `slowness`."""
     found = {}
     for name in names:
         kind, _, item = name.partition("@")
@@ -80,7 +88,7 @@ def probing(c: Config, method: str, data: Labelled, of: Cost, slower: float) -> 
     if method == c.methods[0]:
         dims.append(3 * min(data.size, features.PIXELS) ** 2)
     labels = len(data.rows["train"]) * len(data.prepared.classes) if data.enough else 0
-    read = sum(READ[0] + READ[1] * labels * dim for dim in dims) if labels else 0.0
+    read = sum(READ[0] + READ[1] * labels * dim + READ[2] * dim**2 for dim in dims) if labels else 0.0
     return 2 * c.seeds * seen * of.image / 3 + slower * read
 
 
