@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from data import DataError
+from pipelines.estimation import comparison
 from pipelines.orchestration import adopt, dvc_graph, stop
 from pipelines.orchestration.board import Board
-from pipelines.orchestration.display import Display
+from pipelines.orchestration.display import Display, State
 from pipelines.orchestration.log_lines import LogLines
 from pipelines.orchestration.stage_process import StageProcess, environment
 from pipelines.orchestration.warm_python import WarmPython
@@ -56,14 +57,16 @@ def run(folder: Path | None, recipe: str | None, name: str | None, changes: Sequ
         adopt.check_download(c.download)
         adopt.check_recordable(stage.RAW / c.dataset)
         receipts.reconcile(mlflow_store.connect())  # the store is made once, before several stages speak to it
-        nodes = read_graph(python)
+        nodes, how_long = read_graph(python), ""
         check_images(c.dataset, nodes)
         if all(node.unchanged for node in nodes) and endpoint.is_verified():
             print(f"Nothing to do: all {len(nodes)} stages are unchanged, and the endpoint has been checked.")
         else:
-            run_changed(nodes, python)
+            stages = run_changed(nodes, python)
+            how_long = comparison.compared(time.monotonic() - began, stages)
     print(f"\n{ending()}\n")
-    print(f"{time.monotonic() - began:.0f} s in all. Next: make serve, then\n  {endpoint.curl(c.dataset)}")
+    print(f"{time.monotonic() - began:.0f} s in all. {how_long}".strip())
+    print(f"Next: foundry serve, then\n  {endpoint.curl(c.dataset)}")
 
 
 def settle(folder: Path | None, recipe: str | None, name: str | None, changes: Sequence[recipes.Change]) -> None:
@@ -101,8 +104,8 @@ def check_images(dataset: str, nodes: Sequence[dvc_graph.Node]) -> None:
     )
 
 
-def run_changed(nodes: Sequence[dvc_graph.Node], python: WarmPython) -> None:
-    """Run what has changed as a Prefect flow. Ends the process with the sentences of what failed."""
+def run_changed(nodes: Sequence[dvc_graph.Node], python: WarmPython) -> dict[str, float]:
+    """Run what has changed as a Prefect flow: stage → seconds. Ends the process with the sentences of what failed."""
     from pipelines.orchestration import prefect_flow, prefect_server  # noqa: PLC0415 - seconds, where nothing is to do
 
     prefect_server.start()
@@ -111,6 +114,7 @@ def run_changed(nodes: Sequence[dvc_graph.Node], python: WarmPython) -> None:
         state = prefect_flow.pipeline(prefect_flow.Run(nodes, shown, StageProcess(python, shown)), return_state=True)
     if not state.is_completed():
         sys.exit(f"\n{state.message}")
+    return {row.name: row.seconds for row in shown.rows.values() if row.state is State.DONE}
 
 
 def display(names: Sequence[str]) -> Display:

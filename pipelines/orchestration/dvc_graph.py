@@ -6,7 +6,6 @@
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -67,21 +66,6 @@ def read() -> list[Node]:
 def parsed(line: str) -> list[Node]:
     """The nodes of the line that this module prints."""
     return [Node(**(found | {key: tuple(found[key]) for key in ("upstream", "outs")})) for found in json.loads(line)]
-
-
-def longest_paths(nodes: Sequence[Node], seconds: Mapping[str, float]) -> dict[str, float]:
-    """Name → seconds from the start of this stage to the end of the longest chain that begins with it.
-
-    seconds: name → duration of a stage; one that is not in there counts as a second, an unchanged one as nothing.
-    """
-    found: dict[str, float] = {}
-    after = {node.address: 0.0 for node in nodes}
-    for node in reversed(nodes):
-        own = 0.0 if node.unchanged else seconds.get(node.name, 1.0)
-        found[node.name] = own + after[node.address]
-        for address in node.upstream:
-            after[address] = max(after.get(address, 0.0), found[node.name])
-    return found
 
 
 def main() -> None:

@@ -15,18 +15,19 @@ from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from pipelines.estimation import estimate
+from pipelines.estimation.schedule import remaining
 from pipelines.machine import hardware
 from pipelines.orchestration import display, stop
-from pipelines.orchestration.dvc_graph import Node, longest_paths
+from pipelines.orchestration.dvc_graph import Node
 from pipelines.orchestration.slots import Slots
 from pipelines.orchestration.stage_process import StageProcess
-from pipelines.project import config, stage
+from pipelines.project import config
 from pipelines.release import endpoint
 from pipelines.reporting import results, tables
 
 TRAINS = ("pretrain@", "finetune@", "baseline@")
 PLAN, DEPLOY = "plan", "deploy"
-ESTIMATE = stage.SCRATCH / "estimate.json"
 
 
 class Run:
@@ -35,16 +36,23 @@ class Run:
     def __init__(self, nodes: Sequence[Node], shown: display.Display, processes: StageProcess) -> None:
         self.nodes, self.shown, self.processes = nodes, shown, processes
         self.slots = Slots(hardware.side_by_side())  # a task that waits for its upstream holds a thread, not a place
-        self.ranks = longest_paths(nodes, {})
+        self.seconds = {node.name: 0.0 if node.unchanged else 1.0 for node in nodes}  # of each stage, as estimated
+        self.ranks = self.longest_chains()
 
     def trainings(self) -> list[str]:
         return [node.name for node in self.nodes if node.name.startswith(TRAINS) and not node.unchanged]
 
     def estimated(self) -> None:
         """Take over the seconds that the plan has estimated: what takes longest starts first."""
-        seconds: dict[str, float] = json.loads(ESTIMATE.read_text(encoding="utf-8"))["stages"]
-        self.ranks = longest_paths(self.nodes, seconds)
-        self.shown.expect({n.name: seconds.get(n.name, 1.0) for n in self.nodes if not n.unchanged})
+        found: dict[str, float] = json.loads(estimate.FILE.read_text(encoding="utf-8"))["stages"]
+        self.seconds |= {name: seconds for name, seconds in found.items() if self.seconds.get(name)}
+        self.ranks = self.longest_chains()
+        self.shown.expect(self.seconds)
+
+    def longest_chains(self) -> dict[str, float]:
+        """Name → seconds of the longest chain that begins with this stage."""
+        names = {node.address: node.name for node in self.nodes}
+        return remaining(self.seconds, {node.name: [names[up] for up in node.upstream] for node in self.nodes})
 
 
 @task(cache_policy=NO_CACHE)
@@ -69,7 +77,7 @@ def run_stage(run: Run, node: Node) -> State[Any]:
 @task(task_run_name=PLAN, cache_policy=NO_CACHE)
 def plan(run: Run) -> State[Any]:
     """Before anything trains: is all of it possible, and how long does it take? Fails with the plan's own sentence."""
-    ESTIMATE.unlink(missing_ok=True)
+    estimate.FILE.unlink(missing_ok=True)
     run.shown.start(PLAN)
     fault, _ = run.processes.run(PLAN, "pipelines.plan", *run.trainings(), log=get_run_logger().info)
     refused = bool(fault) and str(fault).startswith(f"{PLAN}: ")
@@ -78,7 +86,7 @@ def plan(run: Run) -> State[Any]:
     run.shown.end(PLAN, ended(fault if refused else None, False))
     if refused:
         return Failed(message=fault)
-    if ESTIMATE.exists():
+    if estimate.FILE.exists():
         run.estimated()
     return Completed()
 
