@@ -4,7 +4,7 @@ Prefect decides when each stage runs, and keeps the record of it.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pipelines.orchestration.prefect_settings  # noqa: F401 isort: skip - before Prefect, which reads them at import
@@ -31,41 +31,38 @@ PLAN, DEPLOY = "plan", "deploy"
 
 
 class Run:
-    """One run of the graph: the stages, how they are shown, and which of those that wait is next."""
+    """One run of the graph: the stages, how they are shown, and which of those that could run is next."""
 
     def __init__(self, nodes: Sequence[Node], shown: display.Display, processes: StageProcess) -> None:
         self.nodes, self.shown, self.processes = nodes, shown, processes
-        self.slots = Slots(hardware.side_by_side())  # a task that waits for its upstream holds a thread, not a place
-        self.seconds = {node.name: 0.0 if node.unchanged else 1.0 for node in nodes}  # of each stage, as estimated
-        self.ranks = self.longest_chains()
+        names = {node.address: node.name for node in nodes}
+        self.upstream = {node.name: [names[address] for address in node.upstream] for node in nodes}
+        self.trainings = [node.name for node in nodes if node.name.startswith(TRAINS) and not node.unchanged]
+        for name in self.trainings:
+            self.upstream[name].append(PLAN)
+        self.slots = Slots(hardware.side_by_side(), self.upstream)
+        self.estimate({node.name: 0.0 if node.unchanged else 1.0 for node in nodes})
 
-    def trainings(self) -> list[str]:
-        return [node.name for node in self.nodes if node.name.startswith(TRAINS) and not node.unchanged]
-
-    def estimated(self) -> None:
-        """Take over the seconds that the plan has estimated: what takes longest starts first."""
-        found: dict[str, float] = json.loads(estimate.FILE.read_text(encoding="utf-8"))["stages"]
-        self.seconds |= {name: seconds for name, seconds in found.items() if self.seconds.get(name)}
-        self.ranks = self.longest_chains()
-        self.shown.expect(self.seconds)
-
-    def longest_chains(self) -> dict[str, float]:
-        """Name → seconds of the longest chain that begins with this stage."""
-        names = {node.address: node.name for node in self.nodes}
-        return remaining(self.seconds, {node.name: [names[up] for up in node.upstream] for node in self.nodes})
+    def estimate(self, seconds: Mapping[str, float]) -> None:
+        """The seconds that each stage takes: the longest chain of stages starts first."""
+        self.slots.ranks = remaining(seconds, self.upstream)
+        self.shown.expect(seconds)
 
 
 @task(cache_policy=NO_CACHE)
 def run_stage(run: Run, node: Node) -> State[Any]:
     """One stage through DVC. Fails with the sentence that the stage itself printed."""
     if node.unchanged:
+        run.slots.finish(node.name)
         run.shown.end(node.name, display.State.UNCHANGED)
         return Completed(name="Unchanged", message="Nothing that it depends on has changed.")
-    with run.slots.hold(run.ranks[node.name]):
+    with run.slots.hold(node.name):
         if stop.STOPPING.is_set():
             return Failed(message=f"{node.name}: It was not started, because the flow was stopped.")
         run.shown.start(node.name)
         fault, skipped = run.processes.repro(node.name, node.address, get_run_logger().info)
+        if not fault:
+            run.slots.finish(node.name)
     if fault:
         run.shown.figure(node.name, fault.removeprefix(f"{node.name}: "))
     run.shown.end(node.name, ended(fault, skipped))
@@ -79,7 +76,7 @@ def plan(run: Run) -> State[Any]:
     """Before anything trains: is all of it possible, and how long does it take? Fails with the plan's own sentence."""
     estimate.FILE.unlink(missing_ok=True)
     run.shown.start(PLAN)
-    fault, _ = run.processes.run(PLAN, "pipelines.plan", *run.trainings(), log=get_run_logger().info)
+    fault, _ = run.processes.run(PLAN, "pipelines.plan", *run.trainings, log=get_run_logger().info)
     refused = bool(fault) and str(fault).startswith(f"{PLAN}: ")
     if refused:
         run.shown.figure(PLAN, str(fault).removeprefix(f"{PLAN}: "))
@@ -87,7 +84,9 @@ def plan(run: Run) -> State[Any]:
     if refused:
         return Failed(message=fault)
     if estimate.FILE.exists():
-        run.estimated()
+        seconds = json.loads(estimate.FILE.read_text(encoding="utf-8"))["stages"]
+        run.estimate({node.name: 0.0 if node.unchanged else seconds.get(node.name, 1.0) for node in run.nodes})
+    run.slots.finish(PLAN)
     return Completed()
 
 
@@ -116,13 +115,11 @@ def run_all(run: Run) -> State[Any]:
     """Submit every stage, deploy what is promoted, and wait for all of them."""
     futures: dict[str, PrefectFuture[Any]] = {}
     for node in run.nodes:
-        upstream = [futures[address] for address in node.upstream]
-        if PLAN in futures:
-            upstream.append(futures[PLAN])
+        upstream = [futures[name] for name in run.upstream[node.name]]
         named = run_stage.with_options(task_run_name=node.name)
-        futures[node.address] = named.submit(run, node, wait_for=upstream)  # type: ignore[call-overload]
-        if node.name == "prepare" and run.trainings():
-            futures[PLAN] = plan.submit(run, wait_for=[futures[node.address]])  # type: ignore[call-overload]
+        futures[node.name] = named.submit(run, node, wait_for=upstream)  # type: ignore[call-overload]
+        if node.name == "prepare" and run.trainings:
+            futures[PLAN] = plan.submit(run, wait_for=[futures[node.name]])  # type: ignore[call-overload]
     futures[DEPLOY] = deploy.submit(run, wait_for=[futures["promote"]])  # type: ignore[call-overload]
     failed = []
     for name, future in futures.items():

@@ -1,33 +1,50 @@
-"""How many stages run side by side, and which of those that wait is next."""
+"""How many stages run side by side, and which of those that could run is next."""
 
-import heapq
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import count
 
 
 class Slots:
-    """A number of places. When one is free, the thread of the highest rank gets it; of equal ranks, the first."""
+    """A number of places. Of the stages whose upstream is done, those of the highest ranks get them.
 
-    def __init__(self, number: int) -> None:
-        self._free, self._changed = number, threading.Condition()
-        self._waiting: list[tuple[float, int]] = []
-        self._order = count()
+    upstream: stage → the stages that it waits for. A stage that is not in there has no place of its own.
+    """
+
+    def __init__(self, number: int, upstream: Mapping[str, Collection[str]]) -> None:
+        self.ranks: Mapping[str, float] = {}
+        self._free, self._upstream = number, upstream
+        self._started, self._done = set[str](), set[str]()
+        self._changed = threading.Condition()
 
     @contextmanager
-    def hold(self, rank: float) -> Iterator[None]:
-        """Wait for a place and keep it during the block."""
+    def hold(self, name: str) -> Iterator[None]:
+        """Wait until it is this stage's turn, and keep a place during the block."""
         with self._changed:
-            own = (-rank, next(self._order))
-            heapq.heappush(self._waiting, own)
-            self._changed.wait_for(lambda: self._free and self._waiting[0] == own)
-            heapq.heappop(self._waiting)
+            self._changed.wait_for(lambda: self._is_next(name))
+            self._started.add(name)
             self._free -= 1
-            self._changed.notify_all()
         try:
             yield
         finally:
             with self._changed:
                 self._free += 1
                 self._changed.notify_all()
+
+    def finish(self, name: str) -> None:
+        """This stage has succeeded, or has nothing to do: what waits for it is ready now."""
+        with self._changed:
+            self._started.add(name)
+            self._done.add(name)
+            self._changed.notify_all()
+
+    def _is_next(self, name: str) -> bool:
+        """Whether a place is left when every ready stage of a higher rank, even one that has yet to ask, has one."""
+        higher = [other for other in self._upstream if self._rank(other) > self._rank(name) and self._is_ready(other)]
+        return self._free > len(higher)
+
+    def _is_ready(self, name: str) -> bool:
+        return name not in self._started and self._done.issuperset(self._upstream[name])
+
+    def _rank(self, name: str) -> float:
+        return self.ranks.get(name, 0.0)

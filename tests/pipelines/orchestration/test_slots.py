@@ -4,42 +4,62 @@ import threading
 
 from pipelines.orchestration.slots import Slots
 
+UPSTREAM = {
+    "prepare": [],
+    **{name: ["prepare", "plan"] for name in ("short", "longest", "long")},
+    "after": ["longest"],
+}
 
-def test_the_waiting_stage_of_the_highest_rank_is_next_and_the_first_of_equals() -> None:
-    slots, order, waiting = Slots(1), list[str](), list[threading.Thread]()
 
-    def stage(name: str, rank: float) -> None:
-        with slots.hold(rank):
+def test_the_ready_stage_of_the_highest_rank_is_next_even_if_it_asks_last() -> None:
+    slots, order, threads = Slots(1, UPSTREAM), list[str](), list[threading.Thread]()
+    slots.ranks = {"prepare": 12.0, "longest": 9.0, "after": 8.0, "long": 5.0, "short": 1.0}
+
+    def stage(name: str) -> None:
+        with slots.hold(name):
             order.append(name)
+            slots.finish(name)
 
-    with slots.hold(0):
-        for name, rank in (("short", 1.0), ("longest", 9.0), ("long", 5.0), ("also long", 5.0)):
-            waiting.append(threading.Thread(target=stage, args=(name, rank)))
-            waiting[-1].start()
-            while len(slots._waiting) < len(waiting):  # it has joined the others
-                pass
-        assert order == []
-    for thread in waiting:
+    with slots.hold("prepare"):
+        for name in ("short", "long", "after"):
+            threads.append(threading.Thread(target=stage, args=(name,)))
+            threads[-1].start()
+        slots.finish("prepare")
+        slots.finish("plan")
+    threads.append(threading.Thread(target=stage, args=("longest",)))
+    threads[-1].start()
+    for thread in threads:
         thread.join(10)
-    assert order == ["longest", "long", "also long", "short"]
+    assert order == ["longest", "after", "long", "short"]
+
+
+def test_a_stage_whose_upstream_failed_keeps_no_place() -> None:
+    slots = Slots(1, UPSTREAM)
+    slots.ranks = {"after": 8.0, "long": 5.0}
+    slots.finish("prepare")
+    slots.finish("plan")
+    with slots.hold("longest"):
+        pass  # without finish: it failed
+    with slots.hold("long"):  # although what comes after the failed stage has a higher rank
+        pass
 
 
 def test_no_more_than_so_many_run_side_by_side() -> None:
-    slots, inside, most = Slots(2), list[int](), list[int]()
+    names = [f"stage {n}" for n in range(6)]
+    slots, inside, most = Slots(2, {name: [] for name in names}), list[int](), list[int]()
     together = threading.Barrier(2, timeout=10)
 
-    def stage() -> None:
-        with slots.hold(1.0):
+    def stage(name: str) -> None:
+        with slots.hold(name):
             inside.append(1)
-            most.append(len(inside))
             together.wait()  # two are inside, or this fails
-            inside.pop()
+            most.append(len(inside))
             together.wait()
+            inside.pop()
 
-    threads = [threading.Thread(target=stage) for _ in range(6)]
+    threads = [threading.Thread(target=stage, args=(name,)) for name in names]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(20)
-    assert len(most) == 6
-    assert max(most) == 2
+    assert most == [2] * 6
