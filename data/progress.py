@@ -30,7 +30,7 @@ def read(line: str) -> Reading | None:
     """A line that Progress wrote, or None for every other line."""
     head, *rest = line.split(" · ")
     found = HEAD.fullmatch(head)
-    if not found or not (found["total"] or rest):
+    if not found or not (found["total"] or any(part.endswith("/s") for part in rest)):
         return None
     share = _number(found["done"]) / max(1.0, _number(found["total"])) if found["total"] else 0.0
     left = [part.removesuffix(" left") for part in rest if part.endswith(" left")]

@@ -21,7 +21,7 @@ from pipelines.machine import hardware
 from pipelines.orchestration import display, stop
 from pipelines.orchestration.dvc_graph import Node
 from pipelines.orchestration.slots import Slots
-from pipelines.orchestration.stage_process import StageProcess
+from pipelines.orchestration.stage_process import LOGS, StageProcess
 from pipelines.project import config
 from pipelines.release import endpoint
 from pipelines.reporting import results, tables
@@ -95,7 +95,7 @@ def deploy(run: Run) -> State[Any]:
     """Champion and methods on TorchServe, their answers compared with torch's."""
     run.shown.start(DEPLOY)
     try:
-        run.shown.figure(DEPLOY, endpoint.verified())
+        run.shown.figure(DEPLOY, endpoint.verified(LOGS / f"{DEPLOY}.log"))
     except Exception as error:
         run.shown.figure(DEPLOY, str(error))
         run.shown.end(DEPLOY, display.State.FAILED)

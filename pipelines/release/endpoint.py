@@ -49,14 +49,15 @@ def curl(dataset: str) -> str:
     )
 
 
-def verified() -> str:
+def verified(log: Path) -> str:
     """Deploy what is promoted, compare its answers with torch's, and remember that. Returns the figure of it.
 
-    Raises StageError and ServingError.
+    log: gets the lines of the deployment. Raises StageError and ServingError.
     """
     VERIFIED.unlink(missing_ok=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
     with server() as runtime:
-        with redirect_stdout(sys.stderr):
+        with log.open("w", encoding="utf-8") as file, redirect_stdout(file):
             deploy(stage.PROMOTED, runtime)
         answer, cosine = check(runtime)
     VERIFIED.write_text(json.dumps({"of": deployed(), "answer": answer}), encoding="utf-8")

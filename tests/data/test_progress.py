@@ -87,6 +87,7 @@ def test_a_terminal_has_a_bar_with_its_figures() -> None:
         ("a set.tgz 900.0 KB/1.8 MB · 1.0 MB/s · 0:02 left", Reading(0.5, "0:02", "")),
         ("count 12 files · 3 files/s", Reading(0.0, "", "")),
         ("The loss is nan at step 3/7. Lower dino.optim.lr.", None),
+        ("mae: linear_1 70.9 · knn_1 68.0", None),
         ("42", None),
     ],
 )

@@ -35,7 +35,7 @@ def test_the_ready_stage_of_the_highest_rank_is_next_even_if_it_asks_last() -> N
 
 def test_a_stage_whose_upstream_failed_keeps_no_place() -> None:
     slots = Slots(1, UPSTREAM)
-    slots.ranks = {"after": 8.0, "long": 5.0}
+    slots.ranks = {"longest": 9.0, "after": 8.0, "long": 5.0}
     slots.finish("prepare")
     slots.finish("plan")
     with slots.hold("longest"):
