@@ -62,7 +62,7 @@ def costs(works: Sequence[Work], data: Labelled) -> dict[Work, Cost]:
 
 
 def side() -> int:
-    """Probes at the same time on a CPU: of the stages that will run side by side, as many as have cores of their own."""
+    """Probes at the same time on a CPU: of the stages that run side by side, as many as have cores of their own."""
     return max(1, min(hardware.side_by_side(), hardware.cores() // hardware.threads()))
 
 
