@@ -15,7 +15,7 @@ from pipelines.orchestration.board import Board
 from pipelines.orchestration.display import Display, State
 from pipelines.orchestration.log_lines import LogLines
 from pipelines.orchestration.stage_process import StageProcess, environment
-from pipelines.orchestration.warm_python import WarmPython
+from pipelines.orchestration.warm.python import WarmPython
 from pipelines.project import config, recipes, stage
 from pipelines.project.parse import ConfigError
 from pipelines.project.stage import StageError

@@ -105,8 +105,8 @@ def test_stages_do_not_import_stages() -> None:
             "mlflow",
             {"registry.mlflow_store", "registry.runs", "registry.receipts", "registry.sync", "register", "export"},
         ),
-        ("prefect", {"flow", "drift", "orchestration.prefect_server"}),
-        ("dvc", {"orchestration.dvc_graph", "orchestration.dvc_process"}),
+        ("prefect", {"drift", "orchestration.prefect_flow", "orchestration.prefect_server"}),
+        ("dvc", {"orchestration.dvc_graph", "orchestration.dvc_process", "orchestration.warm.server"}),
     ],
 )
 def test_a_platform_is_spoken_to_from_its_own_modules(platform: str, speakers: set[str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from data import progress
 from pipelines.machine import hardware
 from pipelines.orchestration.display import Display
-from pipelines.orchestration.warm_python import WarmPython
+from pipelines.orchestration.warm.python import WarmPython
 from pipelines.project import stage
 
 LOGS = stage.SCRATCH / "logs"

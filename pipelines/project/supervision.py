@@ -26,9 +26,7 @@ class LabelSamples:
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineLabels(LabelSamples):
-    encoders: Literal["all", "first"] = (
-        "all"  # which are trained from scratch: each different one, or the first method's
-    )
+    encoders: Literal["all", "first"] = "all"  # train each different encoder from scratch, or the first method's only
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,7 +58,7 @@ def test_ctrl_c_is_for_the_flow_not_for_its_stages_whatever_shell_starts_them(fr
     program = (
         f"import os; os.environ['SHELL'] = {shell!r}\n"
         "from pipelines.orchestration.stage_process import environment\n"
-        "from pipelines.orchestration.warm_python import WarmPython\n"
+        "from pipelines.orchestration.warm.python import WarmPython\n"
         "dvc = ('pipelines.orchestration.dvc_process', 'repro', '--single-item', 'hears')\n"
         "child = WarmPython(environment()).start(*dvc)\n"
         "print(*child.lines(), child.wait())"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.orchestration.warm_python import FOLDER, WarmPython
+from pipelines.orchestration.warm.python import FOLDER, WarmPython
 
 PROGRAM = """
 import json, os, random, sys

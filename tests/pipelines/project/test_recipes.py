@@ -17,8 +17,8 @@ from tests.pipelines.small_project import ROOT, Project, make
 RECIPES = {path.stem: path for path in sorted((ROOT / "recipes").glob("*.yaml"), key=lambda path: path.stem)}
 
 
-def test_params_are_the_recipe_of_the_digits() -> None:
-    assert (ROOT / "params.yaml").read_bytes() == RECIPES["digits"].read_bytes()
+def test_params_are_the_recipe_of_the_demo() -> None:
+    assert (ROOT / "params.yaml").read_bytes() == RECIPES["demo"].read_bytes()
 
 
 @pytest.mark.parametrize("word", RECIPES)
@@ -32,7 +32,7 @@ def test_a_recipe_opens_with_source_machine_command_expected_number_and_time(wor
     assert keys == ["Source", "Machine", "Command", "Expected", "Time"]
     assert imagined.machine(opening)
     assert f"--recipe {word}" in opening or "pipelines.flow FOLDER" in opening
-    assert yaml.safe_load(text)["dataset"] == word.split("-", maxsplit=1)[0]
+    assert yaml.safe_load(text)["dataset"] == {"demo": "digits"}.get(word, word.split("-", maxsplit=1)[0])
 
 
 @pytest.mark.parametrize("word", RECIPES)

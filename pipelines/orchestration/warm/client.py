@@ -1,6 +1,6 @@
 """What `python` is for the stages of a flow: it asks the flow's warm Python to fork one, and waits for its end.
 
-`python -IS warm_client.py SOCKET [-m MODULE …]`. It takes 20 ms, since it imports nothing of the project. Where the
+`python -IS client.py SOCKET [-m MODULE …]`. It takes 20 ms, since it imports nothing of the project. Where the
 socket does not answer, it becomes the interpreter that was asked for.
 """
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from pipelines.orchestration import stop, warm_client
+from pipelines.orchestration import stop
+from pipelines.orchestration.warm import client
 from pipelines.project import stage
 
 FOLDER = stage.SCRATCH / "warm"
@@ -39,7 +40,7 @@ class WarmPython:
             listening.bind(str(SOCKET))  # relative, since an address has room for 100 characters
             listening.listen()
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "pipelines.orchestration.warm_server", str(listening.fileno())],
+                [sys.executable, "-m", "pipelines.orchestration.warm.server", str(listening.fileno())],
                 pass_fds=[listening.fileno()],
                 stdin=subprocess.DEVNULL,
                 env=self._environment,
@@ -106,5 +107,6 @@ class Child:
 def install_client() -> None:
     """Make the client `python` of the stages: it is first on their PATH, and DVC runs `python -m …`."""
     command = FOLDER / "python"
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{Path(warm_client.__file__)}" "{SOCKET}" "$@"\n')
+    program = Path(client.__file__)
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{program}" "{SOCKET}" "$@"\n', encoding="utf-8")
     command.chmod(0o755)
