@@ -1,4 +1,4 @@
-"""What is the matter with a training, from the rows of its history alone: docs/explanation/diagnosis.md."""
+"""What is wrong with a training run, from the rows of its history alone: docs/explanation/diagnosis.md."""
 
 from collections.abc import Iterator, Sequence
 from statistics import fmean, median
@@ -19,7 +19,7 @@ KNOWN = 7.0  # undertrained: consistency, percent; or below the first check's, w
 
 
 def diagnose(name: str, params: MethodParams, rows: Sequence[Row]) -> Diagnosis:
-    """Of a training of the method `name` with these params: from the rows of its history so far, finished or not."""
+    """Judge a training run of the method `name` by the rows of its history so far, finished or not."""
     checks = [row for row in rows if "held_out_loss" in row]
     if len(checks) < LEAST:
         return unjudged(name, params, rows, len(checks))
@@ -31,20 +31,25 @@ def diagnose(name: str, params: MethodParams, rows: Sequence[Row]) -> Diagnosis:
         *flattened(name, params, now),
         *unlearnt(name, params, first, now),
     ]
-    return next(iter(found), Diagnosis("healthy", consistency(first, now), "nothing to change"))
+    return next(iter(found), Diagnosis("healthy", consistency(now), "No change needed."))
 
 
 def unjudged(name: str, params: MethodParams, rows: Sequence[Row], checks: int) -> Diagnosis:
-    """Too little was seen for any other name."""
+    """Too little was measured for any other name."""
     if sum("weight_norm" in row for row in rows) > checks:
-        because = "the val split has too few images"
-        change = "give it 16 images or more: raise prepare.val, or add images to the folder's own val split"
+        because = "The validation split has too few images."
+        change = "Give it 16 images or more: raise prepare.val, or add images to the folder's own val split."
         return Diagnosis("not judged", because, change)
-    because = f"{checks} health checks are too few to judge by ({LEAST} or more)"
+    because = f"{counted(checks)} too few to judge by: it takes {LEAST}."
     if rows and rows[-1]["step"] < LEAST:
-        return Diagnosis("not judged", because, f"train longer: raise {name}.epochs (now {params.epochs})")
-    often = f"lower pretrain.watch to {params.epochs / LEAST:g} epochs or less, or leave it out"
-    return Diagnosis("not judged", because, f"{often}, and train again: dvc repro -fs pretrain@{name}")
+        return Diagnosis("not judged", because, f"Train longer: raise {name}.epochs (now {params.epochs}).")
+    often = f"Check more often: lower pretrain.watch to {params.epochs / LEAST:g} epochs or less, or leave it out."
+    return Diagnosis("not judged", because, f"{often} Then train again: dvc repro -fs pretrain@{name}")
+
+
+def counted(checks: int) -> str:
+    """`4 health checks are`."""
+    return "1 health check is" if checks == 1 else f"{checks} health checks are"
 
 
 def diverged(name: str, params: MethodParams, first: Row, now: Row) -> Iterator[Diagnosis]:
@@ -52,10 +57,10 @@ def diverged(name: str, params: MethodParams, first: Row, now: Row) -> Iterator[
     grown, before, spread = now["weight_norm"] / first["weight_norm"], first["feature_std"], now["feature_std"]
     if grown > GROWN and spread < before:
         because = (
-            f"the weights are {grown:.0f} times as large as at the start and the features lie closer together "
-            f"(spread {spread:.2f}, at the start {before:.2f})"
+            f"The weights are {grown:.0f} times as large as at the start. "
+            f"The features moved closer together: their spread fell from {before:.2f} to {spread:.2f}."
         )
-        yield Diagnosis("diverged", because, f"lower {name}.optim.lr (now {params.optim.lr})")
+        yield Diagnosis("diverged", because, f"Lower {name}.optim.lr (now {params.optim.lr}).")
 
 
 def unlearnt(name: str, params: MethodParams, first: Row, now: Row) -> Iterator[Diagnosis]:
@@ -65,26 +70,24 @@ def unlearnt(name: str, params: MethodParams, first: Row, now: Row) -> Iterator[
     """
     start = 0.0 if params.encoder.init else first["consistency"]
     if now["consistency"] < max(KNOWN, start):
-        yield undertrained(name, params.epochs, params.optim.lr, consistency(first, now))
+        because = f"{consistency(now)} After the first step it was {first['consistency']:.0f} %."
+        yield undertrained(name, params.epochs, params.optim.lr, because)
 
 
-def consistency(first: Row, now: Row) -> str:
-    """Neighbour consistency now and after the first step, as a clause."""
-    then, share = first["consistency"], now["consistency"]
-    return (
-        f"neighbour consistency is {share:.0f} % (after the first step {then:.0f} %; 0 % is chance, 100 % is perfect)"
-    )
+def consistency(now: Row) -> str:
+    """Neighbour consistency in a sentence."""
+    return f"Neighbour consistency is {now['consistency']:.0f} % (0 % is chance, 100 % is perfect)."
 
 
 def flattened(name: str, params: MethodParams, now: Row) -> Iterator[Diagnosis]:
     """The features of all images are nearly the same, or lie in few dimensions."""
-    lower = f"lower {name}.optim.lr (now {params.optim.lr})"
+    lower = f"Lower {name}.optim.lr (now {params.optim.lr})."
     if now["feature_std"] < SPREAD:
         share = percent(now["feature_std"])
-        because = f"the features of all images are nearly the same (their spread is {share} of the largest possible)"
+        because = f"The features of all images are nearly the same: their spread is {share} of the largest possible."
         yield Diagnosis("complete collapse", because, lower)
     if now["effective_rank"] < FLAT:
-        because = f"the features of all images lie in {now['effective_rank']:.1f} dimensions"
+        because = f"The features use only {now['effective_rank']:.1f} dimensions."
         yield Diagnosis("dimensional collapse", because, lower)
 
 
@@ -99,8 +102,8 @@ def overfitted(name: str, params: MethodParams, checks: Sequence[Row]) -> Iterat
     risen = held[-1] / held[least] - 1
     if risen > RISEN and training[-1] < training[least]:
         because = (
-            f"the loss of held-out images has risen by {percent(risen)} from its least while that in training fell"
+            f"The loss on held-out images rose by {percent(risen)} from its lowest value, "
+            "while the training loss kept falling."
         )
-        yield Diagnosis(
-            "overfitted", because, f"train on more images, or shorter: lower {name}.epochs (now {params.epochs})"
-        )
+        change = f"Train on more images or for fewer epochs: lower {name}.epochs (now {params.epochs})."
+        yield Diagnosis("overfitted", because, change)

@@ -1,4 +1,4 @@
-"""A name for what is the matter with a training, the figure that shows it, and what to change."""
+"""What is wrong with a training run: a name, the figure that shows it, and what to change."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,19 +12,22 @@ HOPELESS = {"complete collapse", "uniform collapse", "diverged"}  # more steps d
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """because: the figure that shows it; change: what to do, with the key of params.yaml and its value now."""
+    """A name and two texts for people, each of one or two full sentences.
+
+    because: the figure that shows it; change: what to do, with the key of params.yaml and its value now.
+    """
 
     name: Name
     because: str
     change: str
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.because}; {self.change}"
+        return f"{self.name.capitalize()}. {self.because} {self.change}"
 
 
 def undertrained(name: str, epochs: int, lr: float, because: str) -> Diagnosis:
-    """Of the method `name`, which was trained for so many epochs at this learning rate."""
-    change = f"train longer: raise {name}.epochs (now {epochs}), or {name}.optim.lr (now {lr})"
+    """The diagnosis of the method `name`, which was trained for so many epochs at this learning rate."""
+    change = f"Train longer: raise {name}.epochs (now {epochs}), or raise {name}.optim.lr (now {lr})."
     return Diagnosis("undertrained", because, change)
 
 

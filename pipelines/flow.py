@@ -21,7 +21,7 @@ from pipelines.project.parse import ConfigError
 from pipelines.project.stage import StageError
 from pipelines.registry import mlflow_store, receipts
 from pipelines.release import endpoint
-from pipelines.reporting import results, tables
+from pipelines.reporting import ending, results
 from serving.host.command import Parser, command
 
 
@@ -64,7 +64,7 @@ def run(folder: Path | None, recipe: str | None, name: str | None, changes: Sequ
         else:
             stages = run_changed(nodes, python)
             how_long = comparison.compared(time.monotonic() - began, stages)
-    print(f"\n{ending()}\n")
+    print(f"\n{ending.ending(results.read())}\n")
     print(f"{time.monotonic() - began:.0f} s in all. {how_long}".strip())
     print(f"Next: foundry serve, then\n  {endpoint.curl(c.dataset)}")
 
@@ -122,13 +122,6 @@ def display(names: Sequence[str]) -> Display:
     if sys.stdout.isatty():
         return Board(names)
     return LogLines(names)
-
-
-def ending() -> str:
-    """The table, the verdict, and where the page is."""
-    r = results.read()
-    verdict = "\n".join(r.verdict())
-    return f"{tables.head(r)}\n\n{tables.text(tables.accuracies(r))}\n\n{verdict}\n\nPictures and curves: {stage.PAGE}"
 
 
 if __name__ == "__main__":

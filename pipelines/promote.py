@@ -1,6 +1,7 @@
 """Stage promote: the best encoder gets the alias `champion`, each method's newest its own; artifacts/promoted.json.
 
-The best on val, which nothing was fitted on, for the use that `promote.for` names. Without labels `UNLABELLED` decides.
+The best encoder is the one with the best validation accuracy for the use that `promote.for` names. Nothing is fitted on
+the validation split. Without labels, finding second views (`UNLABELLED`) decides.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ from typing import Any
 
 from data.shards import Prepared
 from pipelines.evaluation import champion, probe_protocol, scores
+from pipelines.evaluation.approach import title
 from pipelines.evaluation.champion import READ, UNLABELLED, Candidate, Choice
 from pipelines.evaluation.scores import Score
 from pipelines.machine import flops
@@ -19,9 +21,10 @@ from pipelines.project.stage import StageError
 from pipelines.registry import mlflow_store, receipts
 
 FILES = ("metrics", "version", "parity")
+SECOND_VIEWS = "Validation images that find their own second view among all others"
 NO_LABELS = (
-    "no labels: how often an image finds a second view of itself among all others' decided; how well that ranks "
-    "encoders that do have labels is in docs/explanation/evaluation.md"
+    "There are no labels, so the encoder that finds most second views was chosen. "
+    "docs/explanation/evaluation.md says how well this ranks encoders."
 )
 
 
@@ -41,7 +44,7 @@ def main() -> None:
         images = int((prepared.labels(judged) >= 0).sum())
         val = {m: readings(m, c) for m in c.methods}
     else:
-        what, images = f"{UNLABELLED} of second views", min(len(judged), probe_protocol.COMPARED)
+        what, images = SECOND_VIEWS, min(len(judged), probe_protocol.COMPARED)
         val = {m: [without_labels(m, figures[m][f"val_{UNLABELLED}"])] for m in c.methods}
     candidates = {m: Candidate(val[m], forward_flops(m, c, prepared)) for m in c.methods}
     chosen = champion.choose(candidates, what, images)
@@ -58,23 +61,21 @@ def main() -> None:
         receipts.point(client, chosen.champion)
     versions = {m: read[m]["version"]["version"] for m in c.methods}
     write(c, chosen, versions)
-    print(
-        f"champion of {c.dataset}: {chosen.champion}, version {versions[chosen.champion]}, "
-        f"for {c.promote.for_ if labelled else 'embeddings'} ({chosen.reason})"
-    )
+    print(f"Champion of {c.dataset}: {title(chosen.champion)}, version {versions[chosen.champion]}. {chosen.reason}")
     if not labelled:
         print(NO_LABELS, file=sys.stderr)
 
 
 def readings(name: str, c: Config) -> list[Score]:
-    """The single readings of a method that decide. Raises StageError where there are none."""
+    """The single scores of a method that decide. Raises StageError where there are none."""
     how, labels = READ[c.promote.for_], str(c.promote.labels)
     table = stage.artifact(name, "finetune.csv" if how == "finetune" else "scores.csv")
     found = [s for s in scores.read(table) if (s.who, s.how, s.labels) == (name, how, labels)]
     if not found:
         raise StageError(
-            f"promote.labels is {labels}, and {name} was not read with so many for {c.promote.for_}: not every class "
-            f"has them in train. Set a smaller number, or all"
+            f"promote.labels is {labels}, but {title(name)} was not evaluated with so many labels for "
+            f"{c.promote.for_}: some class has fewer training images with a label. Set promote.labels to a smaller "
+            f"number or to all."
         )
     return found
 

@@ -1,8 +1,7 @@
-"""Stage report: all that was found → artifacts/report.html, artifacts/plots/*.json, and the pictures in MLflow."""
+"""Stage report: all results → artifacts/report.html, artifacts/plots/*.json, and the pictures in MLflow."""
 
 import hashlib
 import json
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.methods import METHODS
-from pipelines.evaluation import verdict
-from pipelines.evaluation.approach import BASELINES
+from models.methods import BASELINES
+from pipelines.evaluation import contest
+from pipelines.evaluation.approach import title
+from pipelines.evaluation.words import listed
 from pipelines.project import config, stage
 from pipelines.project.stage import PAGE
 from pipelines.registry import mlflow_store, provenance, receipts, runs
@@ -44,15 +44,18 @@ def context(r: Results, g: Gallery) -> dict[str, Any]:
         "champion": r.champion,
         "labelled": r.labelled,
         "verdict": r.verdict(),
-        "leaders": verdict.leaders(r.scores, len(g.test)) if r.labelled else "",
+        "headline": g.headline,
+        "leaders": contest.leaders(r.scores, len(g.test)) if r.labelled else [],
         "all_labels": f"{r.per_class('all'):.0f}" if r.labelled else "",
         "diagnoses": r.diagnoses,
         "curves": g.curves,
-        "head": tables.head(r).capitalize() + ".",
+        "head": tables.head(r),
         "accuracies": tables.accuracies(r),
+        "marks": tables.marks(r),
         "costs": tables.costs(r),
+        "cost_marks": tables.cost_marks(r),
         "training": g.training,
-        "first_signals": len(r.config.methods) + 2,  # the losses, and the two signals that are looked at first
+        "first_signals": len(r.config.methods) + 2,  # the losses, and the two most telling signals
         "neighbours": g.neighbours,
         "queries": ", ".join(names[c] for c in r.prepared.labels(g.test[g.chosen[:QUERIES]]) if c >= 0) or "no labels",
         "maps": g.maps,
@@ -60,7 +63,7 @@ def context(r: Results, g: Gallery) -> dict[str, Any]:
         "reconstructions": g.reconstructions,
         "attention": g.attention,
         "without_attention": [m for m in r.config.methods if m not in g.attention],
-        "transformer": f"{{arch: vit_nano, patch_size: {math.gcd(size, 16)}}}",
+        "transformer": f"{{arch: vit_nano, patch_size: {patch(size)}}}",
         "share": round(100 * pictures.SHARE),
         "confusion": g.confusion,
         "confused": confused(g.confusion, names) if g.confusion is not None else [],
@@ -70,27 +73,32 @@ def context(r: Results, g: Gallery) -> dict[str, Any]:
     }
 
 
+def patch(size: int) -> int:
+    """The side of a transformer's patch for images of this side, px: at least four patches in a row."""
+    return next(side for side in (16, 8, 4, 2, 1) if size % side == 0 and (size >= 4 * side or side == 1))
+
+
 def confused(counts: NDArray[np.int64], names: Sequence[str]) -> tables.Table:
-    """The pairs of classes that are taken for each other most often."""
+    """The pairs of classes that are confused most often."""
     wrong = counts * ~np.eye(len(counts), dtype=bool)
     places = np.argsort(-wrong, axis=None, kind="stable")[:PAIRS]
     pairs = [divmod(int(place), len(counts)) for place in places if wrong.flat[place]]
-    return [{"is": names[i], "taken for": names[j], "images": f"{wrong[i, j]:,}"} for i, j in pairs]
+    return [{"true class": names[i], "predicted": names[j], "images": f"{wrong[i, j]:,}"} for i, j in pairs]
 
 
 def facts(r: Results) -> dict[str, str]:
-    """What the figures are of."""
+    """What the numbers were measured on."""
     m, c = r.prepared.manifest, r.config
     splits = ", ".join(f"{n:,} {split}" for split, n in m.splits.items())
     seeds = sorted({s.seed for s in r.scores} or {c.seed})
     return {
         "Images": f"{m.images:,} of {m.preprocess.size} × {m.preprocess.size} px: {splits}",
-        "Classes": f"{len(m.classes)}: {', '.join(m.classes)}" if m.classes else "none: no labels",
-        "Left out": f"{m.quarantined:,} that could not be read, {m.duplicates:,} copies; "
-        f"{m.conflicts:,} without a label, as their copies disagreed",
-        "Methods": ", ".join(METHODS[m].TITLE for m in c.methods),
-        "Seeds": f"{', '.join(map(str, seeds))}; {len({s.sample for s in r.scores})} label samples",
-        "Champion": f"{r.champion}: {r.promoted['reason']}",
+        "Classes": f"{len(m.classes)}: {', '.join(m.classes)}" if m.classes else "None: the images have no labels",
+        "Left out": f"{m.quarantined:,} images that could not be read, {m.duplicates:,} copies",
+        "Labels removed": f"{m.conflicts:,}, because copies of the image had different labels",
+        "Methods": listed([title(name) for name in c.methods]),
+        "Seeds": ", ".join(map(str, seeds)),
+        "Label samples": f"{len({s.sample for s in r.scores})}",
         "Versions": ", ".join(f"{v['name']} {v['version']}" for v in r.promoted["models"]),
         "Commit": provenance.git_commit(),
         "Data": m.digest,
@@ -99,9 +107,9 @@ def facts(r: Results) -> dict[str, str]:
 
 
 def write_plots(r: Results, counts: NDArray[np.int64] | None) -> None:
-    """What `dvc plots` draws: the figures of the page's charts."""
+    """The numbers of the page's charts, for `dvc plots`."""
     points: Plot = [
-        {"encoder": a.who, "read": tables.reading(a), "labels": labels, "labels_per_class": r.per_class(labels)}
+        {"encoder": a.who, "read": a.classifier, "labels": labels, "labels_per_class": r.per_class(labels)}
         | {"accuracy": p.mean, "low": p.mean - p.sd, "high": p.mean + p.sd}
         for a, cell in r.cells().items()
         for labels, p in cell.items()
@@ -122,7 +130,7 @@ def write_plots(r: Results, counts: NDArray[np.int64] | None) -> None:
 
 @mlflow_store.refusals()
 def keep(r: Results, gallery: Gallery) -> None:
-    """In MLflow: each method's pictures in its run, the page in the champion's, and a run a baseline."""
+    """Put each method's pictures into its MLflow run, the page into the champion's, and make a run per baseline."""
     client = mlflow_store.connect()
     receipts.check(client, r.config.methods)
     for m in r.config.methods:
@@ -138,11 +146,11 @@ def keep(r: Results, gallery: Gallery) -> None:
 
 
 def note(r: Results) -> str:
-    """What MLflow shows above the runs, which it lists without a figure: the verdict and the table, in Markdown."""
+    """What MLflow shows above its list of runs, in Markdown: the verdict and the table."""
     rows = tables.accuracies(r)
     lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
     cells = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return "\n\n".join([*r.verdict(), f"{tables.head(r).capitalize()}.", cells])
+    return "\n\n".join([*r.verdict(), f"{tables.head(r)}.", cells])
 
 
 if __name__ == "__main__":

@@ -17,3 +17,8 @@ BASELINES: dict[str, Callable[..., Baseline]] = {
     "pseudolabel": PseudoLabel,
     "fixmatch": FixMatch,
 }
+TITLES = {name: method.TITLE for name, method in METHODS.items()} | {  # what each is called in text for people
+    "supervised": "supervised training",
+    "pseudolabel": "pseudo-labelling",
+    "fixmatch": "FixMatch",
+}

@@ -87,28 +87,28 @@ class DINOParams(MethodParams):
 
     def faults(self, checks: Sequence[Row], now: Row) -> Iterator[Diagnosis]:
         each, mean, gain, kl = (now[key] for key in ("teacher_entropy", "mean_teacher_entropy", "gain", "kl"))
-        steadier = f"raise dino.momentum (now {self.momentum}; 0.9 to 0.999)"
+        steadier = f"Raise dino.momentum (now {self.momentum}; try 0.9 to 0.999)."
         sharpness = f"dino.teacher_temperature (now {self.teacher_temperature})"
         if each > UNIFORM:
-            because = f"the teacher spreads its output evenly: its entropy is {percent(each)} of ln {self.head_dim}"
-            change = f"lower {sharpness}, well below dino.student_temperature ({self.student_temperature})"
+            because = f"The teacher spreads its output evenly: its entropy is {percent(each)} of the largest possible."
+            change = f"Lower {sharpness} well below dino.student_temperature (now {self.student_temperature})."
             yield Diagnosis("uniform collapse", because, change)
         if mean < ONE:
-            share = f"the entropy of its mean is {percent(mean)} of what it can be"
-            because = f"the teacher has the same output for nearly every image: {share}"
-            lower = f"lower dino.center_momentum (now {self.center_momentum}; 0.9)"
-            change = lower if self.center_momentum > 0.9 else f"raise {sharpness}"
+            share = f"the entropy of its mean output is {percent(mean)} of the largest possible."
+            because = f"The teacher gives nearly every image the same output: {share}"
+            lower = f"Lower dino.center_momentum (now {self.center_momentum}; the paper has 0.9)."
+            change = lower if self.center_momentum > 0.9 else f"Raise {sharpness}."
             yield Diagnosis("complete collapse", because, change)
         elif mean < FEW[0] and gain < FEW[1]:
             used = math.exp(gain + now["held_out_loss"])  # of the entropy of the mean teacher
-            because = f"the teacher uses {used:.1f} of its {self.head_dim} outputs (its gain is {gain:.2f} nats)"
+            because = f"The teacher uses only {used:.1f} of its {self.head_dim} outputs."
             yield Diagnosis("dimensional collapse", because, steadier)
         if gain < GAIN:
             kinds = f"{math.exp(max(0.0, gain)):.1f} kinds of image"
-            because = f"the teacher's output tells {kinds} apart (its gain is {gain:.2f} nats)"
+            because = f"The teacher's output tells only {kinds} apart (its gain is {gain:.2f} nats)."
             behind, rising = kl > BEHIND, self.momentum >= 0.5 and gain > checks[len(checks) // 2]["gain"] + RISING
             if behind:
-                because = f"the student does not follow the teacher: their KL is {kl:.1f} nats"
+                because = f"The student does not follow the teacher: their KL divergence is {kl:.1f} nats."
             slow = undertrained("dino", self.epochs, self.optim.lr, because)
             yield slow if behind or rising else Diagnosis("dimensional collapse", because, steadier)
 

@@ -46,12 +46,18 @@ class MAEParams(MethodParams):
 
     def faults(self, checks: Sequence[Row], now: Row) -> Iterator[Diagnosis]:
         if self.mask_ratio < MASKED:
-            because = f"only {percent(self.mask_ratio)} of an image is masked, which what lies beside it gives away"
-            yield Diagnosis("trivial task", because, f"raise mae.mask_ratio (now {self.mask_ratio}; 0.75)")
+            because = (
+                f"Only {percent(self.mask_ratio)} of an image is masked: the visible patches give the answer away."
+            )
+            yield Diagnosis(
+                "trivial task", because, f"Raise mae.mask_ratio (now {self.mask_ratio}; the paper has 0.75)."
+            )
         if (relative := now["relative_loss"]) > MEAN_IMAGE:
-            because = f"the mean image is as good a reconstruction: the loss is {percent(relative)} of its"
+            because = (
+                f"MAE reconstructs no better than the average image (loss is {percent(relative)} of that baseline)."
+            )
             if now["feature_cosine"] > POINTED:
-                yield Diagnosis("complete collapse", because, f"lower mae.optim.lr (now {self.optim.lr})")
+                yield Diagnosis("complete collapse", because, f"Lower mae.optim.lr (now {self.optim.lr}).")
             else:
                 yield undertrained("mae", self.epochs, self.optim.lr, because)
 

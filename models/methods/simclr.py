@@ -72,18 +72,20 @@ class SimCLRParams(MethodParams):
         top_1, apart, spread = now["top_1"], now["embedding_alignment"], now["embedding_uniformity"]
         loss, relative = now["held_out_loss"], now["relative_loss"]
         if top_1 > SAME[0] and apart < SAME[1]:
-            because = f"the two views of an image are the same: {percent(top_1)} are told from all others"
-            change = f"lower simclr.area (now {list(self.area)}), raise simclr.strength (now {self.strength})"
-            yield Diagnosis("trivial task", because, f"augment more: {change}")
+            because = (
+                f"The two views of an image are almost the same: {percent(top_1)} of the views find their partner."
+            )
+            change = f"lower simclr.area (now {list(self.area)}) or raise simclr.strength (now {self.strength})."
+            yield Diagnosis("trivial task", because, f"Augment more: {change}")
         if spread > POINT:
             could = 8 / self.head_dim - 4
-            because = f"all embeddings lie in one place: their uniformity is {spread:.2f}, which could be {could:.2f}"
-            yield Diagnosis("complete collapse", because, f"lower simclr.optim.lr (now {self.optim.lr})")
+            because = f"All embeddings lie in one place: their uniformity is {spread:.2f} (spread evenly: {could:.2f})."
+            yield Diagnosis("complete collapse", because, f"Lower simclr.optim.lr (now {self.optim.lr}).")
         if relative > EVEN:
-            because = f"every view seems as likely as the right one: the loss is {percent(relative)} of a guess's"
+            because = f"SimCLR does no better than a random guess: its loss is {percent(relative)} of a guess's loss."
             least = 1 - relative / loss / self.temperature  # of a guess's ln(2N − 1), at this τ
             if least > EVEN or apart < 1:
-                change = f"lower simclr.temperature (now {self.temperature}; 0.1 to 0.5)"
+                change = f"Lower simclr.temperature (now {self.temperature}; try 0.1 to 0.5)."
                 yield Diagnosis("uniform collapse", because, change)
             else:
                 yield undertrained("simclr", self.epochs, self.optim.lr, because)

@@ -74,10 +74,7 @@ def train(
         if how.stop_on_collapse and watch.due(int(row["step"])) and row["epoch"] >= EARLY * params.epochs:
             found = diagnose(name, params, rows)
             if found.name in HOPELESS:
-                raise StageError(
-                    f"Training stopped at step {row['step']} of {steps}, because pretrain.stop_on_collapse is true and "
-                    f"the health checks found: {str(found).rstrip('.')}."
-                )
+                raise StageError(f"{found} Stopped at step {row['step']} of {steps} (pretrain.stop_on_collapse).")
 
     method.train()
     shown = sys.stderr if saves else sys.stdout  # other ranks show no progress

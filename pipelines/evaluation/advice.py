@@ -1,64 +1,79 @@
-"""What to do with the champion, by its own scores in the way it is used. Pure functions."""
+"""What to do with the champion, by its own scores in the way it is used. Pure functions, a sentence for each claim."""
 
-import types
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from pipelines.evaluation.approach import Approach, Cells, Shares, best, cells, contested
+from pipelines.evaluation.approach import Approach, Cells, best, cells, contested, title
 from pipelines.evaluation.champion import READ
 from pipelines.evaluation.difference import Difference, difference
 from pipelines.evaluation.scores import Score
-from pipelines.evaluation.words import capital, counts, listed
+from pipelines.evaluation.words import at, capital, percent
 
 Use = Literal["embeddings", "finetuning"]
-AS = {"embeddings": "frozen", "finetuning": "fine-tuned"}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The champion's difference to another approach with so many labels a class."""
+    """The champion's difference to another approach at one label count."""
 
     labels: str
     other: Approach
     difference: Difference
 
-    def __str__(self) -> str:
+    @property
+    def figures(self) -> str:
         d = self.difference
-        return f"{counts([self.labels])} {d.ours:.1f} against {d.theirs:.1f} %; {d}"
+        return f"{percent(d.ours)} against {percent(d.theirs)} of test images"
+
+    def __str__(self) -> str:
+        return f"{self.figures} {at([self.labels])}"
+
+    def turned(self) -> "Outcome":
+        """The same, with the other approach's figure first."""
+        d = self.difference
+        return replace(self, difference=replace(d, ours=d.theirs, theirs=d.ours))
 
 
-def advice(
-    scores: Sequence[Score], champion: str, use: Use, images: int, shares: Shares = types.MappingProxyType({})
-) -> str:
-    """Where the champion pays and where it does not, as it is used; for embeddings also what its vectors add.
+def advice(scores: Sequence[Score], champion: str, use: Use, images: int) -> tuple[str, ...]:
+    """Where the champion helps and where it does not, as it is used; for embeddings also what they add.
 
     images: of the test split.
     """
     found = against_the_rest(contested(scores), champion, use, images)
+    added = vectors(cells(scores), champion, images) if use == "embeddings" else ()
+    return (*used(found, title(champion), use), *added)
+
+
+def used(found: Sequence[Outcome], champion: str, use: Use) -> Iterator[str]:
+    """The champion as it is used, beside the best result without pretraining."""
     wins, losses, ties, unknown = ([o for o in found if o.difference.outcome == of] for of in (1, -1, 0, None))
-    used, clauses = f"{champion} {AS[use]}", []
+    do, result, beat = {
+        "embeddings": (f"use {champion}'s embeddings", f"{champion}'s embeddings", "they beat"),
+        "finetuning": (f"fine-tune {champion}", f"Fine-tuned {champion}", "it beats"),
+    }[use]
     if wins:
-        labels = [o.labels for o in wins]
-        short = sorted({who.partition("-")[0] for (who, n), share in shares.items() if share < 1 and n in labels})
-        unfair = f", though not at equal cost yet: raise the budget of {listed(short)} to 1" if short else ""
-        clauses.append(f"use {used}, the champion: it pays {counts(labels)}{unfair}")
+        yield f"{capital(do)}: {beat} the best result without pretraining {at(labels_of(wins))}."
     if losses:
         most = min(losses, key=lambda o: o.difference.points)
-        clauses.append(f"do not use {used} {counts([o.labels for o in losses])}: {most.other} is better ({most})")
+        yield f"Do not {do} {at(labels_of(losses))}: {most.other} is better ({shown(losses, most.turned())})."
     if ties:
         most = max(ties, key=lambda o: abs(o.difference.points))
-        clauses.append(
-            f"{counts([o.labels for o in ties])} {used} is level with the best way without pretraining, {most.other} "
-            f"({most})"
-        )
+        yield f"{result} and {most.other} are level {at(labels_of(ties))} ({shown(ties, most)})."
+        yield "One pretrained encoder can be reused for new label sets. More images or epochs may separate the two."
     if unknown:
-        where = f"{counts([o.labels for o in unknown])} " if clauses else ""
-        clauses.append(f"{where}one training each cannot tell whether {used}, the champion, pays: set seeds to 3")
-    if not clauses:
-        return f"There is nothing to compare {used} with."
-    more = vectors(cells(scores), champion, images) if use == "embeddings" else []
-    return " ".join(f"{capital(sentence)}." for sentence in ("; ".join(clauses), *more))
+        yield f"One training run each cannot show whether to {do} {at(labels_of(unknown))}: set seeds to 3."
+    if not found:
+        yield f"{result}: there is nothing to compare with."
+
+
+def labels_of(outcomes: Sequence[Outcome]) -> list[str]:
+    return [o.labels for o in outcomes]
+
+
+def shown(outcomes: Sequence[Outcome], most: Outcome) -> str:
+    """The figures of one of them, with its label count where there are several."""
+    return most.figures if len(outcomes) == 1 else str(most)
 
 
 def against_the_rest(found: Cells, champion: str, use: Use, images: int) -> list[Outcome]:
@@ -78,11 +93,11 @@ def is_used(approach: Approach, champion: str, use: Use) -> bool:
     return approach.how == READ[use] and approach.who in (champion, f"{champion}-pseudolabel")
 
 
-def vectors(found: Cells, champion: str, images: int) -> list[str]:
-    """Sentences on the champion's frozen features beside those of others, by the same probe.
+def vectors(found: Cells, champion: str, images: int) -> Iterator[str]:
+    """The champion's embeddings beside those of others, by the same linear probe.
 
-    Raw pixels and a random encoder are named in any case, another method where it is better beyond the noise of the
-    test images.
+    Raw pixels and a random encoder are named in any case. Another method is named where it is better beyond the noise
+    of the test images.
     """
     ours, others = Approach(champion, "linear"), dict[Approach, list[Outcome]]()
     for labels, cell in found.items():
@@ -91,31 +106,31 @@ def vectors(found: Cells, champion: str, images: int) -> list[str]:
                 d = difference(cell[ours], cell[other], images)
                 others.setdefault(other, []).append(Outcome(labels, other, d))
     plain = {"pixels": "raw pixels", f"random-{champion}": "a random encoder"}
-    clauses = [beside(champion, plain[a.who], outcomes) for a, outcomes in others.items() if a.who in plain]
-    below = {a: [o for o in of if o.difference.beyond_images < 0] for a, of in others.items() if a.pretrained}
-    better = [f"{a.who} {furthest(o)}" for a, o in below.items() if o]
-    return [*clauses, *([f"frozen features of {listed(better)} are better on test"] if better else [])]
+    for other, outcomes in others.items():
+        if other.who in plain:
+            yield from beside(f"{title(champion)}'s embeddings", plain[other.who], outcomes)
+    for other, outcomes in others.items():
+        if other.pretrained and (better := [o for o in outcomes if o.difference.beyond_images < 0]):
+            them, figures = f"{title(other.who)} has better embeddings", shown(better, furthest(better).turned())
+            yield f"{them} than {title(champion)} {at(labels_of(better))} ({figures})."
 
 
-def beside(champion: str, other: str, outcomes: Sequence[Outcome]) -> str:
-    """Where the champion's vectors are better than what took no training, and where they are not."""
+def beside(ours: str, other: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Where the champion's embeddings are better than what took no training, and where they are not."""
     above = [o for o in outcomes if o.difference.outcome == 1]
     below = [o for o in outcomes if o.difference.beyond_images < 0]
     level = [o for o in outcomes if o.difference.points < 0 and o not in below]
-    clauses = []
     if above:
-        clauses.append(f"better than {other} {counts([o.labels for o in above])} {furthest(above)}")
+        yield f"{ours} beat {other} {at(labels_of(above))} ({shown(above, furthest(above))})."
     if below:
-        clauses.append(f"worse than {other} {counts([o.labels for o in below])} {furthest(below)}")
-    if not clauses:
+        yield f"{ours} are worse than {other} {at(labels_of(below))} ({shown(below, furthest(below))})."
+    if above and level:
+        yield f"{ours} do not beat {other} {at(labels_of(level))} ({shown(level, furthest(level))})."
+    if not above and not below:
         most = max(outcomes, key=lambda o: o.difference.points)
-        return f"nothing shows that {champion}'s vectors are better than {other} (at best {most})"
-    if level and not below:
-        clauses.append(f"not {counts([o.labels for o in level])} {furthest(level)}")
-    return f"{champion}'s vectors are {', '.join(clauses)}"
+        yield f"Nothing shows that {ours} beat {other} (at best {most})."
 
 
-def furthest(outcomes: Sequence[Outcome]) -> str:
-    """The one of the largest difference, in brackets."""
-    most = max(outcomes, key=lambda o: abs(o.difference.points))
-    return f"({'most ' if len(outcomes) > 1 else ''}{most})"
+def furthest(outcomes: Sequence[Outcome]) -> Outcome:
+    """The one of the largest difference."""
+    return max(outcomes, key=lambda o: abs(o.difference.points))

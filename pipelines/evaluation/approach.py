@@ -1,15 +1,20 @@
-"""A way to a classifier, and the scores of those that were tried."""
+"""A way to a classifier, what it is called, and the scores of those that were tried."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
+from models.methods import BASELINES, TITLES
 from pipelines.evaluation.scores import ALL, Score
 
-BASELINES = ("supervised", "pseudolabel", "fixmatch")
-BY = {"linear": "with a linear probe", "knn": "by nearest neighbours", "finetune": "fine-tuned"}
-FROM_SCRATCH = {"supervised": "supervised training", "pseudolabel": "pseudo-labelling", "fixmatch": "FixMatch"}
+PLAIN = {"random": "random encoder", "pixels": "raw pixels"}  # what learnt nothing
+PROBES = {"linear": "linear probe", "knn": "kNN"}
+
+
+def title(key: str) -> str:
+    """What a method or a baseline is called in text for people."""
+    return (TITLES | PLAIN).get(key, key)
 
 
 @dataclass(frozen=True, order=True)
@@ -20,18 +25,33 @@ class Approach:
     how: str
 
     @property
+    def kind(self) -> str:
+        """The method, the baseline, `random` or `pixels`."""
+        return self.who.partition("-")[0]
+
+    @property
     def pretrained(self) -> bool:
-        return not (self.who == "pixels" or self.who.startswith(("random-", *(f"{c}-" for c in BASELINES))))
+        return self.kind not in {*BASELINES, *PLAIN}
+
+    @property
+    def encoder(self) -> str:
+        """What was trained: `SimCLR`, `SimCLR + pseudo-labels`, `FixMatch, backbone of SimCLR`, `raw pixels`."""
+        rest = self.who.partition("-")[2]
+        if self.pretrained:
+            return title(self.kind) + (" + pseudo-labels" if rest else "")
+        return title(self.kind) + (f", backbone of {title(rest)}" if rest else "")
+
+    @property
+    def classifier(self) -> str:
+        """`linear probe`, `kNN`, `fine-tuning` or `from scratch`."""
+        return PROBES.get(self.how, "fine-tuning" if self.pretrained else "from scratch")
 
     def __str__(self) -> str:
-        first, _, rest = self.who.partition("-")
-        if self.who == "pixels":
-            return f"raw pixels {BY[self.how]}"
-        if first == "random":
-            return f"a random encoder {BY[self.how]}"
-        if first in FROM_SCRATCH:
-            return f"{FROM_SCRATCH[first]} of {rest}'s backbone from scratch"
-        return f"{first} {BY[self.how]}" + (" with pseudo-labels" if rest else "")
+        if self.how in PROBES:
+            return f"{title(self.kind)} + {PROBES[self.how]}"
+        if not self.pretrained:
+            return title(self.kind)
+        return f"fine-tuned {title(self.kind)}" + (" with pseudo-labels" if "-" in self.who else "")
 
 
 Cells = dict[str, dict[Approach, list[Score]]]
@@ -39,7 +59,7 @@ Shares = Mapping[tuple[str, str], float]  # a training from scratch, label count
 
 
 def cells(scores: Iterable[Score]) -> Cells:
-    """Labels a class, ascending, `all` last → approach → its scores."""
+    """Labels per class, ascending, `all` last → approach → its scores."""
     found: Cells = {}
     for s in sorted(scores, key=lambda s: math.inf if s.labels == ALL else int(s.labels)):
         found.setdefault(s.labels, {}).setdefault(Approach(s.who, s.how), []).append(s)
@@ -47,9 +67,12 @@ def cells(scores: Iterable[Score]) -> Cells:
 
 
 def contested(scores: Iterable[Score]) -> Cells:
-    """The label counts with which something was trained from scratch, where there are any: raw pixels prove little."""
+    """The label counts at which something was trained from scratch; all of them where nothing was.
+
+    To beat raw pixels alone proves little.
+    """
     every = cells(scores)
-    found = {n: cell for n, cell in every.items() if any(a.who.partition("-")[0] in BASELINES for a in cell)}
+    found = {n: cell for n, cell in every.items() if any(a.kind in BASELINES for a in cell)}
     return found or every
 
 

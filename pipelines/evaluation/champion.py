@@ -1,12 +1,13 @@
-"""Which encoder becomes the champion: the best on val for the use it is meant for. Pure functions."""
+"""Which encoder becomes the champion: the best on val for the use that it is meant for. Pure functions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
 
+from pipelines.evaluation.approach import title
 from pipelines.evaluation.difference import difference
 from pipelines.evaluation.scores import How, Score
-from pipelines.evaluation.words import counts
+from pipelines.evaluation.words import at, percent
 
 READ: dict[str, How] = {"embeddings": "linear", "finetuning": "finetune"}  # promote.for → how an encoder is read
 UNLABELLED = "retrieval"  # docs/explanation/evaluation.md says how well it ranks encoders that do have labels
@@ -28,6 +29,8 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Choice:
+    """The champion, and why it was chosen: sentences that call it `it`."""
+
     champion: str
     reason: str
 
@@ -35,20 +38,21 @@ class Choice:
 def choose(candidates: Mapping[str, Candidate], what: str, images: int) -> Choice:
     """The cheapest within one standard error of the best (Breiman 1984, section 3.4.3); of equal cost, the best.
 
-    what: was read, in words; images: of val.
+    what: the figures are, as a sentence begins; images: of val.
     """
     ranked = sorted(candidates, key=lambda m: -candidates[m].score)
     best = candidates[ranked[0]]
     tied = [m for m in ranked if not beaten(candidates[m], best, images)]
     champion = min(tied, key=lambda m: (candidates[m].flops, ranked.index(m)))
-    figures = ", ".join(f"{m} {candidates[m].score:.1f}" for m in ranked)
-    reason = f"{what} on {images:,} images of val: {figures}"
+    figures = ", ".join(f"{title(m)} {percent(candidates[m].score)}" for m in ranked)
+    lead = "It did best on the validation images." if len(ranked) > 1 else "It is the only method of this run."
     if champion != ranked[0]:
         own, dearer = (f"{candidates[m].flops / 1e6:,.0f}" for m in (champion, ranked[0]))
-        reason += (
-            f"; {champion} is within one standard error of {ranked[0]} and costs {own} MFLOPs an image against {dearer}"
+        lead = (
+            f"It is within one standard error of {title(ranked[0])}, which did best on the validation images. "
+            f"It costs less: {own} instead of {dearer} MFLOPs per image."
         )
-    return Choice(champion, f"{reason}{caution(images)}")
+    return Choice(champion, f"{lead} {what}: {figures} ({images:,} images).{caution(images)}")
 
 
 def beaten(candidate: Candidate, best: Candidate, images: int) -> bool:
@@ -59,10 +63,10 @@ def beaten(candidate: Candidate, best: Candidate, images: int) -> bool:
 
 def caution(images: int) -> str:
     """What is said of a choice by few images."""
-    return f"; {images} images say little" if images < FEW else ""
+    return f" {images} validation images are few, so this choice is uncertain." if images < FEW else ""
 
 
 def what_is_read(use: str, labels: str) -> str:
-    """`linear probe of frozen features with 5 labels a class`."""
-    how = {"embeddings": "linear probe of frozen features", "finetuning": "fine-tuned"}[use]
-    return f"{how} {counts([labels])}"
+    """`Validation accuracy of a linear probe at 5 labels per class`."""
+    how = {"embeddings": "a linear probe", "finetuning": "fine-tuning"}[use]
+    return f"Validation accuracy of {how} {at([labels])}"

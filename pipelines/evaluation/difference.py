@@ -42,8 +42,19 @@ class Difference:
         """The same; None where one pair leaves the noise of training unknown."""
         return self.beyond_images if self.pairs > 1 else None
 
+    @property
+    def interval(self) -> str:
+        """`95 % interval −2.7 to +5.3`."""
+        low, high = signed(self.points - self.margin), signed(self.points + self.margin)
+        return f"{100 * CONFIDENCE:.0f} % interval {low} to {high}"
+
     def __str__(self) -> str:
-        return f"{self.points:+.1f}" + (f" ± {self.margin:.1f}" if self.pairs > 1 else "") + " points"
+        return f"{signed(self.points)} points" + (f" ({self.interval})" if self.pairs > 1 else "")
+
+
+def signed(points: float) -> str:
+    """`+1.3` or `−2.7`, with the minus sign of text."""
+    return f"{points:+.1f}".replace("-", "−")
 
 
 def difference(

@@ -4,43 +4,62 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from models.diagnosis import HOPELESS
+from pipelines.evaluation.approach import title
 from pipelines.evaluation.difference import of_shares
+from pipelines.evaluation.verdict import Figure
+from pipelines.evaluation.words import percent
+
+CAVEATS = (
+    "There are no labels, so no accuracy was measured.",
+    "Finding second views is only a stand-in for accuracy. It ranked 37 encoders of labelled images nearly as 5 labels "
+    "per class do (docs/explanation/evaluation.md).",
+)
+MEASURE = "Ten labelled images per class are enough to measure its accuracy."
 
 
 @dataclass(frozen=True)
 class SecondViews:
-    """Percent of the images of test that are found again; images: that were compared."""
+    """Percent of the test images that are found again; images: that were compared."""
 
     champion: float
     random: float
     pixels: float
     images: int
 
+    @property
+    def beats_random(self) -> bool:
+        """Beyond the noise of the images."""
+        return of_shares(self.champion, self.random, self.images).beyond_images > 0
 
-def figures(champion: str, v: SecondViews) -> str:
-    """What was found, and how much it proves."""
+    @property
+    def beats_pixels(self) -> bool:
+        """The same of raw pixels."""
+        return of_shares(self.champion, self.pixels, self.images).beyond_images > 0
+
+
+def figures(champion: str, v: SecondViews) -> tuple[Figure, ...]:
+    """The champion beside what has learnt nothing."""
     return (
-        f"There are no labels, so that nothing here says what the encoders are good for: of {v.images:,} images of "
-        f"test {champion} finds {v.champion:.1f} % again by a second view, a random encoder {v.random:.1f} %, raw "
-        f"pixels {v.pixels:.1f} %. This ranked 37 encoders of labelled images nearly as five labels a class do "
-        f"(docs/explanation/evaluation.md)."
+        Figure(title(champion), percent(v.champion), f"of {v.images:,} test images find their second view"),
+        Figure("Random encoder", percent(v.random), "of the same images, without any training"),
+        Figure("Raw pixels", percent(v.pixels), "of the same images, without any encoder"),
     )
 
 
-def advice(champion: str, v: SecondViews, diagnosis: Mapping[str, str]) -> str:
-    """What to do: use it only where it is above a random encoder and raw pixels, beyond the noise of the images."""
-    over_random, over_pixels = (of_shares(v.champion, x, v.images).beyond_images > 0 for x in (v.random, v.pixels))
-    if not over_random or diagnosis.get("name") in HOPELESS:
+def judged(champion: str, v: SecondViews, diagnosis: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:
+    """The answer, and what to do: use it only above a random encoder and raw pixels, beyond the noise of the images."""
+    name = title(champion)
+    if not v.beats_random or diagnosis.get("name") in HOPELESS:
         return (
-            f"Nothing was learnt that shows: do not use {champion}. Do what its diagnosis says, or train longer or on "
-            "more images."
+            f"Do not use {name}: nothing shows that it learnt anything.",
+            ("Follow the advice of its health check, or train longer or on more images.",),
         )
-    if not over_pixels:
+    if not v.beats_pixels:
         return (
-            f"{champion} has learnt more than a random encoder, but raw pixels do as well here: do not rely on it "
-            "before ten labelled images a class have measured it."
+            f"Do not rely on {name} yet: it learnt more than a random encoder, but raw pixels do as well here.",
+            (MEASURE,),
         )
     return (
-        f"Look at {champion}'s nearest neighbours: if they are what you would call similar, use it. Ten labelled "
-        "images a class would be enough to measure it."
+        f"{name} learnt to recognise images: it beats a random encoder and raw pixels.",
+        (f"Look at {name}'s nearest neighbours. If they are what you call similar, use it.", MEASURE),
     )

@@ -1,22 +1,28 @@
-"""Lists and label counts in words."""
+"""Lists, label counts and the start of a sentence, in words."""
 
 from collections.abc import Sequence
 
 from pipelines.evaluation.scores import ALL
 
 
-def counts(labels: Sequence[str]) -> str:
-    """`with 1, 5 and 10 labels a class`, `with all labels`, `with 50 labels a class and with all`."""
+def at(labels: Sequence[str], last: str = "and") -> str:
+    """`at 1, 5 and 10 labels per class`, `with all labels`, `at 50 labels per class and with all labels`."""
     few = [n for n in labels if n != ALL]
-    if not few:
-        return "with all labels"
     plural = "" if few == ["1"] else "s"
-    return f"with {listed(few)} label{plural} a class" + (" and with all" if ALL in labels else "")
+    parts = [f"at {listed(few, last)} label{plural} per class"] if few else []
+    return f" {last} ".join([*parts, *(["with all labels"] if ALL in labels else [])])
 
 
-def listed(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+def listed(names: Sequence[str], last: str = "and") -> str:
+    """`SimCLR, MAE and DINO`."""
+    return f" {last} ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    """The text as a sentence begins. A name such as kNN stays as its authors write it."""
+    return text[:1].upper() + text[1:] if text[1:2].islower() else text
+
+
+def percent(value: float) -> str:
+    """`96.5 %`."""
+    return f"{value:.1f} %"

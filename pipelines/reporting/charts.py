@@ -7,14 +7,14 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 from numpy.typing import NDArray
 from sklearn.manifold import TSNE
 
 from models.methods import METHODS
-from pipelines.evaluation.approach import Approach
+from pipelines.evaluation.approach import title
+from pipelines.evaluation.words import capital
 from pipelines.project.history import Row
-from pipelines.reporting.results import Cells, Results
 
 COLOURS = {  # light and dark, each with a contrast of 4.5 or more on its page
     **{name: method.COLOURS for name, method in METHODS.items()},
@@ -40,7 +40,7 @@ MARKERS = {
     **{name: method.MARKER for name, method in METHODS.items()},
     **{"supervised": "D", "pseudolabel": "v", "fixmatch": "P", "random": "x", "pixels": "+"},
 }
-BASELINES = {"supervised": "supervised", "pseudolabel": "pseudo-labels only", "fixmatch": "FixMatch"}
+TRAINING, HELD_OUT = "training", "held-out"  # images whose loss is drawn
 INK, RULE = COLOURS["ink"][0], COLOURS["rule"][0]
 STYLE: Any = {  # matplotlib names every key in a type
     "font.size": 12,
@@ -61,13 +61,13 @@ STYLE: Any = {  # matplotlib names every key in a type
     "xtick.major.size": 0,
     "ytick.major.size": 0,
 }
-SIGNALS = {  # what they are called; the first two are looked at first
+SIGNALS = {  # what they are called; the page shows the first two before the others
     "effective_rank": "effective rank of the features",
-    "consistency": "neighbours that two views share, % beyond chance",
-    "relative_loss": "loss over that of knowing nothing",
+    "consistency": "neighbour consistency, % (0 is chance)",
+    "relative_loss": "loss relative to knowing nothing",
     "feature_std": "spread of the features",
     "feature_cosine": "mean cosine of two images",
-    "alignment": "distance of two views (alignment)",
+    "alignment": "distance between two views (alignment)",
     "uniformity": "uniformity of the features",
     "weight_norm": "norm of the weights",
     "kl": "KL of teacher and student",
@@ -88,46 +88,6 @@ def colour(who: str) -> str:
     return COLOURS[who.partition("-")[0]][0]
 
 
-def label_efficiency(r: Results) -> dict[str, Figure]:
-    """Accuracy against labels a class: `frozen`, and of each method all ways to a classifier on its backbone."""
-    cells = r.cells()
-    frozen = {a: a.who.replace("random-", "random ") for a in cells if a.how == "linear"}
-    figures = {"frozen": curves(r, cells, frozen)}
-    for m in r.config.methods:
-        names = {Approach(m, "linear"): "linear probe", Approach(m, "finetune"): "fine-tuned"}
-        names |= {Approach(f"{m}-pseudolabel", "finetune"): "+ pseudo-labels"}
-        names |= {Approach(f"{c}-{r.backbone(m)}", "finetune"): word for c, word in BASELINES.items()}
-        if any(a in cells and a.how == "finetune" for a in names):
-            figures[m] = curves(r, cells, names)
-    return figures
-
-
-def curves(r: Results, cells: Cells, names: Mapping[Approach, str]) -> Figure:
-    """One line an approach, a band of one sd to either side, its name at its end."""
-    figure, axes = canvas(400, 290, (0.08, 0.15, 0.57, 0.81))
-    shown = {a: points for a, points in cells.items() if a in names}
-    ends = []
-    for approach, points in shown.items():
-        method, _, more = approach.who.partition("-")
-        style: Any = "-"
-        if approach.pretrained and approach.how == "finetune":
-            style = (0, (1, 1.3)) if more else (0, (5, 2))
-        at, hue = [r.per_class(n) for n in points], colour(approach.who)
-        mean, sd = (np.array([getattr(p, name) for p in points.values()]) for name in ("mean", "sd"))
-        axes.fill_between(at, mean - sd, mean + sd, color=hue, alpha=0.13, linewidth=0)
-        axes.plot(at, mean, color=hue, linestyle=style, marker=MARKERS[method], markersize=4.5, linewidth=1.8)
-        ends.append((at[-1], mean[-1], names[approach], hue))
-    shots = [n for n in r.shots if any(n in points for points in shown.values())]
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(FixedLocator([r.per_class(n) for n in shots]))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticklabels(shots)
-    axes.set_xlabel("labels a class")
-    axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    name_ends(axes, ends, 0.068)
-    return figure
-
-
 def name_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]], apart: float) -> None:
     """Names of lines beside their right ends, moved `apart` (of the height) where they would cover each other."""
     low, high = axes.get_ylim()
@@ -139,9 +99,9 @@ def name_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]], apart: 
     places[-1] = min(places[-1], high)
     for i in reversed(range(len(places) - 1)):
         places[i] = min(places[i], places[i + 1] - gap)
-    for y, (x, end, name, hue) in zip(places, ends, strict=True):
+    for y, (x, end, text, hue) in zip(places, ends, strict=True):
         axes.annotate(
-            name, (x, end), (1.07, (y - low) / (high - low)), textcoords="axes fraction", color=hue,
+            text, (x, end), (1.07, (y - low) / (high - low)), textcoords="axes fraction", color=hue,
             fontsize=12, verticalalignment="center", annotation_clip=False,
             arrowprops={
                 "arrowstyle": "-", "color": hue, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 4, "relpos": (0, 0.5)
@@ -151,38 +111,43 @@ def name_ends(axes: Axes, ends: Sequence[tuple[float, float, str, str]], apart: 
 
 
 def training(histories: Mapping[str, Sequence[Row]]) -> dict[str, Figure]:
-    """The loss of each method, on held-out images too where it was watched; then one chart a signal."""
+    """The loss of each method, on held-out images too where it was measured; then one chart per signal."""
     figures = {}
     for m, rows in histories.items():
-        lines = {"": series(rows, "loss")}
+        lines = {TRAINING: series(rows, "loss")}
         if held_out := series(rows, "held_out_loss"):
-            lines["held out"] = held_out
-        figures[f"loss of {m}"] = small(lines, {name: colour(m) for name in lines})
+            lines[HELD_OUT] = held_out
+        figures[loss_of(m)] = small(lines, {line: colour(m) for line in lines})
     known = {key for rows in histories.values() for row in rows for key in row} - NO_SIGNAL
     for key in [*(k for k in SIGNALS if k in known), *sorted(known - SIGNALS.keys())]:
         lines = {m: line for m, rows in histories.items() if (line := series(rows, key))}
-        figures[SIGNALS.get(key, key.replace("_", " "))] = small(lines, {m: colour(m) for m in lines})
+        figures[capital(SIGNALS.get(key, key.replace("_", " ")))] = small(lines, {m: colour(m) for m in lines})
     return figures
 
 
+def loss_of(method: str) -> str:
+    """The title of the chart of its loss."""
+    return f"Loss of {title(method)}"
+
+
 def series(rows: Sequence[Row], key: str) -> list[tuple[float, float]]:
-    """(share of the training in percent, value) of the rows that have the key."""
+    """(percent of the training run, value) of the rows that have the key."""
     last = max((row["step"] for row in rows), default=1)
     return [(100 * row["step"] / last, row[key]) for row in rows if key in row]
 
 
 def small(lines: Mapping[str, list[tuple[float, float]]], hues: Mapping[str, str]) -> Figure:
     figure, axes = canvas(330, 200, (0.13, 0.2, 0.66, 0.75))
-    for name, line in lines.items():
+    for key, line in lines.items():
         x, y = zip(*line, strict=True)
-        dash = "--" if name == "held out" else "-"
-        marker = MARKERS.get(name) if len(x) < 30 else None
-        axes.plot(x, y, color=hues[name], linewidth=1.6, linestyle=dash, marker=marker, markersize=3.5)
-    axes.set_xlabel("% of the training")
+        dash = "--" if key == HELD_OUT else "-"
+        marker = MARKERS.get(key) if len(x) < 30 else None
+        axes.plot(x, y, color=hues[key], linewidth=1.6, linestyle=dash, marker=marker, markersize=3.5)
+    axes.set_xlabel("% of training")
     axes.xaxis.set_major_locator(FixedLocator([0, 50, 100]))
     axes.yaxis.set_major_locator(MaxNLocator(4))
     if any(lines):
-        name_ends(axes, [(*line[-1], name or "training", hues[name]) for name, line in lines.items()], 0.11)
+        name_ends(axes, [(*line[-1], title(key), hues[key]) for key, line in lines.items()], 0.11)
     return figure
 
 
@@ -215,5 +180,5 @@ def embedding_map(
     return figure
 
 
-def short(name: str) -> str:
-    return name if len(name) <= 14 else f"{name[:13]}…"
+def short(text: str) -> str:
+    return text if len(text) <= 14 else f"{text[:13]}…"

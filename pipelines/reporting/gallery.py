@@ -14,7 +14,7 @@ from models.encoders.vit import ViT
 from models.method import Masking, Method
 from pipelines.engine.prefetch import generator
 from pipelines.project import stage
-from pipelines.reporting import charts, pictures
+from pipelines.reporting import accuracy_charts, charts, pictures
 from pipelines.reporting.results import Results
 from pipelines.saving.pretrained import Pretrained
 
@@ -32,7 +32,8 @@ class Gallery:
         self.test, self.train = r.prepared.rows("test"), r.prepared.rows("train")
         self.chosen = self.queries()
         self.images = torch.from_numpy(r.prepared.images(self.test[self.chosen]))
-        self.curves = charts.label_efficiency(r) if r.labelled else {}
+        self.headline = accuracy_charts.headline(r) if r.labelled else None
+        self.curves = accuracy_charts.label_efficiency(r) if r.labelled else {}
         self.training = charts.training(r.histories)
         self.maps: dict[str, Figure] = {}
         self.neighbours: dict[str, pictures.Image] = {}
@@ -93,9 +94,9 @@ class Gallery:
         images = {"neighbours": self.neighbours[method], "views": self.views[method]}
         images |= {"attention": self.attention[method]} if method in self.attention else {}
         images |= self.reconstructions.get(method, {})
-        charts = {"map": self.maps.get(method), "loss": self.training[f"loss of {method}"]}
-        charts |= {"label efficiency": self.curves.get(method), "frozen features": self.curves.get("frozen")}
-        return {name: png(i) for name, i in images.items()} | {name: chart_png(f) for name, f in charts.items() if f}
+        drawn = {"map": self.maps.get(method), "loss": self.training[charts.loss_of(method)]}
+        drawn |= {"label efficiency": self.curves.get(method), "frozen features": self.curves.get("frozen")}
+        return {name: png(i) for name, i in images.items()} | {name: chart_png(f) for name, f in drawn.items() if f}
 
 
 def framed(tile: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from PIL import Image
 
+from pipelines.evaluation.approach import title
 from pipelines.reporting import charts, pictures
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -23,14 +24,19 @@ COLOURS = charts.COLOURS | charts.CLASSES
 def render(context: Mapping[str, Any]) -> str:
     """The page; every text in the context is escaped."""
     loader = jinja2.FileSystemLoader(TEMPLATE.parent)
-    environment = jinja2.Environment(
-        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    strict: Any = {"autoescape": True, "undefined": jinja2.StrictUndefined, "finalize": together}
+    environment = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, **strict)
+    environment.filters["named"] = title
     environment.globals |= {"svg": svg, "img": img, "colours": COLOURS}
     return environment.get_template(TEMPLATE.name).render(context)
 
 
-def svg(figure: Figure, name: str, title: str) -> Markup:
+def together(value: Any) -> Any:
+    """Text in which no line ends between a number and its sign."""
+    return value.replace(" %", "\u00a0%").replace("± ", "±\u00a0") if type(value) is str else value
+
+
+def svg(figure: Figure, name: str, heading: str) -> Markup:
     """A chart that takes its colours and its font from the page. name: before every id, so that charts share none."""
     file = io.StringIO()
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -46,7 +52,7 @@ def svg(figure: Figure, name: str, title: str) -> Markup:
     body = re.sub(r"font: (?:(bold|\d+) )?([\d.]+)px [^;\"]*", weighed, body)
     for variable, (light, _) in COLOURS.items():
         body = body.replace(light, f"var(--{variable})")
-    label = Markup.escape(title)
+    label = Markup.escape(heading)
     head = f'<svg viewBox="{box[1]}" role="img" aria-label="{label}" xmlns:xlink="http://www.w3.org/1999/xlink">'
     return Markup(f"{head}<title>{label}</title>{body}")
 

@@ -1,4 +1,4 @@
-"""All that the stages found, read once: what the table, the verdict and the page are made of."""
+"""All that the stages found, read once. The tables, the verdict and the page are made of it."""
 
 import json
 from collections.abc import Sequence
@@ -8,20 +8,23 @@ from statistics import mean, stdev
 from typing import Any
 
 from data.shards import Prepared
-from pipelines.evaluation import approach, probe_protocol, scores, second_views, verdict
-from pipelines.evaluation.approach import BASELINES, Approach, Shares
+from models.methods import BASELINES
+from pipelines.evaluation import advice, approach, contest, probe_protocol, scores, second_views
+from pipelines.evaluation.approach import Approach, Shares, title
 from pipelines.evaluation.champion import FEW, UNLABELLED
 from pipelines.evaluation.scores import ALL, Score
 from pipelines.evaluation.second_views import SecondViews
+from pipelines.evaluation.verdict import Verdict, health
 from pipelines.machine import flops
 from pipelines.project import config, stage
 from pipelines.project.config import Config
 from pipelines.project.history import Row, read_history
 
 READ_FROM = {"metrics.json": "scores.csv", "finetune.json": "finetune.csv"}  # figures, and their single readings
-READERS = {"linear": "linear probe", "knn": "kNN", "finetune": "fine-tuned"}
+ORDER = ("linear", "knn", "finetune")
+SHOWN = 3  # label counts of a short table
 Figures = dict[str, float]
-Cells = dict[Approach, dict[str, "Point"]]  # approach → labels a class, or all → its accuracy
+Cells = dict[Approach, dict[str, "Point"]]  # approach → labels per class, or all → its accuracy
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,11 @@ class Results:
 
     @property
     def shots(self) -> list[str]:
-        """Labels a class that somebody was measured with, ascending, `all` last."""
+        """Label counts (per class) at which something was measured, ascending, `all` last."""
         return list(approach.cells(self.scores))
 
     def per_class(self, labels: str) -> float:
-        """Labels a class as a number; of `all`, how many the train split has on average."""
+        """Labels per class as a number; of `all`, how many the train split has on average."""
         m = self.prepared.manifest
         return m.labelled["train"] / len(m.classes) if labels == ALL else float(labels)
 
@@ -81,21 +84,46 @@ class Results:
                 found.setdefault(way, {})[labels] = Point(mean(values), sd, len(values))
         return dict(sorted(found.items(), key=lambda item: place(item[0], self.config.methods)))
 
-    def verdict(self) -> list[str]:
-        """Three sentences or more."""
-        judges = self.judges("val")
-        few = f" {self.champion} was chosen by {judges} images of val, which say little." if judges < FEW else ""
-        if self.labelled:
-            use, images = self.config.promote.for_, self.judges("test")
-            sentences = verdict.sentences(self.scores, self.diagnoses, self.champion, use, images, self.shares())
-        else:
+    def key_counts(self) -> list[str]:
+        """The few label counts of short tables and of the first chart: those at which something is decided."""
+        counts = list(approach.contested(self.scores))
+        return counts if len(counts) <= SHOWN else [counts[0], counts[len(counts) // 2], counts[-1]]
+
+    def shortlist(self) -> list[Approach]:
+        """One approach per method and per baseline: the best on val, of those measured at the most key counts."""
+        every, counts = approach.cells(self.scores), self.key_counts()
+        kinds: dict[str, list[Approach]] = {}
+        for way in self.cells():
+            kinds.setdefault(way.kind, []).append(way)
+        found = []
+        for ways in kinds.values():
+            known = {way: [n for n in counts if way in every[n]] for way in ways}
+            widest = [way for way in ways if len(known[way]) == max(map(len, known.values()))]
+            if first := known[widest[0]][:1]:
+                found.append(approach.best({way: every[first[0]][way] for way in widest if way in every[first[0]]}))
+        return found
+
+    def verdict(self) -> Verdict:
+        """What all of it says, in sentences."""
+        served = f"{title(self.champion)} is served as the champion. {self.promoted['reason']}"
+        few = [f"{title(self.champion)} was chosen by only {self.judges('val')} validation images."]
+        few = few if self.judges("val") < FEW else []
+        judged = health(self.diagnoses)
+        if not self.labelled:
             seen = self.second_views()
-            sentences = [
-                verdict.health(self.diagnoses),
-                second_views.figures(self.champion, seen),
-                second_views.advice(self.champion, seen, self.diagnoses.get(self.champion, {})),
-            ]
-        return [*sentences[:-1], sentences[-1] + few]
+            answer, todo = second_views.judged(self.champion, seen, self.diagnoses.get(self.champion, {}))
+            figures = second_views.figures(self.champion, seen)
+            return Verdict(answer, figures, judged, (*second_views.CAVEATS, *few), served, todo)
+        images, shares = self.judges("test"), self.shares()
+        found = contest.contests(self.scores, images)
+        return Verdict(
+            answer=contest.answer(found),
+            figures=contest.figures(found, shares),
+            health=judged,
+            caveats=(*contest.caveats(self.scores, found, shares), *few),
+            champion=served,
+            advice=advice.advice(self.scores, self.champion, self.config.promote.for_, images),
+        )
 
     def judges(self, split: str) -> int:
         """Images of a split by which encoders are judged."""
@@ -135,7 +163,7 @@ def place(way: Approach, methods: Sequence[str]) -> tuple[int, ...]:
     """What an approach is sorted by."""
     order = [*methods, *(f"{m}-pseudolabel" for m in methods), *(f"{c}-{m}" for c in BASELINES for m in methods)]
     order += [*(f"random-{m}" for m in methods), "pixels"]
-    return (order.index(way.who), list(READERS).index(way.how))
+    return (order.index(way.who), ORDER.index(way.how))
 
 
 def read() -> Results:

@@ -21,10 +21,10 @@ def test_a_difference_is_that_of_the_pairs() -> None:
     assert d.pairs == 6
     assert d.margin == pytest.approx((interval.high - interval.low) / 2, rel=1e-3)
     assert d.error == pytest.approx(10.5 / paired.statistic, rel=1e-2)
-    assert str(d) == "+10.5 ± 0.6 points"
+    assert str(d) == "+10.5 points (95 % interval +9.9 to +11.1)"
 
 
-def test_a_baseline_of_one_seed_is_paired_by_the_draw() -> None:
+def test_a_baseline_of_one_seed_is_paired_by_the_label_sample() -> None:
     ours = [Score("a", "linear", "1", seed, sample, 80.0 + sample, 0) for seed in (0, 7) for sample in range(3)]
     pixels = [Score("pixels", "linear", "1", 0, sample, 70.0 + sample, 0) for sample in range(3)]
     d = difference(ours, pixels, images=10**9)

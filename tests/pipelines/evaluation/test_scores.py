@@ -16,7 +16,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert read(tmp_path / "new" / "scores.csv") == SCORES
 
 
-def test_figures_are_means_and_sds_over_seeds_and_draws() -> None:
+def test_figures_are_means_and_sds_over_seeds_and_label_samples() -> None:
     f = figures(SCORES)
     assert f["linear_5"] == pytest.approx(91.5)
     assert f["linear_5_sd"] == pytest.approx((2 * (1.5**2 + 0.5**2 + 0.5**2) / 5) ** 0.5)  # 90 91 92 91 92 93

@@ -1,5 +1,6 @@
 """Somebody's folder of images without labels, from one command to the endpoint, by one method alone."""
 
+import contextlib
 import json
 import re
 import subprocess
@@ -7,8 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from pipelines.evaluation.approach import title
+from pipelines.reporting import results
+from pipelines.reporting.ending import LINES, ending
 from tests.browser import check, look, needs_chromium
 from tests.pipelines.conftest import write_digits
+from tests.pipelines.reporting.names import keys_in
 from tests.pipelines.small_project import Project, make
 
 EMPTY = r"<section[^>]*><h2>[^<]*</h2>\s*(?:<p[^>]*>[^<]*</p>\s*)*</section>"
@@ -49,23 +54,20 @@ def test_the_folder_becomes_a_served_encoder(flat: tuple[Project, "subprocess.Co
 
 
 def test_the_verdict_says_that_there_are_no_labels(flat: tuple[Project, "subprocess.CompletedProcess[str]"]) -> None:
-    _, done = flat
-    found = re.search(
-        r"There are no labels, so that nothing here says what the encoders are good for: of (\d+) images of test (\w+) "
-        r"finds [\d.]+ % again by a second view, a random encoder [\d.]+ %, raw pixels [\d.]+ %\..*\n(.*)\n",
-        done.stdout,
-    )
-    assert found
-    assert found[1] == "12"
-    assert found[3].startswith((f"Nothing was learnt that shows: do not use {found[2]}", f"{found[2]} has learnt more"))
-    assert found[3].endswith(f" {found[2]} was chosen by 6 images of val, which say little.")
-    assert re.search(r"^encoder +retrieval *$", done.stdout, re.MULTILINE)
-
-
-def test_the_table_of_unlabelled_images_is_not_called_top_1(
-    flat: tuple[Project, "subprocess.CompletedProcess[str]"],
-) -> None:
-    assert "top-1" not in flat[1].stdout
+    with contextlib.chdir(flat[0].root):
+        r = results.read()
+    v = r.verdict()
+    assert re.match(r"Do not use DINO|Do not rely on DINO yet|DINO learnt to recognise images", v.answer)
+    assert [figure.label for figure in v.figures] == ["DINO", "Random encoder", "Raw pixels"]
+    assert v.figures[0].note == "of 12 test images find their second view"
+    assert v.caveats[0] == "There are no labels, so no accuracy was measured."
+    assert v.caveats[-1] == "DINO was chosen by only 6 validation images."
+    assert v.champion.startswith("DINO is served as the champion. It is the only method of this run.")
+    lines = ending(r).splitlines()
+    assert lines[0] == v.answer
+    assert {"Test images in % that find their own second view among those of all others:"} < set(lines)
+    assert not re.search("accuracy", "\n".join(lines))
+    assert len(lines) <= LINES
 
 
 @needs_chromium
@@ -75,10 +77,12 @@ def test_the_report_leaves_out_what_needs_labels(
     page = Path(flat[0].root, "artifacts", "report.html").read_text(encoding="utf-8")
     seen = look(page, tmp_path, 390)
     check(seen, 390, dark=False)
-    assert "There are no labels" in "".join(seen.text.splitlines()[1:4])
-    assert "The images have no labels: accuracies" in seen.text
-    assert "confuses" not in seen.text
-    assert "What each method thinks is similar" in seen.text
+    assert keys_in(seen.text) == {"dino"}  # of dino.encoder, which the page shows as code
+    assert "There are no labels, so no accuracy was measured." in seen.text
+    assert "Accuracies and the confusion matrix need labels" in seen.text
+    assert "confuse?" not in seen.text
+    assert seen.text.index("Nearest neighbours by DINO") < seen.text.index("Keep in mind")
+    assert "Which images does each method find similar?" in seen.text
     assert not re.findall(EMPTY, page)
 
 
@@ -92,6 +96,8 @@ def test_finding_a_second_view_decides(flat: tuple[Project, "subprocess.Complete
         )
         scores[method] = metrics[method]["val_retrieval"]
     promoted = json.loads(Path(project.root, "artifacts", "promoted.json").read_text())
-    figures = ", ".join(f"{m} {scores[m]:.1f}" for m in sorted(METHODS, key=lambda m: -scores[m]))
-    assert promoted["reason"].startswith(f"retrieval of second views on 6 images of val: {figures}")
-    assert promoted["reason"].endswith("; 6 images say little")
+    figures = ", ".join(f"{title(m)} {scores[m]:.1f} %" for m in sorted(METHODS, key=lambda m: -scores[m]))
+    assert promoted["reason"] == (
+        "It is the only method of this run. Validation images that find their own second view among all others: "
+        f"{figures} (6 images). 6 validation images are few, so this choice is uncertain."
+    )

@@ -12,7 +12,8 @@ from pipelines.evaluation.champion import UNLABELLED
 from pipelines.evaluation.scores import How, Score
 from pipelines.project import config, stage
 from pipelines.reporting import tables
-from pipelines.reporting.charts import COLOURS, label_efficiency
+from pipelines.reporting.accuracy_charts import headline, label_efficiency
+from pipelines.reporting.charts import COLOURS
 from pipelines.reporting.results import Results
 from tests.pipelines.small_project import Project
 
@@ -45,24 +46,26 @@ def scored(unscored: Results) -> Results:
 
 def test_methods_come_first_and_every_cell_is_mean_and_sd(scored: Results) -> None:
     assert [tuple(row.values()) for row in tables.accuracies(scored)] == [
-        ("simclr", "linear probe", "80.0 ± 1.0", "", "98.0"),
-        ("simclr", "fine-tuned", "", "91.0 ± 1.4", ""),
-        ("simclr-pseudolabel", "fine-tuned", "", "91.0", ""),
-        ("fixmatch-simclr", "from scratch", "", "70.0", ""),
-        ("random-simclr", "linear probe", "30.0", "", ""),
-        ("pixels", "linear probe", "42.0 ± 2.0", "", ""),
+        ("SimCLR", "linear probe", "80.0 ± 1.0", "", "98.0"),
+        ("SimCLR", "fine-tuning", "", "91.0 ± 1.4", ""),
+        ("SimCLR + pseudo-labels", "fine-tuning", "", "91.0", ""),
+        ("FixMatch, backbone of SimCLR", "from scratch", "", "70.0", ""),
+        ("Random encoder, backbone of SimCLR", "linear probe", "30.0", "", ""),
+        ("Raw pixels", "linear probe", "42.0 ± 2.0", "", ""),
     ]
-    assert list(tables.accuracies(scored)[0]) == ["encoder", "read by", "1 label", "5 labels", "all labels"]
+    assert list(tables.accuracies(scored)[0]) == ["encoder", "classifier", "1 label", "5 labels", "all labels"]
     assert len({len(line) for line in tables.text(tables.accuracies(scored)).splitlines()}) == 1
-    assert tables.head(scored).endswith(
-        "over 1 seed and up to 3 label samples; the verdict compares two by the label samples that both have"
+    assert tables.head(scored) == (
+        "Test accuracy in % by labels per class, mean ± standard deviation over 1 seed and up to 3 label samples"
     )
+    assert tables.marks(scored) == ["simclr", "simclr", "simclr", "fixmatch", "random", "pixels"]
 
 
 def test_without_labels_the_table_has_what_decides(unscored: Results) -> None:
     r = replace(unscored, figures={"simclr": {UNLABELLED: 12.34}})
-    assert tables.accuracies(r) == [{"encoder": "simclr", UNLABELLED: "12.3"}]
-    assert "top-1" not in tables.head(r)
+    assert tables.accuracies(r) == [{"encoder": "SimCLR", "second views found": "12.3"}]
+    assert tables.marks(r) == ["simclr"]
+    assert "accuracy" not in tables.head(r)
 
 
 def test_a_training_costs_the_time_of_its_steps(unscored: Results) -> None:
@@ -77,14 +80,16 @@ def test_a_training_costs_the_time_of_its_steps(unscored: Results) -> None:
         f"{2 * 20 * batch:,}",
         f"{20 * of_mae:,}",
     )  # views
-    assert simclr["images/s"] == f"{2 * 20 * batch / seconds:,.0f}"
+    assert simclr["images per second"] == f"{2 * 20 * batch / seconds:,.0f}"
 
 
-def test_a_line_an_approach_with_its_mean_its_band_and_its_name(scored: Results) -> None:
+def test_a_line_per_approach_with_its_mean_its_band_and_its_name(scored: Results) -> None:
     figures = label_efficiency(scored)
     assert figures.keys() == {"frozen", "simclr", "dino"}  # one backbone, on which FixMatch was trained
     (axes,) = figures["simclr"].axes
     assert {text.get_text() for text in axes.texts} == {"linear probe", "fine-tuned", "+ pseudo-labels", "FixMatch"}
+    (axes,) = headline(scored).axes
+    assert {text.get_text() for text in axes.texts} == {"SimCLR", "FixMatch"}
     (axes,) = figures["frozen"].axes
     drawn = {line.get_color(): np.asarray(line.get_xydata()).tolist() for line in axes.lines}
     assert drawn[COLOURS["simclr"][0]] == [[1.0, 80.0], [scored.per_class("all"), 98.0]]
