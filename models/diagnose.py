@@ -6,7 +6,7 @@ from statistics import fmean, median
 from models.diagnosis import Diagnosis, Row, percent, undertrained
 from models.method import MethodParams
 
-EARLY = 0.3  # of a run: before, a healthy one may look like any of them
+EARLY = 0.3  # share of a run: before it, a healthy run may look like any broken one
 
 LEAST = 5  # health checks that a judgement needs
 RECENT = 3  # health checks whose medians are the figures of now

@@ -85,6 +85,6 @@ def images_error(right: float, other: float, images: int) -> float:
 
 
 def of_shares(ours: float, theirs: float, images: int) -> Difference:
-    """Of two percentages of the same images, one training each."""
+    """The difference of two percentages of the same images, from one training run each."""
     error = images_error(ours / 100, theirs / 100, images)
     return Difference(ours, theirs, 1.96 * error, error, 1)

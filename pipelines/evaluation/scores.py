@@ -18,8 +18,8 @@ class Score:
 
     who: a run's name: a method, its baseline (random-simclr, pixels, supervised-simclr: the backbone of simclr), or
     simclr-pseudolabel. how: by a probe of frozen features, or trained end to end (`finetune`, also from scratch).
-    labels: so many a class, or `all`; seed: of the pretraining, or of the training from scratch; sample: of the labels,
-    the same for everyone. accuracy and val: top-1 in percent, on test and on val.
+    labels: so many per class, or `all`; seed: of the pretraining, or of the training from scratch; sample: of the
+    labels, the same for everyone. accuracy and val: top-1 in percent, on test and on val.
     """
 
     who: str

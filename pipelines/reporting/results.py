@@ -139,7 +139,7 @@ class Results:
         return SecondViews(ours, random, pixels, self.judges("test"))
 
     def shares(self) -> Shares:
-        """The images of a training from scratch, as a share of its backbone's pretraining."""
+        """How many images each training from scratch saw, as a share of the pretraining of its backbone."""
         found: dict[tuple[str, str], float] = {}
         for who, figures in self.figures.items():
             baseline, _, method = who.partition("-")
