@@ -13,7 +13,8 @@ import torch
 import yaml
 from mlflow.entities import Run
 
-from models.methods import BASELINES
+from models.methods import BASELINES, TITLES
+from pipelines.evaluation.approach import title
 from pipelines.project.history import read_history, trained_seconds
 from tests.flows.project import Flows
 from tests.pipelines.small_project import METHODS, git
@@ -22,7 +23,7 @@ from tests.pipelines.small_project import METHODS, git
 def test_prefect_keeps_the_table(flows: Flows) -> None:
     tables = flows.rows("select data from artifact where type = 'table' and key = 'digits-results'")
     rows = json.loads(json.loads(tables[-1][0]))
-    assert {row["encoder"] for row in rows} == finished(flows).keys()
+    assert {row["encoder"] for row in rows} == {title(who) for who in finished(flows)}
     assert rows[0]["all labels"] == f"{flows.json('simclr', 'metrics.json')['simclr']['linear_all']:.1f}"
 
 
@@ -80,10 +81,10 @@ def test_a_run_lasts_as_long_as_its_training_did(flows: Flows, method: str) -> N
 def test_mlflows_page_begins_with_the_verdict_and_the_table(flows: Flows) -> None:
     (found,) = flows.client.search_experiments(filter_string="name = 'digits'")
     note = found.tags["mlflow.note.content"]
-    verdict, table = note.split("Top-1 on the test split", 1)
-    assert re.search(r"Training went well|Not every training went well", verdict)
-    assert "| encoder | read by | 1 label | 5 labels | all labels |" in table
-    assert len(re.findall(r"^\| simclr \| linear probe \|", table, re.MULTILINE)) == 1
+    verdict, table = note.split("Test accuracy in % by labels per class", 1)
+    assert "SimCLR: " in verdict
+    assert "| encoder | classifier | 1 label | 5 labels | all labels |" in table
+    assert len(re.findall(r"^\| SimCLR \| linear probe \|", table, re.MULTILINE)) == 1
 
 
 def test_a_run_says_of_what_data_code_and_packages_it_is(flows: Flows) -> None:
@@ -118,11 +119,13 @@ def test_the_champion_is_read_on_val_as_it_will_be_used(flows: Flows) -> None:
     ranked = sorted(METHODS, key=lambda m: -read[m])
     index = (flows.project.root / "data" / "prepared" / "index.csv").read_text().splitlines()
     images = sum(",val," in row for row in index)
-    assert promoted["reason"].startswith(
-        f"linear probe of frozen features with 1 label a class on {images} images of val: "
-        + ", ".join(f"{m} {read[m]:.1f}" for m in ranked)
+    assert promoted["reason"].endswith(
+        "Validation accuracy of a linear probe at 1 label per class: "
+        + ", ".join(f"{TITLES[m]} {read[m]:.1f} %" for m in ranked)
+        + f" ({images} images)."
     )
-    assert promoted["champion"] == ranked[0] or f"{promoted['champion']} is within one standard" in promoted["reason"]
+    best = promoted["champion"] == ranked[0]
+    assert promoted["reason"].startswith("It did best" if best else "It is within one standard error of ")
     for model in promoted["models"]:
         data = (flows.project.root / model["archive"]).read_bytes()
         assert model["sha256"] == hashlib.sha256(data).hexdigest()
