@@ -27,6 +27,7 @@ SMALL = {
     "finetune.label_samples": 1,
     "finetune.steps": 2,
     "baseline.shots": [1],
+    "baseline.encoders": "all",
     "baseline.label_samples": 1,
     **{f"{baseline}.budget": 0.001 for baseline in ("supervised", "pseudolabel", "fixmatch")},
 }
