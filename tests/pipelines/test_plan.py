@@ -26,7 +26,7 @@ def test_a_batch_that_is_larger_than_the_images_is_cut_to_half_of_them(project: 
     assert [fitted.method(m).batch_size for m in METHODS] == [28, 20, 28]
     assert c.fitted(1000) == c
     assert config.cut("mae", c, fitted, 56) == [
-        "mae.batch_size is 999, the train split has 56 images: a batch of 20 is taken"
+        "Parameter mae.batch_size is 999, but the train split has only 56 images. The batch size is reduced to 20."
     ]
     assert config.cut("mae", c, c, 56) == []
 
@@ -51,7 +51,9 @@ def test_weights_that_are_not_there_and_stages_that_do_not_train_are_told_before
     with pytest.raises(StageError, match=r"^pretrain@nonsense is no stage that trains; allowed: pretrain@simclr, "):
         plan.main(["pretrain@nonsense"])
     project.set({"dino.encoder.init": "nonsense"})
-    with pytest.raises(CheckpointError, match=r"^nonsense is not here, or not readable; encoder.init takes"):
+    with pytest.raises(
+        CheckpointError, match=r"^The weights nonsense are missing or cannot be read\. Set encoder\.init to"
+    ):
         plan.main(["baseline@supervised"])
 
 

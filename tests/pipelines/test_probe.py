@@ -43,7 +43,7 @@ def test_every_seed_is_read_and_its_features_and_predictions_are_kept(
     project.set({"probe.shots": [1, 5, 50]})
     metrics = probed(project)
     printed = capsys.readouterr().out
-    assert "not every class has so many labels in train, so left out: 50 a class" in printed
+    assert "Not measured: 50 labels per class, because not every class has so many labels in train." in printed
     assert "simclr: not judged: 0 health checks are too few to judge by" in printed
     rows = scores.read(project.artifact("simclr", "scores.csv"))
     samples = config.load(project.root / "params.yaml").probe.label_samples

@@ -101,9 +101,9 @@ def test_a_batch_in_parts_is_the_whole_batch(exact: Project, alone: Alone, what:
 @pytest.mark.parametrize(
     ("changed", "errors"),
     [
-        ({"simclr.accumulate": 2}, "simclr.accumulate is 2; allowed: 1"),
-        ({"dino.accumulate": 2}, "dino.accumulate is 2; allowed: 1, for batch norm"),
-        ({"mae.accumulate": 3}, "mae.batch_size is 28; allowed: a multiple of 3, processes times accumulate"),
+        ({"simclr.accumulate": 2}, "simclr.accumulate is 2. Allowed: 1"),
+        ({"dino.accumulate": 2}, "dino.accumulate is 2. Allowed: 1, for batch norm"),
+        ({"mae.accumulate": 3}, "mae.batch_size is 28. Allowed: a multiple of 3, which is processes times accumulate"),
     ],
 )
 def test_a_batch_that_cannot_be_split_is_not(exact: Project, changed: dict[str, Any], errors: str) -> None:
@@ -159,5 +159,5 @@ def test_what_is_wrong_with_a_rank_is_a_sentence_and_ends_all(exact: Project) ->
     exact.set({"pretrain.processes": 3})
     done = exact.run("-m", "pipelines.pretrain", "mae")
     assert done.returncode == 1
-    assert "mae.batch_size is 28; allowed: a multiple of 3, processes times accumulate" in done.stderr
+    assert "mae.batch_size is 28. Allowed: a multiple of 3, which is processes times accumulate" in done.stderr
     assert "Traceback" not in done.stderr

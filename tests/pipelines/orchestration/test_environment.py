@@ -117,7 +117,9 @@ def test_the_flow_that_watches_for_drift_works_behind_a_proxy(project: Project) 
     metrics = b'# TYPE encoder_drift gauge\nencoder_drift{model="digits-encoder",version="1"} 0.5\n'
     with ready.serve(settings(ports)["ready_address"], dict, lambda: metrics):
         done = run(project, "-m", "pipelines.drift", **PROXIES)
-    assert (done.returncode, done.stdout) == (0, "digits-encoder version 1: drift 0.50, allowed 1\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "digits-encoder version 1: drift 0.50 (allowed: up to 1)\n"), (
+        done.stderr
+    )
 
 
 def test_a_user_without_a_name_has_one_for_the_tools(project: Project) -> None:
@@ -219,5 +221,5 @@ def test_a_long_path_of_the_temporary_folder_works(project: Project) -> None:
 
 def test_a_missing_temporary_folder_is_said_and_another_taken(project: Project) -> None:
     done = run(project, *stage("import os; print(os.environ['TMPDIR'])"), TMPDIR="/nowhere")
-    sentence = "TMPDIR is /nowhere, where no file can be written; temporary files go to /tmp.\n"
+    sentence = "TMPDIR is /nowhere, but no file can be written there. Temporary files go to /tmp.\n"
     assert (done.returncode, done.stdout, done.stderr) == (0, "/tmp\n", sentence)

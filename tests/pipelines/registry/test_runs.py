@@ -58,7 +58,7 @@ def test_a_store_that_is_down_does_not_stop_training(
     live.log({"step": 10, "loss": 0.5})
     live.close()
     printed = capsys.readouterr().err
-    assert printed.startswith("MLflow does not take the curves now, training goes on: ")
+    assert printed.startswith("Warning: MLflow does not take the curves (")
     assert printed.count("\n") == 1
     assert live.id == ""
 

@@ -71,7 +71,7 @@ def test_a_moved_project_registers_again_and_leaves_the_old_place_alone(
     assert not (old / "mlruns").exists()
     where = client.get_experiment_by_name("digits")
     assert Path(where.artifact_location).is_relative_to(new)
-    assert "it is now called 'digits, until the project moved (1)'" in capsys.readouterr().err
+    assert "It is now called 'digits, until the project moved (1)'" in capsys.readouterr().err
     receipts.reconcile(client)
     assert capsys.readouterr().err == ""
     assert stage.PROMOTED.exists()
