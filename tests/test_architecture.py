@@ -23,8 +23,8 @@ LAYERS = {
     "models": "precision parallel optim signals encoders views evaluation diagnosis method baselines methods start "
     "diagnose saved",
     "serving": "host worker client rollout torchserve fastapi bulk deploy watchdog server app embed",
-    "pipelines": "project machine saving registry engine evaluation release reporting orchestration "
-    f"{' '.join(STAGES)} memory plan flow drift",
+    "pipelines": "project machine saving registry engine evaluation estimation release reporting orchestration "
+    f"{' '.join(STAGES)} estimate plan flow drift",
     "benchmarks": "workspace report speed endpoint studies endurance __main__",
 }
 PLATFORMS = {"mlflow", "dvc", "prefect"}

@@ -42,7 +42,7 @@ class Watch:
         steps: int,
     ):
         self.method, self.device, self.bf16, self.steps = method, device, setting.bf16, steps
-        self.every = max(1, round(steps / CHECKS if epochs is None else epochs * per_epoch))
+        self.every = interval(epochs, per_epoch, steps)
         rows = np.random.default_rng(SEED).permutation(prepared.rows("val"))[:IMAGES]
         images = torch.from_numpy(prepared.images(np.sort(rows))).to(device)
         n, size = len(images), prepared.manifest.preprocess.size
@@ -74,6 +74,11 @@ class Watch:
     def figures(self, progress: float) -> dict[str, Tensor]:
         a, b = self.method.encoder(torch.cat(self.pair)).chunk(2)
         return self.method.signals(self.views, progress) | signals.common(a, b)
+
+
+def interval(epochs: float | None, per_epoch: int, steps: int) -> int:
+    """Steps between two checks: as many epochs, or a part of the run where None."""
+    return max(1, round(steps / CHECKS if epochs is None else epochs * per_epoch))
 
 
 @contextmanager

@@ -15,17 +15,17 @@ COUNTED = 4  # images
 LARGEST_FILE = 2**31  # bytes; protobuf writes no larger message
 
 
-def flops(method: Method, size: int, backward: bool = True) -> float:
-    """FLOPs an image of a step: every view forward and, where a gradient flows, backward."""
+def flops(method: Method, size: int, backward: bool = True, images: int = COUNTED) -> float:
+    """FLOPs per image of a step: every view forward and, where a gradient flows, backward. images: of the batch."""
     shadow = copy.deepcopy(method).to("meta").train()
-    images = torch.empty(COUNTED, 3, size, size, dtype=torch.uint8, device="meta")
-    draws = [d.to("meta") for d in shadow.draw(COUNTED, size, size, torch.Generator())]
-    views = shadow.views(images, draws)
+    batch = torch.empty(images, 3, size, size, dtype=torch.uint8, device="meta")
+    draws = [d.to("meta") for d in shadow.draw(images, size, size, torch.Generator())]
+    views = shadow.views(batch, draws)
     with FlopCounterMode(display=False) as counter:
         loss = shadow.loss(views, 0.5)
         if backward:
             loss.backward()  # type: ignore[no-untyped-call]
-    return float(counter.get_total_flops() / COUNTED)
+    return float(counter.get_total_flops() / images)
 
 
 def encoder_flops(encoder: nn.Module, size: int) -> float:
@@ -38,8 +38,11 @@ def encoder_flops(encoder: nn.Module, size: int) -> float:
 
 def views(method: Method, n: int, size: int) -> float:
     """Images that go through the backbone, forward and backward, in a step on n images: every view, by its area."""
-    images = torch.zeros(n, 3, size, size, dtype=torch.uint8)
-    made = method.views(images, method.draw(n, size, size, torch.Generator()))
+    device = next(method.parameters()).device
+    images = torch.zeros(n, 3, size, size, dtype=torch.uint8, device=device)
+    with torch.device("cpu"):  # where the caller builds on the meta device, chance still comes from the CPU
+        draws = method.draw(n, size, size, torch.Generator())
+    made = method.views(images, [d.to(device) for d in draws])
     return sum(view.numel() for view in made if view.ndim == 4) / images[0].numel()
 
 

@@ -3,6 +3,7 @@
 Counted as it is not compiled; what is compiled needs less.
 """
 
+import os
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -87,6 +88,11 @@ def needed(
 def at_once(params: MethodParams | BaselineParams, processes: int) -> int:
     """Images that a process has in one part of a step."""
     return sum(batch_of(params)) // (processes * params.accumulate)
+
+
+def installed() -> int:
+    """Bytes of memory that this machine has, GPUs apart."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def check(

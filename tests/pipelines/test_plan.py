@@ -1,7 +1,9 @@
 """What is said before anything trains: what is impossible, and how long the rest takes."""
 
 import contextlib
+import json
 import re
+import time
 
 import pytest
 import torch
@@ -9,13 +11,12 @@ import torch
 from data.shards import Prepared
 from models import CheckpointError
 from pipelines import plan
+from pipelines.estimation import trainings
+from pipelines.estimation.estimate import FILE
 from pipelines.evaluation.supervised_training import Labelled
-from pipelines.plan import durations, said_of, spoken
 from pipelines.project import config, stage
 from pipelines.project.stage import StageError
 from tests.pipelines.small_project import METHODS, Project
-
-STAGES = [f"{kind}@{m}" for kind in ("pretrain", "finetune") for m in METHODS]
 
 
 def test_a_batch_that_is_larger_than_the_images_is_cut_to_half_of_them(project: Project) -> None:
@@ -57,12 +58,19 @@ def test_weights_that_are_not_there_and_stages_that_do_not_train_are_told_before
 def test_every_stage_is_timed_that_will_run_and_no_other(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     with contextlib.chdir(project.root):
         plan.main(["finetune@mae", "baseline@supervised"])
-        printed = capsys.readouterr().out.splitlines()
+        line = capsys.readouterr().out.splitlines()[-1]
         assert re.fullmatch(
-            r"about .+ in all on this machine, as busy as it is now: fine-tuning \d+ s, the baselines \d+ s\. "
-            r"With labelled_trainings: false in params\.yaml it takes about .+",
-            printed[-1],
+            r"This run will take about \d+ (s|min) on this machine(, as busy as it is now)? "
+            r"\(fine-tuning \d+ s, baselines \d+ s\), "
+            r"\d\.\d GB of memory and \d+ MB of disk\.",
+            line,
         )
+        found = json.loads(FILE.read_text())
+        below = {"register@mae", "export@mae", "archive@mae", "promote", "report"}
+        assert set(found["stages"]) == {"finetune@mae", "baseline@supervised"} | below
+        assert 0 < max(found["stages"].values()) < found["seconds"] > found["without_labels"]
+        assert found["memory_bytes"] > found["disk_bytes"] > 1e6
+        assert abs(found["made"] - time.time()) < 100
         project.set({"labelled_trainings": False})
         plan.main(["finetune@mae", "baseline@supervised"])
     assert "about" not in capsys.readouterr().out
@@ -76,24 +84,19 @@ def test_a_choice_by_few_images_is_told_beforehand(project: Project, capsys: pyt
     )
 
 
-def test_twice_the_epochs_take_twice_the_time(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counted, on a machine that takes one second an image."""
+def test_twice_the_epochs_are_twice_the_steps(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project.root)
-    monkeypatch.setattr(plan, "per_image", lambda *_: 1.0)
 
-    def seconds() -> dict[str, float]:
+    def images() -> dict[str, float]:
         c, prepared = config.load(), Prepared(stage.PREPARED)
-        return durations(c, Labelled(prepared, c.pretrain, torch.device("cpu")), STAGES)
+        found = trainings.amounts(c, Labelled(prepared, c.pretrain, torch.device("cpu")))
+        works = trainings.trainings(c, 10, labelled=True)
+        return {f"{work.stage} {work.who}": found[work.stage, work.who].steps * work.batch for work in works}
 
-    once = seconds()
-    images = len(Prepared(stage.PREPARED).rows("train")) // 32 * 32
-    assert once["pretrain"] == 3 * 10 * images
+    once = images()
+    train = len(Prepared(stage.PREPARED).rows("train"))
+    assert [once[f"pretrain@{m} {m}"] for m in METHODS] == [10 * (train // 32 * 32)] * 3
     project.set({f"{m}.epochs": 20 for m in METHODS} | {"finetune.steps": 4, "finetune.label_samples": 2})
-    twice = seconds()
-    assert twice["pretrain"] == 2 * once["pretrain"]
-    assert twice["finetune"] > 2 * once["finetune"]
-
-
-def test_a_duration_is_said_as_people_say_it() -> None:
-    assert [spoken(s) for s in (40, 700, 3 * 3600, 5 * 86400)] == ["40 s", "12 min", "3.0 h", "5 days"]
-    assert "With labelled_trainings" not in said_of({"pretrain": 100.0}, can_skip=True)
+    twice = images()
+    assert twice["pretrain@mae mae"] == 2 * once["pretrain@mae mae"]
+    assert twice["finetune@mae mae"] > 2 * once["finetune@mae mae"]

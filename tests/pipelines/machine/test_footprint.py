@@ -14,8 +14,7 @@ import torch
 
 from models import start
 from models.method import MethodParams
-from models.methods import METHODS
-from pipelines import memory, pretrain
+from pipelines import pretrain
 from pipelines.machine import footprint
 from pipelines.machine.hardware import Setting
 from pipelines.project import config
@@ -107,40 +106,6 @@ def test_out_of_memory_is_a_sentence() -> None:
     assert str(of_a_gpu.value) == str(of_a_cpu.value) == sentence
     with pytest.raises(RuntimeError, match="another"), footprint.explained("mae", BASE.method("mae"), 8):
         raise RuntimeError("another")
-
-
-def test_the_command_says_what_fits_the_machine_of_a_recipe(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    recipe = tmp_path / "recipes" / "digits.yaml"
-    recipe.parent.mkdir()
-    recipe.write_text(text := (ROOT / "recipes" / "digits.yaml").read_text())
-    monkeypatch.chdir(tmp_path)
-    memory.main(["digits"])
-    first, *lines = capsys.readouterr().out.splitlines()
-    assert first == "digits: 1 × 4 GB"
-    assert [line.split("GB  ")[1] for line in lines][:4] == [
-        "simclr, 1 × 128 images at once",
-        "mae, 1 × 64 images at once",
-        "dino, 1 × 64 images at once",
-        "fine-tuning of simclr, 1 × 32 images at once",
-    ]
-    recipe.write_text(text.replace("# Machine: 1 × 4 GB", "# Machine: 1 × 1 GB"))
-    with pytest.raises(SystemExit, match="1"):
-        memory.main(["digits"])
-    sentence = capsys.readouterr().out
-    assert "That is too much. In params.yaml, raise pretrain.processes (now 1, one per GPU)" in sentence
-    recipe.write_text(text.replace("# Machine: ", "# Machines: "))
-    with pytest.raises(StageError, match=r"^recipes/digits\.yaml states no machine\."):
-        memory.main(["digits"])
-
-
-def test_the_recipe_that_needs_most_fits_its_machine() -> None:
-    assert memory.table("imagenet-vit-base")[1]
-
-
-def test_without_labels_only_the_methods_are_counted() -> None:
-    assert [work.stage for work in memory.trainings(BASE, 0, labelled=False)] == [f"pretrain@{m}" for m in METHODS]
 
 
 def test_shards_of_the_weights_need_less() -> None:

@@ -10,7 +10,7 @@ import yaml
 from models import methods, start
 from models.methods.dino import DINOParams
 from models.optim import OptimParams
-from pipelines import memory
+from pipelines.estimation import imagined
 from pipelines.project import config
 from tests.pipelines.small_project import ROOT, Project, make
 
@@ -30,7 +30,7 @@ def test_a_recipe_opens_with_source_machine_command_expected_number_and_time(wor
     assert all(line.startswith("#") for line in opening.splitlines())
     keys = re.findall(r"^# (Source|Machine|Command|Expected|Time):", opening, re.MULTILINE)
     assert keys == ["Source", "Machine", "Command", "Expected", "Time"]
-    assert memory.MACHINE.search(opening)
+    assert imagined.machine(opening)
     assert f"--recipe {word}" in opening or "pipelines.flow FOLDER" in opening
     assert yaml.safe_load(text)["dataset"] == word.split("-", maxsplit=1)[0]
 
