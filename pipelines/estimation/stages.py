@@ -24,6 +24,7 @@ PREPARED = 4000.0  # images per second and processor, decoded and resized
 # Seconds of a probe's readings of one encoder: of few labels, per image, feature and class, and per feature squared.
 READ = 1.5, 8e-8, 3e-6
 MEMORY = {"export": 0.7e9, "promote": 0.6e9, "report": 0.6e9, "register": 0.45e9}
+BESIDE = {"pretrain": 0.2e9}  # bytes of a training's process beside its probe's: MLflow, health checks
 HOST = 2e9  # bytes of the machine's memory that a process with a GPU takes
 OTHER, CONDUCTORS = 0.3e9, 1.0e9  # bytes of another stage; of the flow, Prefect's server and a DVC for each slot
 
@@ -64,7 +65,8 @@ def loads(
         for work, cost in costs.items():
             if work.stage == name and (amount := amounts.get((name, work.who))):
                 seconds += amount.images(work) * cost.image / work.processes + amount.trainings * cost.setup
-                memory = max(memory, work.processes * (HOST if data.device.type == "cuda" else cost.memory))
+                own = HOST if data.device.type == "cuda" else cost.memory + BESIDE.get(kind, 0.1e9)
+                memory = max(memory, work.processes * own)
         if kind == "probe":
             of = next(cost for work, cost in costs.items() if work.stage == f"pretrain@{item}")
             seconds += probing(c, item, data, of, slower)
