@@ -107,8 +107,9 @@ def estimate(
 
 
 def machine(share: float, processes: int) -> schedule.Pace:
-    """How stages share this machine's GPUs and what other programs leave of its processors."""
+    """How stages share this machine's GPUs and processors. share: of a processor that a probe got beside the others."""
+    processors = hardware.cores() / hardware.threads()
     if torch.cuda.is_available():
-        gpus, processors = torch.cuda.device_count() / processes, hardware.cores() / hardware.threads()
-        return schedule.on_gpus(gpus, [f"{kind}@" for kind in KINDS], processors)
-    return schedule.sharing(share * hardware.cores() / (hardware.threads() * processes))
+        return schedule.on_gpus(torch.cuda.device_count() / processes, [f"{kind}@" for kind in KINDS], processors)
+    others = max(0.0, processors / share - probes.side())
+    return schedule.sharing(processors / processes, others if share < QUIET else 0.0)

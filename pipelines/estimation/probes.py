@@ -49,17 +49,21 @@ def costs(works: Sequence[Work], data: Labelled) -> dict[Work, Cost]:
     alike = {(work.params, work.section, work.backbone): work for work in works}  # equal work is measured once
     some, ends = list(alike.values()), time.monotonic() + IN_ALL
     gpu = data.device.type == "cuda"
-    side = 1 if gpu else max(1, min(hardware.side_by_side(), hardware.cores() // hardware.threads()))
 
     def probe(work: Work) -> Cost | None:
         if work is not some[0] and time.monotonic() > ends:
             return None
         return cost(work, data) if gpu else forked(partial(cost, work, data))
 
-    with ThreadPoolExecutor(side) as pool:
+    with ThreadPoolExecutor(1 if gpu else side()) as pool:
         found = dict(zip(alike, pool.map(probe, some), strict=True))
     known = {work: found[work.params, work.section, work.backbone] for work in works}
     return completed({work: cost for work, cost in known.items() if cost}, works, data)
+
+
+def side() -> int:
+    """Probes at the same time on a CPU: of the stages that run side by side, as many as have cores of their own."""
+    return max(1, min(hardware.side_by_side(), hardware.cores() // hardware.threads()))
 
 
 def forked(work: Callable[[], Cost]) -> Cost:

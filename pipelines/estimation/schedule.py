@@ -76,9 +76,12 @@ def highest(spans: Mapping[str, Span], amounts: Mapping[str, float]) -> float:
     )
 
 
-def sharing(cores: float) -> Pace:
-    """Stages of one thread on so many processors, or of as many threads as a processor of this size has."""
-    return lambda name, running: min(1.0, cores / len(running))
+def sharing(cores: float, others: float = 0.0) -> Pace:
+    """Stages of one thread on so many processors, which other programs want, too: as many as `others` such stages.
+
+    Where a stage has more threads, a processor here is as many as they need.
+    """
+    return lambda name, running: min(1.0, cores / (len(running) + others))
 
 
 def on_gpus(gpus: float, trains: Sequence[str], cores: float) -> Pace:

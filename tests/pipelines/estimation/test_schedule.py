@@ -31,6 +31,11 @@ def test_stages_share_slots_and_cores(seconds: dict[str, float], slots: int, cor
     assert total(schedule(seconds, ALONE, slots, sharing(cores))) == pytest.approx(wall)
 
 
+def test_other_programs_take_their_share() -> None:
+    assert total(schedule({"a": 10}, ALONE, 2, sharing(2, others=3))) == pytest.approx(20)
+    assert total(schedule({"a": 10, "b": 10}, ALONE, 2, sharing(2, others=2))) == pytest.approx(20)
+
+
 def test_a_stage_waits_for_its_upstream_and_the_longest_chain_goes_first() -> None:
     graph = {"short": (), "pretrain": ("prepare",), "finetune": ("pretrain",)}  # prepare is done
     spans = schedule({"short": 3, "pretrain": 2, "finetune": 5}, graph, 1, sharing(1))
