@@ -4,6 +4,7 @@ On this machine a few steps of each training are measured. For other machines th
 the speed of their GPUs. Ends with 1 where a training does not fit the memory.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,11 +13,13 @@ from pathlib import Path
 import torch
 
 from data.shards import Prepared
+from models.methods import BASELINES, BaselineParams
 from pipelines.estimation import accelerators, disk, graph, imagined, stages, trainings
 from pipelines.estimation.accelerators import GPU, UTILISATION
 from pipelines.estimation.durations import sized, spoken
 from pipelines.estimation.estimate import estimate, measure
 from pipelines.estimation.trainings import Work
+from pipelines.evaluation import supervised_runs
 from pipelines.evaluation.supervised_training import Labelled
 from pipelines.machine import footprint, gpus, hardware
 from pipelines.machine.footprint import GB
@@ -70,6 +73,8 @@ class Asked:
 
 
 def main(asked: Asked) -> None:
+    if asked.gpus == 0:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     path = Path("recipes", f"{asked.recipe}.yaml") if asked.recipe else config.PARAMS
     text = recipes.read(asked.recipe) if asked.recipe else ""
     given = config.load(path)
@@ -81,6 +86,9 @@ def main(asked: Asked) -> None:
     c = replace(c, pretrain=replace(c.pretrain, processes=max(1, many)))
     for name in c.methods:
         config.check_batch(name, c.method(name), train, c.pretrain.processes)
+    with_labels: dict[str, BaselineParams] = {name: c.of_baseline(name) for name in BASELINES}
+    for section, params in {"finetune": c.finetune, **with_labels}.items():
+        supervised_runs.check(section, params, c)
     here = not asked.elsewhere and many <= torch.cuda.device_count()
     share = asked.utilisation or UTILISATION
     found = measured(c, prepared) if here else counted(c, prepared, model, many, share)
@@ -136,6 +144,7 @@ def measured(c: Config, prepared: Prepared) -> Found:
         f"Measured: a few steps of each training, not compiled; the seconds are those of one stage alone. "
         f"The flow runs {side} stages at the same time, which needs about {sized(of.memory_bytes)} of memory.",
         "Assumed: the time to start, register, export and check, as on the digits. The download is left out.",
+        *["Other programs use the processors now. Without them it is faster."] * of.busy,
     ]
     return Found(name, has, rows, of.seconds + stages.slowness() * stages.FIXED["plan"], of.disk, notes)
 

@@ -107,7 +107,10 @@ def test_twice_as_fast_a_gpu_takes_half_the_time(bare: Path) -> None:
     assert seconds(100, 4, 0.1) == pytest.approx(once / 2)
 
 
-def test_on_this_machine_steps_are_measured(bare: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_on_this_machine_steps_are_measured(
+    bare: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # as the command does; it is given back
     only("digits", "mae")
     estimate.main(Asked("digits", 0, images=120))
     printed = capsys.readouterr().out
