@@ -26,7 +26,7 @@ READ = 1.5, 8e-8, 3e-6
 MEMORY = {"export": 0.7e9, "promote": 0.6e9, "report": 0.6e9, "register": 0.45e9}
 BESIDE = {"pretrain": 0.2e9}  # bytes of a training's process beside its probe's: MLflow, health checks
 HOST = 2e9  # bytes of the machine's memory that a process with a GPU takes
-OTHER, CONDUCTORS = 0.3e9, 1.0e9  # bytes of another stage; of the flow, Prefect's server and a DVC for each slot
+OTHER, CONDUCTORS = 0.3e9, 1.2e9  # bytes of another stage; of the flow, Prefect's server and a DVC for each slot
 
 
 @dataclass(frozen=True)
