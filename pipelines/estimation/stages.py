@@ -19,7 +19,7 @@ FIXED = {
     **{"settings": 1.8, "download": 1.5, "prepare": 2.2, "plan": 6.0, "pretrain": 5.0, "finetune": 2.8},
     **{"baseline": 2.8, "probe": 3.0, "register": 7.5, "export": 13.0, "archive": 1.9, "promote": 7.4, "report": 11.0},
 }
-AROUND = 9.0  # of the flow itself, Prefect's server, and the endpoint that is checked at the end
+AROUND = 15.0  # of the flow itself, Prefect's server, and the endpoint that is checked at the end
 PREPARED = 4000.0  # images per second and processor, decoded and resized
 # Seconds of a probe's readings of one encoder: of few labels, per image, feature and class, and per feature squared.
 READ = 1.5, 8e-8, 3e-6
