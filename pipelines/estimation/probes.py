@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch._dynamo  # which every optimiser needs: imported here once, and not in each forked process
 
-from models.method import Baseline
+from models.method import Baseline, Pretraining
 from pipelines.engine import monitor
 from pipelines.engine.loop import Training
 from pipelines.engine.prefetch import Feed, Inputs, generator
@@ -32,12 +32,14 @@ IN_ALL = 20.0  # s of all probes; what is left then is counted from those that w
 class Cost:
     """Of one kind of training: seconds per image of a step, seconds to set one up, and bytes that its process takes.
 
-    share: of a processor that the probe got; less than 1 where other programs want it, too.
+    forward: seconds per image of the encoder in use; share: of a processor that the probe got, less than 1 where other
+    programs want it, too.
     """
 
     image: float
     setup: float
     memory: float
+    forward: float
     share: float = 1.0
 
 
@@ -98,7 +100,12 @@ def completed(found: Mapping[Work, Cost], works: Sequence[Work], data: Labelled)
         return dict(found)
     slowest = max(of.image / work.flops(data.size) for work, of in found.items())
     largest = max(of.memory for of in found.values())
-    return {work: found.get(work) or Cost(slowest * work.flops(data.size), 0.0, largest) for work in works}
+    return {work: found.get(work) or counted(slowest * work.flops(data.size), largest) for work in works}
+
+
+def counted(image: float, memory: float) -> Cost:
+    """Of a training that was not done: one forward pass is about a third of a step."""
+    return Cost(image, 0.0, memory, image / 3)
 
 
 def cost(work: Work, data: Labelled) -> Cost:
@@ -120,7 +127,19 @@ def cost(work: Work, data: Labelled) -> Cost:
     grown = (memory(data.device) - before) * max(1.0, work.at_once / n)
     own = 0.0 if data.device.type == "cuda" else before
     share = min(1.0, (clock(data.device) - began) / (time.monotonic() - wall))
-    return Cost(each, setup, grown + own, share)
+    return Cost(
+        each, setup, grown + own, forward(method, data, n) if isinstance(method, Pretraining) else each / 3, share
+    )
+
+
+@torch.inference_mode()
+def forward(method: Pretraining, data: Labelled, n: int) -> float:
+    """Seconds per image of the encoder in use."""
+    encoder, images = method.encoder.eval(), torch.from_numpy(data.prepared.images(data.train[:n])).to(data.device)
+    for _ in range(2):
+        began = clock(data.device)
+        encoder(images).sum().item()
+    return (clock(data.device) - began) / n
 
 
 def clock(device: torch.device) -> float:

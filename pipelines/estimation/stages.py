@@ -22,7 +22,8 @@ FIXED = {
 AROUND = 15.0  # of the flow itself, Prefect's server, and the endpoint that is checked at the end
 PREPARED = 4000.0  # images per second and processor, decoded and resized
 # Seconds of a probe's readings of one encoder: of few labels, per image, feature and class, and per feature squared.
-READ = 1.5, 8e-8, 3e-6
+READ = 1.5, 8e-8, 4e-6
+COPIES = 8  # of the features, in a probe's memory
 MEMORY = {"export": 0.7e9, "promote": 0.6e9, "report": 0.6e9, "register": 0.45e9}
 BESIDE = {"pretrain": 0.2e9}  # bytes of a training's process beside its probe's: MLflow, health checks
 HOST = 2e9  # bytes of the machine's memory that a process with a GPU takes
@@ -70,6 +71,7 @@ def loads(
         if kind == "probe":
             of = next(cost for work, cost in costs.items() if work.stage == f"pretrain@{item}")
             seconds += probing(c, item, data, of, slower)
+            memory += COPIES * 4 * data.prepared.manifest.images * max(dims(c, item, data))
         if kind == "prepare":
             seconds += data.prepared.manifest.images / PREPARED * slower
         found[name] = Load(seconds, memory)
@@ -86,16 +88,14 @@ def probing(c: Config, method: str, data: Labelled, of: Cost, slower: float) -> 
     splits = {split: len(data.prepared.rows(split)) for split in probe_protocol.SPLITS}
     compared = sum(min(splits[split], probe_protocol.COMPARED) for split in probe_protocol.JUDGED)
     seen = sum(splits.values()) + features.VIEWS * compared
-    dims = 2 * c.seeds * [dimension(c, method)]
-    if method == c.methods[0]:
-        dims.append(3 * min(data.size, features.PIXELS) ** 2)
     labels = len(data.rows["train"]) * len(data.prepared.classes) if data.enough else 0
-    read = sum(READ[0] + READ[1] * labels * dim + READ[2] * dim**2 for dim in dims) if labels else 0.0
-    return 2 * c.seeds * seen * of.image / 3 + slower * read
+    read = sum(READ[0] + READ[1] * labels * dim + READ[2] * dim**2 for dim in dims(c, method, data)) if labels else 0.0
+    return 2 * c.seeds * seen * of.forward + slower * read
 
 
-def dimension(c: Config, method: str) -> int:
-    """Entries of an embedding."""
+def dims(c: Config, method: str, data: Labelled) -> list[int]:
+    """Features of all that the probe of a method reads."""
     with torch.device("meta"):
         encoder = c.method(method).encoder.build(c.prepare.size, *COLOURS)
-    return encoder.dim
+    pixels = [3 * min(data.size, features.PIXELS) ** 2] if method == c.methods[0] else []
+    return [*2 * c.seeds * [encoder.dim], *pixels]
