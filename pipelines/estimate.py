@@ -28,6 +28,7 @@ from pipelines.project.config import Config
 from pipelines.project.stage import StageError
 from serving.host.command import Parser
 
+LEAST = 0.01  # s of a step on a GPU, however little it computes: its kernels must be started
 OTHERS = 3  # GPUs for which the whole is said besides
 
 
@@ -158,19 +159,20 @@ def counted(c: Config, prepared: Prepared, gpu: GPU, many: int, share: float) ->
     speed = many * gpu.teraflops * 1e12 * share
     operations = {work: work.flops(data.size) * amounts[work.stage, work.who].images(work) for work in works}
     bf16 = c.pretrain.precision in ("auto", "bf16")
-    rows = [Row(work, of / speed, work.bytes(data.size, bf16)) for work, of in operations.items()]
+    rows = [
+        Row(work, max(of / speed, amounts[work.stage, work.who].steps * LEAST), work.bytes(data.size, bf16))
+        for work, of in operations.items()
+    ]
     total = sum(row.seconds for row in rows)
-    others = ", ".join(
-        f"{many} × {each.name} {spoken(total * gpu.teraflops / each.teraflops)}"
-        for each in [each for each in accelerators.KNOWN if each.name != gpu.name][:OTHERS]
-    )
+    others = [each for each in accelerators.KNOWN if each.name != gpu.name][:OTHERS]
+    elsewhere = ", ".join(f"{many} × {x.name} {spoken(total * gpu.teraflops / x.teraflops)}" for x in others)
     steps = {stage: amount.steps for (stage, _), amount in amounts.items()}
     kind = "bf16" if bf16 else f"bf16, though the recipe asks for {c.pretrain.precision}"
     notes = [
         f"Counted: {sum(operations.values()):.2g} operations, forward and backward, and the memory of a step.",
-        f"Assumed: {100 * share:.0f} % of the peak of {gpu.teraflops:g} TFLOP/s per GPU (dense {kind}). Published "
-        f"trainings reached {accelerators.PUBLISHED}; small encoders and slow disks reach less.",
-        f"At the same share: {others}. Probes and exports are left out.",
+        f"Assumed: {100 * share:.0f} % of the peak of {gpu.teraflops:g} TFLOP/s per GPU (dense {kind}), at least "
+        f"{1000 * LEAST:.0f} ms per step. Published trainings reached {accelerators.PUBLISHED}; slow disks reach less.",
+        f"At the same share: {elsewhere}. Probes and exports are left out.",
     ]
     found = disk.disk(c, works, steps, prepared, side=1)
     return Found(f"{many} × {gpu.name} ({gpu.memory} GB)", gpu.memory * GB, rows, total, found, notes)

@@ -91,6 +91,7 @@ def estimate(
     total = schedule.total(spans) + around
     short = {name: load.seconds for name, load in loads.items() if not name.startswith(LABELLED)}
     short |= {name: stages.bare(name, slower) for name in loads if name.startswith(LABELLED)}
+    kinds = [kind for kind in KINDS if any(stage.startswith(kind) for stage, _ in amounts)]
     steps = {stage: amount.steps for (stage, _), amount in amounts.items()}
     gpu = torch.cuda.is_available()
     return Estimate(
@@ -99,7 +100,7 @@ def estimate(
         memory_bytes=stages.CONDUCTORS + schedule.highest(spans, {name: load.memory for name, load in loads.items()}),
         disk=disk.disk(c, [work for work in costs if work.stage in names], steps, data.prepared, side),
         made=time.time(),
-        parts=schedule.apportioned({name: load.seconds for name, load in loads.items()}, total, [*KINDS]),
+        parts=schedule.apportioned({name: load.seconds for name, load in loads.items()}, total, kinds),
         without_labels=schedule.total(schedule.schedule(short, every, side, pace)) + around,
         gpu_memory_bytes=max((cost.memory for cost in costs.values()), default=0.0) if gpu else 0.0,
         busy=share < QUIET,

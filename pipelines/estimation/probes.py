@@ -157,6 +157,7 @@ def timed(training: Training, work: Work, data: Labelled, n: int, steps: int) ->
     method = training.method
 
     def inputs(step: int) -> Inputs:
+        torch.set_num_threads(hardware.threads())  # of the feed's thread; without it, it would take every processor
         draws = method.draw(n, data.size, data.size, generator(0, step))
         if isinstance(method, Baseline):
             draws[-1][: n // work.group] = 0  # a label

@@ -110,7 +110,7 @@ def test_the_report_opens_with_the_verdict_and_is_readable(
     assert len(page) < 3e6
     answer = seen.text.splitlines()[1]
     assert answer.split("\u00a0")[0] in " ".join(flows.mended.stdout.split())
-    assert "What is filled in where an image is hidden" in seen.text
+    assert "How well are hidden patches filled in?" in seen.text
     assert seen.charts > 10
     assert len(seen.images) > 10
 

@@ -102,9 +102,9 @@ def test_twice_as_fast_a_gpu_takes_half_the_time(bare: Path) -> None:
     def seconds(teraflops: float, many: int, share: float) -> float:
         return estimate.counted(c, prepared, GPU("X", teraflops, 80), many, share).seconds
 
-    once = seconds(100, 1, 0.2)
-    assert seconds(200, 1, 0.2) == pytest.approx(once / 2)
-    assert seconds(100, 4, 0.1) == pytest.approx(once / 2)
+    once = seconds(0.1, 1, 0.2)
+    assert seconds(0.2, 1, 0.2) == pytest.approx(once / 2)
+    assert seconds(0.1, 4, 0.1) == pytest.approx(once / 2)
 
 
 def test_on_this_machine_steps_are_measured(

@@ -125,7 +125,7 @@ def test_a_training_on_a_bare_machine_comes_back(project: Project, tmp_path: Pat
         shutil.copytree(project.root / name, there.root / name, ignore=shutil.ignore_patterns("raw"))
     for name in ("params.yaml", "dvc.yaml"):
         shutil.copyfile(project.root / name, there.root / name)
-    present = packages_of("torch", "numpy", "PyYAML")
+    present = packages_of("torch", "numpy", "PyYAML") | {"encoder-foundry"}
     absent = [
         module
         for module, owners in metadata.packages_distributions().items()
