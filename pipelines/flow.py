@@ -6,6 +6,7 @@ Settles what to train on, lets Prefect run what DVC says has changed, deploys th
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from data import DataError
@@ -51,17 +52,19 @@ def main() -> None:
 def run(folder: Path | None, recipe: str | None, name: str | None, changes: Sequence[recipes.Change] = ()) -> None:
     """Settle what to train on, run the graph, say how it ended."""
     began = time.monotonic()
-    with WarmPython(environment()) as python:  # it imports DVC while this process imports MLflow
+    with WarmPython(environment()) as python, ThreadPoolExecutor(1) as beside:  # while this process imports MLflow
         settle(folder, recipe, name, changes)
         c = config.load()
         adopt.check_download(c.download)
         adopt.check_recordable(stage.RAW / c.dataset)
+        early = None if endpoint.is_verified() else beside.submit(start_prefect)  # it will be needed
         receipts.reconcile(mlflow_store.connect())  # the store is made once, before several stages speak to it
         nodes, how_long = read_graph(python), ""
         check_images(c.dataset, nodes)
         if all(node.unchanged for node in nodes) and endpoint.is_verified():
             print(f"Nothing to do: all {len(nodes)} stages are unchanged, and the endpoint has been checked.")
         else:
+            (early or beside.submit(start_prefect)).result()
             stages = run_changed(nodes, python)
             how_long = comparison.compared(time.monotonic() - began, stages)
     print(f"\n{ending.ending(results.read())}\n")
@@ -104,11 +107,17 @@ def check_images(dataset: str, nodes: Sequence[dvc_graph.Node]) -> None:
     )
 
 
-def run_changed(nodes: Sequence[dvc_graph.Node], python: WarmPython) -> dict[str, float]:
-    """Run what has changed as a Prefect flow: stage → seconds. Ends the process with the sentences of what failed."""
-    from pipelines.orchestration import prefect_flow, prefect_server  # noqa: PLC0415 - seconds, where nothing is to do
+def start_prefect() -> None:
+    """Have Prefect's server running. It takes seconds, and a run with nothing to do needs none. Raises StageError."""
+    from pipelines.orchestration import prefect_server  # noqa: PLC0415
 
     prefect_server.start()
+
+
+def run_changed(nodes: Sequence[dvc_graph.Node], python: WarmPython) -> dict[str, float]:
+    """Run what has changed as a Prefect flow: stage → seconds. Ends the process with the sentences of what failed."""
+    from pipelines.orchestration import prefect_flow  # noqa: PLC0415 - it imports Prefect
+
     names = [node.name for node in nodes]
     with display(names) as shown:
         state = prefect_flow.pipeline(prefect_flow.Run(nodes, shown, StageProcess(python, shown)), return_state=True)

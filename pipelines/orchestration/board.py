@@ -58,7 +58,7 @@ class Board(Display):
     def render(self) -> RenderableType:
         with self.lock:
             rows, hidden = self._shown(max(4, self.console.height - AROUND))
-            table = Table.grid(padding=(0, 2))
+            table = Table.grid(padding=(0, 2), expand=True)
             for column in ("mark", "stage", "bar", "time"):
                 table.add_column(column, no_wrap=True, justify="right" if column == "time" else "left")
             table.add_column("figure", no_wrap=True, overflow="ellipsis", ratio=1)

@@ -7,6 +7,8 @@ import sys
 from contextlib import suppress
 
 import psutil
+
+import pipelines.orchestration.prefect_settings  # noqa: F401 isort: skip - before Prefect, which reads them at import
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
     FlowRunFilter,
