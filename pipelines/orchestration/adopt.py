@@ -83,8 +83,8 @@ def check_recordable(folder: Path) -> None:
     if odd:
         raise StageError(
             f"The folder {folder} holds {len(odd):,} entries that DVC cannot record, such as {shown(str(odd[0]))}: "
-            f"dangling links, pipes, or names that are not UTF-8. Remove them, or move the folder out of {stage.RAW} and "
-            f"run: python -m pipelines.flow FOLDER, which copies it without them."
+            f"dangling links, pipes, or names that are not UTF-8. Remove them, or move the folder out of {stage.RAW} "
+            f"and run: python -m pipelines.flow FOLDER, which copies it without them."
         )
 
 

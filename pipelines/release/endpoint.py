@@ -4,7 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +57,7 @@ def verified(log: Path) -> str:
     VERIFIED.unlink(missing_ok=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     with server() as runtime:
-        with log.open("w", encoding="utf-8") as file, redirect_stdout(file):
+        with log.open("w", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
             deploy(stage.PROMOTED, runtime)
         answer, cosine = check(runtime)
     VERIFIED.write_text(json.dumps({"of": deployed(), "answer": answer}), encoding="utf-8")
