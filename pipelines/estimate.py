@@ -1,7 +1,7 @@
 """How long a recipe takes, and the memory and disk that it needs: `python -m pipelines.estimate [RECIPE]`.
 
-On this machine a few steps of each training are measured. For other machines the operations are counted and divided by
-the speed of their GPUs. Ends with 1 where a training does not fit the memory.
+On this machine a few steps of each training run are measured. For other machines the operations are counted and divided
+by the speed of their GPUs. Ends with 1 where a training run does not fit the memory.
 """
 
 import os
@@ -25,6 +25,7 @@ from pipelines.machine import footprint, gpus, hardware
 from pipelines.machine.footprint import GB
 from pipelines.project import config, recipes, stage
 from pipelines.project.config import Config
+from pipelines.project.parse import refused
 from pipelines.project.stage import StageError
 from serving.host.command import Parser
 
@@ -34,7 +35,7 @@ OTHERS = 3  # GPUs for which the whole is said besides
 
 @dataclass(frozen=True)
 class Row:
-    """A kind of training: its seconds, and the bytes that a process takes."""
+    """A kind of training run: its seconds, and the bytes that a process takes."""
 
     work: Work
     seconds: float
@@ -43,7 +44,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Found:
-    """All that is printed: the machine, its memory for each process, the trainings, the whole, and where it is from."""
+    """All that is printed: the machine, its memory for each process, the training runs, the sum, and its source."""
 
     machine: str
     has: float
@@ -116,7 +117,7 @@ def chosen(asked: Asked, stated: imagined.Machine | None) -> GPU:
     if known is None:
         names = ", ".join(each.name for each in accelerators.KNOWN)
         raise StageError(
-            f"{asked.gpu} is not a known GPU; known: {names}. For another, give its peak: --teraflops 200."
+            f"The GPU {asked.gpu} is not known. Allowed: {names}. For another GPU, give its peak: --teraflops 200."
         )
     if asked.teraflops is None:
         return known
@@ -142,7 +143,7 @@ def measured(c: Config, prepared: Prepared) -> Found:
         name = torch.cuda.get_device_name(device) if gpu else f"this machine's {hardware.cores()} CPU cores"
     side = hardware.side_by_side()
     notes = [
-        f"Measured: a few steps of each training, not compiled; the seconds are those of one stage alone. "
+        f"Measured: a few steps of each training run, not compiled; the seconds are those of one stage alone. "
         f"The flow runs {side} stages at the same time, which needs about {sized(of.memory_bytes)} of memory.",
         "Assumed: the time to start, register, export and check, as on the digits. The download is left out.",
         *["Other programs use the processors now. Without them it is faster."] * of.busy,
@@ -171,7 +172,7 @@ def counted(c: Config, prepared: Prepared, gpu: GPU, many: int, share: float) ->
     notes = [
         f"Counted: {sum(operations.values()):.2g} operations, forward and backward, and the memory of a step.",
         f"Assumed: {100 * share:.0f} % of the peak of {gpu.teraflops:g} TFLOP/s per GPU (dense {kind}), at least "
-        f"{1000 * LEAST:.0f} ms per step. Published trainings reached {accelerators.PUBLISHED}; slow disks reach less.",
+        f"{1000 * LEAST:.0f} ms per step. Published runs reached {accelerators.PUBLISHED}; slow disks reach less.",
         f"At the same share: {elsewhere}. Probes and exports are left out.",
     ]
     found = disk.disk(c, works, steps, prepared, side=1)
@@ -179,7 +180,7 @@ def counted(c: Config, prepared: Prepared, gpu: GPU, many: int, share: float) ->
 
 
 def table(found: Found) -> bool:
-    """Print a line for each training; whether all fit."""
+    """Print a line for each training run; whether all fit."""
     fits = True
     print(f"{'':30} {'time':>9} {'memory':>9}   images at once")
     for row in found.rows:
@@ -226,13 +227,11 @@ def arguments(given: Sequence[str] | None = None) -> Asked:
     parser.add_argument("--images", type=count, metavar="N", help="how many, where the data set is not here")
     asked = Asked(**vars(parser.parse_args(given)))
     if asked.gpus == 0 and asked.elsewhere:
-        parser.error(
-            "--gpus 0 is this machine's CPU, which is measured: leave out --gpu, --teraflops and --utilisation"
-        )
+        parser.error("With --gpus 0 this machine's CPU is measured. Leave out --gpu, --teraflops and --utilisation.")
     if asked.teraflops is not None and not asked.teraflops > 0:
-        parser.error(f"--teraflops is {asked.teraflops:g}; allowed: above 0")
+        parser.error(str(refused("--teraflops", f"{asked.teraflops:g}", "above 0")))
     if asked.utilisation is not None and not 0 < asked.utilisation <= 1:
-        parser.error(f"--utilisation is {asked.utilisation:g}; allowed: above 0, at most 1")
+        parser.error(str(refused("--utilisation", f"{asked.utilisation:g}", "above 0, at most 1")))
     return asked
 
 

@@ -38,7 +38,7 @@ def main() -> None:
     )
     given = parser.parse_args()
     if given.name and not given.folder:
-        parser.error("--name goes with a FOLDER")
+        parser.error("The option --name needs a FOLDER. Give the folder whose images get this name.")
     stop.install()
     with command(ConfigError, DataError, StageError):
         changes = [*map(recipes.Change.parse, given.set)]
@@ -87,7 +87,7 @@ def read_graph(python: WarmPython) -> list[dvc_graph.Node]:
     lines = [line for _, line in child.lines()]
     if child.wait():
         own = [line for line in lines if line.startswith((f"{dvc_graph.SETTINGS}: ", "DVC cannot"))]
-        raise StageError(own[0] if own else f"DVC cannot read the pipeline: {' '.join(lines)[:300]}")
+        raise StageError(own[0] if own else dvc_graph.unreadable(" ".join(lines)))
     return dvc_graph.parsed(lines[-1])
 
 
@@ -98,9 +98,12 @@ def check_images(dataset: str, nodes: Sequence[dvc_graph.Node]) -> None:
     if raw.exists() or str(raw) in made or "prepare" in {node.name for node in nodes if node.unchanged}:
         return
     if Path(f"{raw}.dvc").exists():
-        raise StageError(f"{raw} is not here, but {raw}.dvc is. Run: dvc checkout {raw}, or dvc pull {raw}.dvc.")
+        raise StageError(
+            f"The folder {raw} is missing, but {raw}.dvc is here. Run: dvc checkout {raw}, or dvc pull {raw}.dvc."
+        )
     raise StageError(
-        f"{raw} is not here. Name a folder: python -m pipelines.flow FOLDER. Or take a public set: --recipe digits."
+        f"The folder {raw} is missing. Name a folder: python -m pipelines.flow FOLDER. "
+        "Or take a public set: --recipe digits."
     )
 
 
@@ -113,7 +116,8 @@ def run_changed(nodes: Sequence[dvc_graph.Node], python: WarmPython) -> dict[str
     with display(names) as shown:
         state = prefect_flow.pipeline(prefect_flow.Run(nodes, shown, StageProcess(python, shown)), return_state=True)
     if not state.is_completed():
-        sys.exit(f"\n{state.message}")
+        print(file=sys.stderr)
+        sys.exit(str(state.message))
     return {row.name: row.seconds for row in shown.rows.values() if row.state is State.DONE}
 
 

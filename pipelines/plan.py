@@ -23,6 +23,7 @@ from pipelines.evaluation.supervised_training import Labelled
 from pipelines.machine import flops, footprint, gpus
 from pipelines.project import config, stage
 from pipelines.project.config import Config
+from pipelines.project.parse import refused
 from pipelines.project.stage import StageError
 from serving.host.command import Parser
 
@@ -39,7 +40,7 @@ def main(wanted: Sequence[str]) -> None:
     check_labels(c, prepared)
     every = [f"{kind}@{name}" for kind in KINDS for name in (BASELINES if kind == "baseline" else c.methods)]
     if unknown := sorted(set(wanted) - set(every)):
-        raise StageError(f"{unknown[0]} is no stage that trains; allowed: {', '.join(every)}")
+        raise StageError(f"There is no stage {unknown[0]} that trains. Allowed: {', '.join(every)}.")
     torch.set_num_threads(1)  # or the processes that are forked to measure would wait for threads that they lack
     with gpus.device() as device:
         for name in c.methods:
@@ -66,10 +67,8 @@ def check_labels(c: Config, prepared: Prepared) -> None:
         return
     if c.promote.labels != "all" and not probe.shots_of(y["train"], [c.promote.labels]):
         fewest = int(np.unique(y["train"], return_counts=True)[1].min())
-        raise StageError(
-            f"promote.labels is {c.promote.labels}, and one class has {fewest} labelled images in train; allowed: "
-            f"a count that every class has, or all"
-        )
+        allowed = f"a count that every class has (one class has {fewest} labelled images in train), or all"
+        raise StageError(f"{refused('promote.labels', c.promote.labels, allowed)} Edit params.yaml.")
     if len(y["val"]) < FEW:
         print(
             f"The val split has only {len(y['val'])} labelled images, so the champion may not be the best encoder.",

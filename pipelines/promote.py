@@ -73,7 +73,7 @@ def readings(name: str, c: Config) -> list[Score]:
     found = [s for s in scores.read(table) if (s.who, s.how, s.labels) == (name, how, labels)]
     if not found:
         raise StageError(
-            f"promote.labels is {labels}, but {title(name)} was not evaluated with so many labels for "
+            f"The key promote.labels is {labels}, but {title(name)} was not evaluated with so many labels for "
             f"{c.promote.for_}: some class has fewer training images with a label. Set promote.labels to a smaller "
             f"number or to all."
         )

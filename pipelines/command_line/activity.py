@@ -1,4 +1,4 @@
-"""Which of the project's processes are running, told by the locks that they hold."""
+"""Which of the project's processes are running, known by the locks that they hold."""
 
 import fcntl
 from pathlib import Path

@@ -12,7 +12,7 @@ DISPLAYS = ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")  # without any of them Linu
 def show(print_path: bool) -> None:
     """Open the page, or print where it is."""
     if not PAGE.is_file():
-        sys.exit(f"There is no report yet: {PAGE.resolve()} is missing. To make it, run: foundry run")
+        sys.exit(f"There is no report yet: {PAGE.resolve()} is missing. Run `foundry run` to make it.")
     page = PAGE.resolve()
     can_show = sys.platform != "linux" or any(os.environ.get(name) for name in DISPLAYS)
     if print_path or not can_show or not webbrowser.open(page.as_uri()):

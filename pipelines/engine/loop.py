@@ -74,7 +74,8 @@ def train(
         if how.stop_on_collapse and watch.due(int(row["step"])) and row["epoch"] >= EARLY * params.epochs:
             found = diagnose(name, params, rows)
             if found.name in HOPELESS:
-                raise StageError(f"{found} Stopped at step {row['step']} of {steps} (pretrain.stop_on_collapse).")
+                sentence = str(found)
+                raise StageError(f"{sentence} Stopped at step {row['step']} of {steps} (pretrain.stop_on_collapse).")
 
     method.train()
     shown = sys.stderr if saves else sys.stdout  # other ranks show no progress

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-# Of the peak that a training reaches: what this project aims at. By their published hours and our count: MAE ViT-L 29 %
-# on TPU v3 (the paper, table 2), 10 % on V100 (its README), DINO ViT-S 10 % on V100, SimCLR ResNet-50 14 % on TPU v3.
+# Of the peak that a training run reaches: what this project aims at. By their published hours and our count: MAE ViT-L
+# 29 % on TPU v3 (the paper, table 2), 10 % on V100 (its README); DINO ViT-S 10 % on V100; SimCLR ResNet-50 14 % on
+# TPU v3.
 UTILISATION = 0.35
 PUBLISHED = "10 to 30 %"
 

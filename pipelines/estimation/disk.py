@@ -24,7 +24,7 @@ class Disk:
     """Bytes by what they are for."""
 
     prepared: float  # data/prepared and its copy in DVC's cache
-    checkpoints: float  # of unfinished trainings, in .scratch: gone when they are done
+    checkpoints: float  # of unfinished training runs, in .scratch: gone when they are done
     artifacts: float  # encoders, features, histories and archives, in DVC's cache and in MLflow, too
 
     @property
@@ -34,7 +34,7 @@ class Disk:
 
 
 def disk(c: Config, works: list[Work], steps: dict[str, int], prepared: Prepared, side: int) -> Disk:
-    """Of a run with these trainings. steps: of each pretraining; side: trainings at the same time."""
+    """Of a run with this work. steps: of each pretraining; side: training runs at the same time."""
     states, artifacts, images = [], FIXED, prepared.manifest.images
     for work in works:
         if work.stage != f"pretrain@{work.who}":

@@ -22,7 +22,7 @@ FILE = stage.SCRATCH / "estimate.json"
 KINDS = {"pretrain": "pretraining", "finetune": "fine-tuning", "baseline": "baselines"}
 LABELLED = ("finetune", "baseline")  # kinds of stage that `labelled_trainings: false` empties
 WORTH = 0.7  # of the time: only if leaving them out saves more than the rest, it is offered
-QUIET = 0.75  # of a processor that a training gets, at least, where nothing else runs
+QUIET = 0.75  # of a processor that a training run gets, at least, where nothing else runs
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Estimate:
 def measure(
     c: Config, data: Labelled, names: Collection[str]
 ) -> tuple[dict[Work, Cost], dict[tuple[str, str], Amount]]:
-    """What the trainings of these stages cost, those whose encoders they read too, and how much of each there is."""
+    """What the training runs of these stages cost, and how many there are; also those whose encoders they read."""
     every = trainings.trainings(c, len(data.prepared.classes), c.labelled_trainings and data.enough)
     works = [work for work in every if {work.stage, work.stage.replace("pretrain@", "probe@")} & set(names)]
     return probes.costs(works, data), trainings.amounts(c, data)

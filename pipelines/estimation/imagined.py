@@ -73,7 +73,7 @@ def prepared(c: Config, images: int | None) -> tuple[Prepared, str]:
     if c.dataset in PUBLISHED:
         return Imagined(c, *PUBLISHED[c.dataset]), "as published"
     raise StageError(
-        f"{stage.RAW / c.dataset} is not here, so the number of its images is not known. Give it: --images 10000."
+        f"The folder {stage.RAW / c.dataset} is missing, so the number of images is not known. Give it: --images 10000."
     )
 
 

@@ -1,4 +1,4 @@
-"""What a step of each training costs on this machine: a few are done, in as many processes as will run side by side."""
+"""What a step of each training run costs here: a few are done, in as many processes as will run side by side."""
 
 import multiprocessing
 import signal
@@ -44,7 +44,7 @@ class Cost:
 
 
 def costs(works: Sequence[Work], data: Labelled) -> dict[Work, Cost]:
-    """What each training costs here, not compiled. On a CPU each probe runs in a forked process of its own.
+    """What each training run costs here, not compiled. On a CPU each probe runs in a forked process of its own.
 
     This process must not have used more than one thread of torch's: in a fork the others are missing.
     """
@@ -87,7 +87,7 @@ def forked(work: Callable[[], Cost]) -> Cost:
     try:
         found = receiver.recv()
     except EOFError:
-        found = MemoryError("a probe of a training was killed")
+        found = MemoryError("a probe of a training run was killed")
     process.join()
     if isinstance(found, BaseException):
         raise found
@@ -104,12 +104,12 @@ def completed(found: Mapping[Work, Cost], works: Sequence[Work], data: Labelled)
 
 
 def counted(image: float, memory: float) -> Cost:
-    """Of a training that was not done: one forward pass is about a third of a step."""
+    """Of a training run that was not measured: one forward pass is about a third of a step."""
     return Cost(image, 0.0, memory, image / 3)
 
 
 def cost(work: Work, data: Labelled) -> Cost:
-    """Do a few steps of a training on images of the train split."""
+    """Do a few steps of a training run on images of the train split."""
     began, wall, before = clock(data.device), time.monotonic(), memory(data.device)
     method, params, how = work.build(), replace(work.params, accumulate=1), replace(data.how, compile=False)
     setting = hardware.choose(how, method, params, data.size, 1, data.device)

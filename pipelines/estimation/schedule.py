@@ -85,7 +85,7 @@ def sharing(cores: float, others: float = 0.0) -> Pace:
 
 
 def on_gpus(gpus: float, trains: Sequence[str], cores: float) -> Pace:
-    """Trainings, by the beginnings of their names, share so many GPUs (or sets of them); all else the processors."""
+    """Training stages, by the start of their names, share so many GPUs (or sets of them); all else the processors."""
 
     def pace(name: str, running: Collection[str]) -> float:
         training = name.startswith(tuple(trains))

@@ -1,4 +1,4 @@
-"""Seconds and memory of each stage alone: its trainings by their probes, all else by a table that was measured."""
+"""Seconds and memory of each stage alone: its training runs by their probes, all else by a table that was measured."""
 
 import time
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ PREPARED = 4000.0  # images per second and processor, decoded and resized
 READ = 1.5, 8e-8, 4e-6
 COPIES = 8  # of the features, in a probe's memory
 MEMORY = {"export": 0.7e9, "promote": 0.6e9, "report": 0.6e9, "register": 0.45e9}
-BESIDE = {"pretrain": 0.2e9}  # bytes of a training's process beside its probe's: MLflow, health checks
+BESIDE = {"pretrain": 0.2e9}  # bytes of the process of a training run, beside its probe's: MLflow, health checks
 HOST = 2e9  # bytes of the machine's memory that a process with a GPU takes
 OTHER, CONDUCTORS = 0.3e9, 1.2e9  # bytes of another stage; of the flow, Prefect's server and a DVC for each slot
 

@@ -1,4 +1,4 @@
-"""Every training of a configuration, and how much of it there is: counted, nothing is computed."""
+"""All training runs of a configuration, and how much of it there is: counted, nothing is computed."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -130,7 +130,7 @@ def amounts(c: Config, data: Labelled) -> dict[tuple[str, str], Amount]:
 def counted(
     stage: str, wanted: Iterable[Trial], of: LabelSamples, seed: int, data: Labelled
 ) -> dict[tuple[str, str], Amount]:
-    """The same of the trainings of a stage with labels."""
+    """The same of the training runs of a stage with labels."""
     steps: Mapping[str, list[int]] = defaultdict(list)
     for trial, *_ in supervised_runs.plan(data, list(wanted), of, seed):
         steps[trial.who].append(trial.steps)

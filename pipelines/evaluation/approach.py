@@ -55,7 +55,7 @@ class Approach:
 
 
 Cells = dict[str, dict[Approach, list[Score]]]
-Shares = Mapping[tuple[str, str], float]  # a training from scratch, label count → its share of pretraining's images
+Shares = Mapping[tuple[str, str], float]  # baseline, label count → its share of pretraining's images
 
 
 def cells(scores: Iterable[Score]) -> Cells:

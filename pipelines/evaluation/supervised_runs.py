@@ -1,4 +1,4 @@
-"""All trainings of a stage that trains with labels: every trial with every label sample; the scores and the cost."""
+"""All training runs of a stage with labels: every trial with every label sample; the scores and the cost."""
 
 import json
 import sys
@@ -19,6 +19,7 @@ from pipelines.evaluation.scores import ALL, Score
 from pipelines.evaluation.supervised_training import Labelled, Numbers, Outcome, Trial
 from pipelines.machine import footprint, ranks
 from pipelines.project.config import Config
+from pipelines.project.parse import refused
 from pipelines.project.stage import StageError
 from pipelines.project.supervision import LabelSamples
 
@@ -44,9 +45,8 @@ def check(section: str, params: BaselineParams, c: Config) -> None:
     """Raises StageError where the ranks' parts of a batch would not be equal."""
     parts = ranks.size(c.pretrain.processes) * params.accumulate
     if c.labelled_trainings and params.batch_size % parts:
-        raise StageError(
-            f"{section}.batch_size is {params.batch_size}; allowed: a multiple of {parts}, processes times accumulate"
-        )
+        allowed = f"a multiple of {parts}, which is processes times accumulate"
+        raise StageError(f"{refused(f'{section}.batch_size', params.batch_size, allowed)} Edit params.yaml.")
 
 
 def plan(data: Labelled, trials: list[Trial], of: LabelSamples, seed: int) -> list[Planned]:
@@ -81,7 +81,7 @@ def label_samples(data: Labelled, of: LabelSamples, seed: int) -> list[tuple[str
 
 
 def seed_of(seed: int, labels: str, sample: int) -> int:
-    """Of one training: another for each label sample, the same for every approach."""
+    """Of one training run: another for each label sample, the same for every approach."""
     return int(np.random.SeedSequence([seed, 0 if labels == ALL else int(labels), sample]).generate_state(1)[0])
 
 
@@ -101,7 +101,7 @@ def save(runs: Iterable[Run], table: Path, summary: Path) -> None:
         ):
             if some:
                 figures[who] |= {f"seconds{name}": mean(o.seconds for o in some), f"images{name}": some[0].images}
-        print(f"{who}: {shown} · a training {own[0][1].seconds:.1f} s, {own[0][1].images:,} images")
+        print(f"{who}: {shown} · {own[0][1].seconds:.1f} s and {own[0][1].images:,} images per training run")
     summary.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     if not figures:
         print("Skipped: it needs labelled images of at least two classes, and labelled_trainings: true.")

@@ -1,4 +1,4 @@
-"""One training with labels: from a given encoder and labelled images to accuracies on val and test."""
+"""One training run with labels: from a given encoder and labelled images to accuracies on val and test."""
 
 import copy
 import time
@@ -30,7 +30,7 @@ Numbers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Outcome:
-    """Top-1 in percent, the seconds of the training, and the images that went through its backbone."""
+    """Top-1 in percent, the seconds of the training run, and the images that went through its backbone."""
 
     val: float
     test: float
@@ -40,12 +40,12 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Trial:
-    """A start, and a way to go on from it with labels."""
+    """A start, and a way to train from it with labels."""
 
     who: str  # of the scores
     baseline: str  # which of methods.BASELINES
     params: BaselineParams
-    encoder: Encoder  # of which every training gets a copy
+    encoder: Encoder  # of which every training run gets a copy
     seed: int  # of the encoder
     steps: int
 
@@ -86,7 +86,7 @@ class Labelled:
     def fit(self, trial: Trial, labelled: Numbers, seed: int, advance: Callable[[int], None]) -> Outcome:
         """Train on these labelled rows, and on all train images as unlabelled ones; then judge, once, as it is.
 
-        advance: told after each step how many images went through the backbone. All chance is a function of
+        advance: gets after each step how many images went through the backbone. All chance is a function of
         (seed, step). Raises StageError where the loss is not finite at the end.
         """
         started = time.monotonic()
@@ -104,7 +104,10 @@ class Labelled:
             _, loss, _ = training.step(inputs, step / steps)
             advance(images)
         if not loss.isfinite():
-            raise StageError(f"the loss is {loss.item()} at the end; lower optim.lr (now {params.optim.lr})")
+            raise StageError(
+                f"Training diverged: the loss of {trial.who} is {loss.item()} at the end. "
+                f"Lower its optim.lr in params.yaml (now {params.optim.lr})."
+            )
         val, test = (self.accuracy(baseline, split) for split in ("val", "test"))
         return Outcome(val, test, time.monotonic() - started, steps * images)
 

@@ -1,4 +1,4 @@
-"""The trainings with labels that a configuration asks for: fine-tunings of an encoder, baselines from scratch."""
+"""The training runs with labels that a configuration asks for: fine-tunings of an encoder, baselines from scratch."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -48,7 +48,7 @@ def backbones(c: Config) -> Iterator[str]:
 def trial(baseline: str, name: str, seed: int, c: Config, data: Labelled) -> Trial:
     """Starts where the method's pretraining starts; sees as many images as the budget says of the pretraining's.
 
-    It sees as many labelled images as a fine-tuning at least: a training of a few steps would prove nothing.
+    It sees as many labelled images as a fine-tuning at least: a few training steps would prove nothing.
     """
     of, params = c.method(name), c.of_baseline(baseline)
     method = c.build(name, data.prepared.manifest, seed)

@@ -1,1 +1,1 @@
-"""What the machine has and what a training costs on it: GPUs, processes, memory, FLOPs."""
+"""What the machine has and what a training run costs on it: GPUs, processes, memory, FLOPs."""

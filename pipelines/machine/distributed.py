@@ -1,4 +1,4 @@
-"""One training in many processes: those of `pretrain.processes`, or torchrun's, over many machines.
+"""One training run in many processes: those of `pretrain.processes`, or torchrun's, over many machines.
 
 In one process the same functions do the same.
 """
@@ -107,7 +107,7 @@ def spread(method: Method, sharded: bool, bf16: bool) -> Loss:
 def within(method: Method, work: Callable[[], T], device: torch.device, bf16: bool) -> T:
     """What work() gives, without a gradient, while the method's parameters are whole; every rank must call it.
 
-    bf16: as `spread` was told; what is gathered in bf16 is multiplied in it.
+    bf16: as given to `spread`; what is gathered in bf16 is multiplied in it.
     """
     if not isinstance(method, FSDPModule):
         return work()

@@ -1,4 +1,4 @@
-"""What a training costs: operations and memory, counted on the meta device, where nothing is computed."""
+"""What a training run costs: operations and memory, counted on the meta device, where nothing is computed."""
 
 import copy
 import os
@@ -62,7 +62,7 @@ def check_file(name: str, encoder: nn.Module) -> None:
     size = 4 * sum(x.numel() for x in (*encoder.parameters(), *encoder.buffers()))
     if size >= LARGEST_FILE:
         raise StageError(
-            f"{name}.encoder has {size / 2**30:.2f} GiB of weights in fp32. Allowed: less than "
+            f"The encoder of {name} has {size / 2**30:.2f} GiB of weights in fp32. Allowed: less than "
             f"{LARGEST_FILE / 2**30:.0f} GiB, the most that an ONNX file holds. "
             f"Choose a smaller encoder in the section {name} of params.yaml."
         )
@@ -78,6 +78,6 @@ def check_room(name: str, method: nn.Module, device: torch.device) -> None:
     need, has = weights * (4 if device.type == "cpu" else 1), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if need > has:
         raise StageError(
-            f"the network of {name} needs {need / 1e9:,.0f} GB of memory, and this machine has {has / 1e9:,.0f} GB. "
-            f"Make the widths and depths of the section {name} in params.yaml smaller"
+            f"The network of {name} needs {need / 1e9:,.0f} GB of memory, and this machine has {has / 1e9:,.0f} GB. "
+            f"Make the widths and depths of the section {name} in params.yaml smaller."
         )

@@ -104,7 +104,7 @@ def check(
     processes: int,
     device: torch.device,
 ) -> None:
-    """Raises StageError where a training cannot fit its GPU; says so where it is uncertain.
+    """Raises StageError where a training run cannot fit its GPU; says so where it is uncertain.
 
     name: of its section in params.yaml.
     """
@@ -117,13 +117,13 @@ def check(
     sharded = how.sharded and isinstance(params, MethodParams)
     need = needed(method, params, size, images, bf16, processes if sharded else 1)
     sentence = (
-        f"{name} needs about {need / GB:,.0f} GB of memory for {images} images at once, and "
+        f"The training run of {name} needs about {need / GB:,.0f} GB of memory for {images} images at once, and "
         f"{torch.cuda.get_device_name(device)} has {has / GB:,.0f} GB. {remedy(name, params, processes, sharded)}"
     )
     if need > SURE * has:
         raise StageError(sentence)
     if need > has:
-        print(f"It may run out of memory: {sentence}", flush=True)
+        print(f"It may run out of memory. {sentence}", flush=True)
 
 
 def remedy(name: str, params: MethodParams | BaselineParams, processes: int, sharded: bool = True) -> str:
@@ -148,7 +148,7 @@ def explained(name: str, params: MethodParams | BaselineParams, processes: int =
     except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError, as is a CPU's
         if not isinstance(error, MemoryError) and not SAYS_MEMORY.search(str(error)):
             raise
+        images, sentence = at_once(params, processes), remedy(name, params, processes)
         raise StageError(
-            f"{name} ran out of memory with {at_once(params, processes)} images at once. "
-            f"{remedy(name, params, processes)}"
+            f"The training run of {name} ran out of memory with {images} images at once. {sentence}"
         ) from None

@@ -1,4 +1,4 @@
-"""Which GPU a run may use: a file lock for each GPU of this machine, whoever's run it is.
+"""Which GPU a run may use: a file lock for each GPU of this machine, for the runs of all its users.
 
 A lock is named by the GPU's UUID, since its number depends on CUDA_VISIBLE_DEVICES. It lies in /tmp, which all users
 and runs share, whatever their TMPDIR says.
@@ -15,10 +15,11 @@ from pathlib import Path
 
 import torch
 
+from pipelines.project.parse import refused
 from pipelines.project.stage import StageError
 
 LOCKS = Path("/tmp")
-POLL = 1.0  # s between two looks for a free GPU
+POLL = 1.0  # s between two checks for a free GPU
 
 
 @contextmanager
@@ -47,7 +48,8 @@ def first(n: int) -> Iterator[None]:
     """
     found = torch.cuda.device_count()
     if 0 < found < n:
-        raise StageError(f"pretrain.processes is {n}; allowed: 1 to {found}, the GPUs of this machine")
+        allowed = f"1 to {found}, the GPUs of this machine"
+        raise StageError(f"{refused('pretrain.processes', n, allowed)} Edit params.yaml.")
     with ExitStack() as stack:
         for path, i in sorted((lock_of(i), i) for i in range(min(n, found))):
             if not taken(lock := stack.enter_context(opened(path))):

@@ -105,7 +105,7 @@ def compile_parts(method: Method, views: bool) -> None:
 
 
 def keep_freed_memory() -> None:
-    """glibc gives large blocks back, and each step faults them in anew: 50,000 times in one of a ResNet-18."""
+    """glibc gives large blocks back, and each step faults them in again: 50,000 times in one of a ResNet-18."""
     with suppress(OSError, AttributeError):  # elsewhere than on glibc
         libc = ctypes.CDLL(None)
         libc.mallopt(-3, 2**30)  # M_MMAP_THRESHOLD

@@ -1,4 +1,4 @@
-"""The processes of one training: how they start, end, and learn from the environment that they are ranks."""
+"""The processes of one training run: how they start, end, and learn from the environment that they are ranks."""
 
 import math
 import os
@@ -16,12 +16,12 @@ from pipelines.project.stage import TRY_AGAIN, StageError
 from serving.host.free_ports import free_ports
 
 GRACE, STOPPING = 30.0, 120.0  # s that the other ranks have when one has failed, or has stopped with a checkpoint
-RANK = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun tells a rank
+RANK = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what a rank gets from torchrun
 LAUNCHED = "ENCODER_FOUNDRY_LAUNCHED"  # set by `launch`, which holds the locks for its ranks
 
 
 def enter(name: str, work: Callable[[str], None], doc: str | None, items: Collection[str]) -> None:
-    """`stage.enter` for a training, which may be one process of several."""
+    """`stage.enter` for a training run, which may be one process of several."""
     (item,) = stage.asked(name, doc, items)
     to_the_end(lambda: stage.run(f"{name}@{item}", lambda: work(item), guarded()))
 
@@ -93,7 +93,7 @@ def threads(processes: int) -> int:
 
 
 def to_the_end(work: Callable[[], None]) -> None:
-    """Do the work of a process, and as one of several leave at once when it is done.
+    """Do the work of a process, and as one of several leave immediately when it is done.
 
     Who takes the process group apart waits for gloo's threads, which may wait for the interpreter's lock, which that
     one holds: for ever, if luck is bad. So nothing is taken apart, not even the frames of an error.

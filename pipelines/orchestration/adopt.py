@@ -32,7 +32,7 @@ def adopt(folder: Path, recipe: str, name: str | None = None) -> None:
     """
     text = recipes.read(recipe)
     if not folder.is_dir():
-        raise StageError(f"{folder} is not a folder.")
+        raise StageError(f"The path {folder} is not a folder. Name a folder of images.")
     name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._") or "images"
     config.check_name(name, "--name")
     target = stage.RAW / name
@@ -45,8 +45,8 @@ def adopt(folder: Path, recipe: str, name: str | None = None) -> None:
             print(f"{target} holds the images of {folder} already")
         else:
             raise StageError(
-                f"{target} holds other images than {folder}. To keep both, name the new data set: --name NAME. "
-                f"To replace the copy, remove {target} and {target}.dvc first."
+                f"The folder {target} holds other images than {folder}. To keep both, name the new data set: "
+                f"--name NAME. To replace the copy, remove {target} and {target}.dvc first."
             )
     if not named(name):  # before DVC reads it: a recipe may fetch a public set of this name
         recipes.write(recipes.of_own_folder(text, name), f"the recipe {recipe} for {name}")
@@ -82,9 +82,9 @@ def check_recordable(folder: Path) -> None:
     ]
     if odd:
         raise StageError(
-            f"{folder} holds {len(odd):,} entries that DVC cannot record, {shown(str(odd[0]))} for one: dangling "
-            f"links, pipes, or names that are not UTF-8. Remove them, or move the folder out of {stage.RAW} and run: "
-            f"python -m pipelines.flow FOLDER, which copies it without them."
+            f"The folder {folder} holds {len(odd):,} entries that DVC cannot record, such as {shown(str(odd[0]))}: "
+            f"dangling links, pipes, or names that are not UTF-8. Remove them, or move the folder out of {stage.RAW} "
+            f"and run: python -m pipelines.flow FOLDER, which copies it without them."
         )
 
 
@@ -119,8 +119,8 @@ def copy(found: Found, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if (free := shutil.disk_usage(target.parent).free) < 2 * sum(sizes):
         raise StageError(
-            f"{found.root} takes {sum(sizes) / 1e9:.1f} GB, and its copy in {target} and in DVC's cache twice that. "
-            f"Free are {free / 1e9:.1f} GB. Make room, or move the project to a larger disk."
+            f"The folder {found.root} takes {sum(sizes) / 1e9:.1f} GB. Its copies in {target} and in DVC's cache take "
+            f"twice that, and {free / 1e9:.1f} GB are free. Free some space, or move the project to a larger disk."
         )
     print(f"copying {len(sizes):,} files ({sum(sizes) / 1e6:,.1f} MB) to {target}; DVC keeps another copy in its cache")
     leave_out(found)
@@ -156,4 +156,4 @@ def track(target: Path) -> None:
     done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if done.returncode:
         shutil.rmtree(target)  # our copy: without DVC's record the next run would take it for the user's
-        raise StageError(f"{target} could not be added to DVC: {done.stderr.strip()}")
+        raise StageError(f"DVC cannot add the folder {target}. Its output was:\n{done.stderr.strip()}")

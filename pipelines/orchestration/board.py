@@ -27,7 +27,7 @@ FIRST = [
     State.DONE,
     State.WAITING,
     State.UNCHANGED,
-]  # shown where there is little room
+]  # shown where there is little space
 BAR = 18  # columns
 AROUND = 5  # lines beside the rows: the title, the whole run, and the prompt
 

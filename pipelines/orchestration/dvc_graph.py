@@ -68,6 +68,12 @@ def parsed(line: str) -> list[Node]:
     return [Node(**(found | {key: tuple(found[key]) for key in ("upstream", "outs")})) for found in json.loads(line)]
 
 
+def unreadable(reason: str) -> str:
+    """The message, in one line, where DVC fails on the pipeline's files."""
+    why = " ".join(reason.split())[:300].rstrip(".")
+    return f"DVC cannot read the pipeline ({why}). Correct that, then run the command again."
+
+
 def main() -> None:
     import logging  # noqa: PLC0415
 
@@ -81,7 +87,7 @@ def main() -> None:
         mend()
         print(json.dumps([asdict(node) for node in read()]))
     except (DvcException, OSError, UnicodeError) as error:
-        sys.exit(f"DVC cannot read the pipeline: {' '.join(str(error).split())[:300]}")
+        sys.exit(unreadable(str(error)))
 
 
 if __name__ == "__main__":

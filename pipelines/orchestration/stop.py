@@ -1,4 +1,4 @@
-"""How a flow ends early: SIGTERM (docker, systemd, SLURM) and Ctrl-C reach every stage, and a training saves first."""
+"""How a flow ends early: SIGTERM (docker, systemd, SLURM) and Ctrl-C reach every stage, and training saves first."""
 
 import os
 import signal
@@ -85,4 +85,4 @@ def stages_first() -> Iterator[None]:
 def terminate(processes: list[psutil.Process]) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
-            process.terminate()  # a training saves a checkpoint first
+            process.terminate()  # training saves a checkpoint first

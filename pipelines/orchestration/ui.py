@@ -22,7 +22,7 @@ def main() -> None:
     for port in (MLFLOW, PREFECT):
         with socket.socket() as probe:
             if probe.connect_ex((HOST, port)) == 0:
-                raise StageError(f"port {port} is taken; stop what listens there")
+                raise StageError(f"Port {port} is taken. Stop the program that listens there.")
     mlflow_store.connect()
     commands = [
         [sys.executable, "-m", "mlflow", "ui", "--host", HOST, "--port", str(MLFLOW)],
@@ -39,7 +39,7 @@ def main() -> None:
               f"log in {Path(log)}; Ctrl-C stops both", flush=True)  # fmt: skip
         try:
             os.waitpid(-1, 0)
-            raise StageError(f"a server ended by itself; see {log}")
+            raise StageError(f"A server ended by itself. Read {log} to see why.")
         except KeyboardInterrupt:
             print()
         finally:

@@ -35,7 +35,7 @@ class Change:
             return cls(key.strip(), yaml.safe_load(value))
         except yaml.YAMLError:
             raise ConfigError(
-                f"--set {text}: {value} is not a YAML value. Quote it, such as --set 'seeds=3'."
+                f"The option --set {text} has no YAML value: {value}. Quote it, such as --set 'seeds=3'."
             ) from None
 
     def __str__(self) -> str:
@@ -81,7 +81,8 @@ def changed(changes: Sequence[Change]) -> str:
     try:
         config.checked(yaml.safe_load(text.getvalue()))
     except ConfigError as error:
-        raise ConfigError(f"{error} Correct {', '.join(f'--set {change}' for change in changes)}.") from None
+        sentence = str(error)
+        raise ConfigError(f"{sentence} Correct {', '.join(f'--set {change}' for change in changes)}.") from None
     return text.getvalue()
 
 

@@ -21,7 +21,7 @@ SETTINGS = Path("artifacts/settings.yaml")
 PROMOTED = Path("artifacts/promoted.json")
 PAGE = Path("artifacts/report.html")
 FLOW = "ENCODER_FOUNDRY_FLOW"  # the pid of the flow that started this process, or the one above it
-TRY_AGAIN = 75  # EX_TEMPFAIL: a training was stopped with a checkpoint; the same command goes on from there
+TRY_AGAIN = 75  # EX_TEMPFAIL: a training run was stopped with a checkpoint; the same command resumes it
 
 
 class StageError(Exception):
@@ -53,16 +53,16 @@ def asked(name: str, doc: str | None, items: Collection[str]) -> list[str]:
     parser.add_argument("item", nargs="?", metavar="NAME", help=f"one of {allowed}")
     given = parser.parse_args().item
     if given is None:
-        parser.error(f"the name is missing; allowed: {allowed}")
+        parser.error(f"The name is missing. Allowed: {allowed}.")
     if given not in items:
-        parser.error(f"{given} is not known; allowed: {allowed}")
+        parser.error(f"The name {given} is not known. Allowed: {allowed}.")
     return [given]
 
 
 def run(name: str, work: Callable[[], None], alone: bool = True) -> None:
     """Do a stage's work alone, die with the parent, and turn what people can mend into a sentence and exit code 1.
 
-    alone: wait while another process runs the same stage; not asked of the processes of one training.
+    alone: wait while another process runs the same stage; not asked of the processes of one training run.
     """
     die_with_parent()
     expected = (ConfigError, DataError, CheckpointError, StageError)

@@ -70,7 +70,7 @@ def reconstructions(method: Masking, images: Tensor, generator: torch.Generator)
 
 
 def hidden(images: Tensor, shown: Tensor) -> Tensor:
-    """Images (B, 3, S, S) in [0, 1], grey where shown (B, N), one number a patch, is 0."""
+    """Images (B, 3, S, S) in [0, 1], grey where shown (B, N), one number per patch, is 0."""
     grid = round(shown.shape[1] ** 0.5)
     mask = F.interpolate(shown.reshape(-1, 1, grid, grid), images.shape[-1])
     return images * mask + 0.5 * (1 - mask)
@@ -85,7 +85,7 @@ def pixels(method: Masking, patches: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def attended(encoder: ViT, images: Tensor) -> list[list[Tensor | None]]:
-    """uint8 (B, 3, S, S) → two rows an image: it and the attention of each head, below the mask of each head."""
+    """uint8 (B, 3, S, S) → two rows per image: it and the attention of each head, below the mask of each head."""
     maps = attention.attention(encoder, images)  # (B, heads, rows, columns)
     masks = attention.mass_mask(maps, SHARE)
     side = images.shape[-1]

@@ -139,7 +139,7 @@ class Results:
         return SecondViews(ours, random, pixels, self.judges("test"))
 
     def shares(self) -> Shares:
-        """How many images each training from scratch saw, as a share of the pretraining of its backbone."""
+        """How many images each baseline saw, as a share of the pretraining of its backbone."""
         found: dict[tuple[str, str], float] = {}
         for who, figures in self.figures.items():
             baseline, _, method = who.partition("-")

@@ -129,7 +129,9 @@ def test_a_data_set_that_is_not_here_is_one_sentence(fresh: Project) -> None:
     done = fresh.flow()
     fresh.set({"dataset": "digits", "download": ["digits"]})
     assert done.returncode == 1
-    assert done.stderr.startswith("data/raw/nowhere is not here. Name a folder: python -m pipelines.flow FOLDER. ")
+    assert done.stderr.startswith(
+        "The folder data/raw/nowhere is missing. Name a folder: python -m pipelines.flow FOLDER. "
+    )
     assert done.stderr.count("\n") == 1
 
 
@@ -163,7 +165,7 @@ def test_a_second_flow_waits_for_the_first(project: Project) -> None:
         assert second.stderr is not None
         assert second.stderr.readline().startswith("Another process is running flow; ")
     _, printed = second.communicate(timeout=120)
-    assert printed.startswith("data/raw/nowhere is not here.")
+    assert printed.startswith("The folder data/raw/nowhere is missing.")
 
 
 def training(project: Project) -> "subprocess.Popen[str]":

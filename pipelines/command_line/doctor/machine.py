@@ -18,13 +18,13 @@ MEMORY = 1 * GB, 4 * GB  # the demo's recipe asks for 4 GB
 
 
 def disk() -> Finding:
-    """Is there room for a run, here and where temporary files go?"""
+    """Is there space for a run, here and where temporary files go?"""
     places = {str(place): shutil.disk_usage(place).free for place in (Path.cwd(), Path(tempfile.gettempdir()))}
     where, free = min(places.items(), key=lambda each: each[1])
     if free >= DISK[1]:
         return ok(f"{size(free)} free in {where}")
     said = f"{where} has {size(free)} free. A run needs at least {size(DISK[0])}."
-    cure = "Make room there. foundry clean removes generated files; foundry status shows what takes how much."
+    cure = "Free some space there. foundry clean removes generated files; foundry status shows what takes how much."
     return fault(said, cure) if free < DISK[0] else warning(said, cure)
 
 

@@ -37,7 +37,7 @@ class WarmPython:
         SOCKET.unlink(missing_ok=True)
         install_client()
         with socket.socket(socket.AF_UNIX) as listening, stop.deaf_children():
-            listening.bind(str(SOCKET))  # relative, since an address has room for 100 characters
+            listening.bind(str(SOCKET))  # relative, since an address holds 100 characters
             listening.listen()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "pipelines.orchestration.warm.server", str(listening.fileno())],

@@ -70,7 +70,7 @@ def test_images_that_are_not_here_are_as_many_as_published(bare: Path) -> None:
     given, known = imagined.prepared(BASE, 1000)
     assert (given.manifest.images, known, len(given.classes)) == (1000, "given", 1000)
     assert given.images(np.arange(3)).shape == (3, 3, 224, 224)
-    with pytest.raises(StageError, match=r"^data/raw/birds is not here, .* Give it: --images 10000\.$"):
+    with pytest.raises(StageError, match=r"^The folder data/raw/birds is missing, .* Give it: --images 10000\.$"):
         imagined.prepared(replace(BASE, dataset="birds"), None)
 
 
@@ -116,15 +116,17 @@ def test_on_this_machine_steps_are_measured(
     printed = capsys.readouterr().out
     assert re.match(r"digits: 120 images \(given\) at 16 px, on this machine's \d+ CPU cores?\n", printed)
     assert re.search(r"^mae +\d+ (s|min) +\d\.\d GB   1 × 64$", printed, re.MULTILINE)
-    assert "Measured: a few steps of each training" in printed
+    assert "Measured: a few steps of each training run" in printed
 
 
 def test_what_cannot_be_is_refused_in_a_sentence(bare: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(StageError, match=r"^nonsense is not a recipe"):
         estimate.main(Asked("nonsense"))
-    with pytest.raises(StageError, match=r"^K80 is not a known GPU; known: A100, .* give its peak: --teraflops 200\.$"):
+    with pytest.raises(
+        StageError, match=r"^The GPU K80 is not known\. Allowed: A100, .* give its peak: --teraflops 200\.$"
+    ):
         estimate.main(Asked("digits", gpu="K80"))
-    with pytest.raises(StageError, match=r"^simclr\.batch_size is 4096; allowed: a multiple of 3"):
+    with pytest.raises(StageError, match=r"^Parameter simclr\.batch_size is 4096\. Allowed: a multiple of 3"):
         estimate.main(Asked("imagenet-vit-base", 3))
     for given in (["--gpus", "0", "--gpu", "A100"], ["--gpus", "-1"], ["--teraflops", "0"], ["--utilisation", "35"]):
         with pytest.raises(SystemExit, match="2"):

@@ -237,9 +237,12 @@ def test_two_ranks_learn_from_labels_what_one_process_learns(project: Project) -
         done = project.run("-m", "pipelines.baseline", "fixmatch")
         assert done.returncode == 0, done.stderr
         found.append(project.artifact("fixmatch", "scores.csv").read_text())
-        assert done.stdout.count("a training") == 2  # one voice, of two backbones
+        assert done.stdout.count("images per training run") == 2  # one voice, of two backbones
     assert found[0] == found[1]
     project.set({"fixmatch.batch_size": 15})
     done = project.run("-m", "pipelines.baseline", "fixmatch")
     assert done.returncode == 1
-    assert "fixmatch.batch_size is 15; allowed: a multiple of 2, processes times accumulate" in done.stderr
+    assert (
+        "Parameter fixmatch.batch_size is 15. Allowed: a multiple of 2, which is processes times accumulate."
+        in done.stderr
+    )

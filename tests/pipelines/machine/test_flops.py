@@ -33,19 +33,22 @@ def test_vit_huge_is_refused_and_vit_large_is_not(name: str) -> None:
     with pytest.raises(StageError) as refused:
         check("vit_huge", 14)
     assert str(refused.value) == (
-        f"{name}.encoder has 2.35 GiB of weights in fp32. Allowed: less than 2 GiB, the most that an ONNX file holds. "
-        f"Choose a smaller encoder in the section {name} of params.yaml."
+        f"The encoder of {name} has 2.35 GiB of weights in fp32. Allowed: less than 2 GiB, the most that an ONNX file "
+        f"holds. Choose a smaller encoder in the section {name} of params.yaml."
     )
 
 
 def test_protobuf_ends_at_two_gibibytes() -> None:
     check_file("mae", nn.Linear(2**29 - 1, 1, bias=False, device="meta"))
-    with pytest.raises(StageError, match=r"^mae\.encoder has 2\.00 GiB of weights in fp32\."):
+    with pytest.raises(StageError, match=r"^The encoder of mae has 2\.00 GiB of weights in fp32\."):
         check_file("mae", nn.Linear(2**29, 1, bias=False, device="meta"))
 
 
 @pytest.mark.parametrize("begin", [lambda: plan.main([]), lambda: pretrain.main("mae")], ids=["plan", "pretrain"])
 def test_it_is_refused_before_anything_is_trained(begin: Callable[[], None], project: Project) -> None:
     project.set({"mae.encoder.arch": "vit_huge"})
-    with contextlib.chdir(project.root), pytest.raises(StageError, match=r"^mae\.encoder has 2\.35 GiB of weights"):
+    with (
+        contextlib.chdir(project.root),
+        pytest.raises(StageError, match=r"^The encoder of mae has 2\.35 GiB of weights"),
+    ):
         begin()

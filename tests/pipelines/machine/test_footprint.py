@@ -68,7 +68,7 @@ def test_what_no_gpu_holds_is_refused_with_the_keys_to_change() -> None:
     with pytest.raises(StageError) as refused:
         footprint.check("dino", build, BASE.method("dino"), 224, BASE.pretrain, 1, GPU)
     sentence = str(refused.value)
-    assert sentence.startswith("dino needs about 3")
+    assert sentence.startswith("The training run of dino needs about 3")
     assert sentence.endswith(
         "GB of memory for 1024 images at once, and H100 has 80 GB. In params.yaml, raise pretrain.processes (now 1, "
         "one per GPU), raise dino.accumulate (now 1), set dino.recompute to true (for transformers), or lower "
@@ -95,9 +95,9 @@ def little_room() -> Iterator[None]:
 
 def test_out_of_memory_is_a_sentence() -> None:
     sentence = (
-        "mae ran out of memory with 512 images at once. In params.yaml, raise pretrain.processes (now 8, one per "
-        "GPU), raise mae.accumulate (now 1), set mae.recompute to true (for transformers), or lower mae.batch_size "
-        "(now 4096)."
+        "The training run of mae ran out of memory with 512 images at once. In params.yaml, raise pretrain.processes "
+        "(now 8, one per GPU), raise mae.accumulate (now 1), set mae.recompute to true (for transformers), or lower "
+        "mae.batch_size (now 4096)."
     )
     with pytest.raises(StageError) as of_a_gpu, footprint.explained("mae", BASE.method("mae"), 8):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has 79.10 GiB")

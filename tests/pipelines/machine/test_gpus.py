@@ -101,7 +101,10 @@ def test_ranks_that_wait_say_for_which_gpu() -> None:
 
 
 def test_more_ranks_than_gpus_are_refused() -> None:
-    with pytest.raises(StageError, match=r"^pretrain\.processes is 3; allowed: 1 to 2, the GPUs of this machine$"):
+    with pytest.raises(
+        StageError,
+        match=r"^Parameter pretrain\.processes is 3\. Allowed: 1 to 2, the GPUs of this machine\. Edit params\.yaml\.$",
+    ):
         gpus.first(3).__enter__()
     with pytest.raises(StageError, match=r"^LOCAL_RANK is 2, and this machine has 2 GPUs\."):
         gpus.only(2).__enter__()

@@ -137,7 +137,7 @@ def test_a_second_folder_of_the_same_name_is_not_mistaken_for_the_first(
     second = tmp_path / "second" / "images"
     write(second)
     with pytest.raises(
-        StageError, match=rf"^data/raw/images holds other images than {second}. To keep both, .* --name"
+        StageError, match=rf"^The folder data/raw/images holds other images than {second}. To keep both, .* --name"
     ):
         adopt.adopt(second, "photos")
     adopt.adopt(second, "photos", "images-2")
@@ -148,7 +148,7 @@ def test_a_second_folder_of_the_same_name_is_not_mistaken_for_the_first(
 def test_a_public_set_is_not_mistaken_for_a_folder_of_its_name(here: Project, tmp_path: Path) -> None:
     fetch("digits", Path("data/raw/digits"))
     own(tmp_path / "digits")
-    with pytest.raises(StageError, match=r"^data/raw/digits holds other images than "):
+    with pytest.raises(StageError, match=r"^The folder data/raw/digits holds other images than "):
         adopt.adopt(tmp_path / "digits", "photos")
 
 
@@ -179,14 +179,17 @@ def test_what_dvc_cannot_record_is_one_sentence(here: Project) -> None:
     recipes.write(recipes.of_own_folder(recipes.read("photos"), "odd"), "the recipe")
     done = here.flow()
     assert done.returncode == 1
-    assert re.match("data/raw/odd holds 3 entries that DVC cannot record, data/raw/odd/.* for one: ", done.stderr)
+    assert re.match(
+        "The folder data/raw/odd holds 3 entries that DVC cannot record, such as data/raw/odd/.*: dangling ",
+        done.stderr,
+    )
     assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     ("folder", "recipe", "sentence"),
     [
-        ("absent", "photos", "absent is not a folder."),
+        ("absent", "photos", "The path absent is not a folder. Name a folder of images."),
         ("models", "imagenet", f"There is no recipe imagenet. Allowed: {RECIPES}."),
     ],
 )

@@ -201,7 +201,7 @@ def test_a_network_that_is_larger_than_the_memory_is_one_sentence(project: Proje
     project.set({"mae.decoder_dim": 8192, "mae.decoder_depth": 128})  # 412 GB of weights, each number as allowed
     done = run(project, "-m", "pipelines.pretrain", "mae")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
-    assert done.stderr.startswith("pretrain@mae: the network of mae needs 1,650 GB of memory, and this machine has ")
+    assert done.stderr.startswith("pretrain@mae: The network of mae needs 1,650 GB of memory, and this machine has ")
 
 
 def test_a_fault_of_ours_keeps_its_traceback(project: Project) -> None:

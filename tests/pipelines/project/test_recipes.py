@@ -161,7 +161,9 @@ def test_one_word_chooses_a_recipe_and_the_params_before_are_kept(here: Project)
         "The file params.yaml is now the recipe imagenet-vit-small. The previous one is saved as "
         ".scratch/params.before.yaml.\n"
     )
-    assert done.stderr.startswith("data/raw/imagenet is not here. Name a folder: python -m pipelines.flow FOLDER. ")
+    assert done.stderr.startswith(
+        "The folder data/raw/imagenet is missing. Name a folder: python -m pipelines.flow FOLDER. "
+    )
     assert (here.root / "params.yaml").read_bytes() == RECIPES["imagenet-vit-small"].read_bytes()
     assert Path(here.root, ".scratch/params.before.yaml").read_text() == before
 
