@@ -71,7 +71,7 @@ def parsed(line: str) -> list[Node]:
 def unreadable(reason: str) -> str:
     """The message, in one line, where DVC fails on the pipeline's files."""
     why = " ".join(reason.split())[:300].rstrip(".")
-    return f"DVC cannot read the pipeline ({why}). Correct that file, then run the command again."
+    return f"DVC cannot read the pipeline ({why}). Correct that, then run the command again."
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ def test_what_no_class_has_enough_labels_for_is_told_before_any_training(
     labels = Prepared(stage.PREPARED).labels(Prepared(stage.PREPARED).rows("train"))
     fewest = min(list(labels).count(c) for c in set(labels))
     with pytest.raises(
-        StageError, match=rf"^Parameter promote\.labels is 50\. .* one class has {fewest} labelled images in train"
+        StageError, match=rf"^Parameter promote\.labels is 50\. .*one class has {fewest} labelled images in train"
     ):
         plan.main([])
 

@@ -120,7 +120,7 @@ def test_on_this_machine_steps_are_measured(
 
 
 def test_what_cannot_be_is_refused_in_a_sentence(bare: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(StageError, match=r"^nonsense is not a recipe"):
+    with pytest.raises(StageError, match=r"^There is no recipe nonsense\."):
         estimate.main(Asked("nonsense"))
     with pytest.raises(
         StageError, match=r"^The GPU K80 is not known\. Allowed: A100, .* give its peak: --teraflops 200\.$"
