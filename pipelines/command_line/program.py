@@ -84,10 +84,15 @@ def estimate(
             autocompletion=choices.complete_recipe,
         ),
     ] = None,
-    gpus: Annotated[int | None, typer.Option(min=1, metavar="N", help="How many GPUs share a batch.")] = None,
+    gpus: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="How many GPUs; 0: this machine's CPU, measured.")
+    ] = None,
+    gpu: Annotated[str | None, typer.Option(metavar="NAME", help="The kind of GPU, such as A100 or H100.")] = None,
     teraflops: Annotated[
-        float | None,
-        typer.Option(metavar="X", help="TFLOP/s that one GPU reaches in training. Without it: measured here."),
+        float | None, typer.Option(metavar="X", help="The dense bf16 peak of a GPU that is not known, in TFLOP/s.")
+    ] = None,
+    utilisation: Annotated[
+        float | None, typer.Option(metavar="SHARE", help="The share of the peak that training reaches, such as 0.35.")
     ] = None,
     images: Annotated[int | None, typer.Option(min=1, metavar="N", help="How many images to train on.")] = None,
 ) -> None:

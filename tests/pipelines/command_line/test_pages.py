@@ -82,7 +82,7 @@ def test_the_report_opens_in_the_browser_if_there_is_one(
 ) -> None:
     missing = foundry("report", cwd=project)
     assert missing.returncode == 1
-    assert "To make it, run: foundry run" in missing.stderr
+    assert "Run `foundry run` to make it" in missing.stderr
     page = project / "artifacts" / "report.html"
     page.parent.mkdir()
     page.touch()

@@ -85,7 +85,7 @@ def test_it_works_from_anywhere(foundry: Foundry, tmp_path: Path) -> None:
         done = foundry("deploy", "--status", "--run", "nowhere", cwd=folder)
         place = "tests/nowhere" if folder != tmp_path else str(tmp_path / "nowhere")
         assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr.startswith(f"No server runs in {place};")
+        assert done.stderr.startswith(f"No server runs in {place}.")
 
 
 def test_in_another_copy_of_the_project_that_copys_command_runs(foundry: Foundry, tmp_path: Path) -> None:
