@@ -108,7 +108,7 @@ def test_in_another_copy_of_the_project_that_copys_command_runs(foundry: Foundry
         (["recipes", "stl"], "Invalid value for 'NAME': 'stl' is not a recipe. Choose from: cifar10, cifar10-small, "),
         (["run", "--recipe", "x"], "Invalid value for '--recipe': 'x' is not a recipe. Choose from: cifar10, "),
         (["run", "--methods", "mae,x"], "Invalid value for '--methods': 'x' is not a method. Choose from: dino, mae, "),
-        (["estimate", "--gpus", "0"], "Invalid value for '--gpus': "),
+        (["estimate", "--gpus", "-1"], "Invalid value for '--gpus': "),
     ],
     ids=str,
 )
