@@ -68,7 +68,7 @@ def is_verified() -> bool:
     """Whether `verified` saw these very archives with this very code."""
     try:
         return bool(json.loads(VERIFIED.read_text(encoding="utf-8"))["of"] == deployed())
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, ServingError):  # never checked, or what was served is gone
         return False
 
 
