@@ -5,7 +5,7 @@ Settles what to train on, lets Prefect run what DVC says has changed, deploys th
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -57,14 +57,14 @@ def run(folder: Path | None, recipe: str | None, name: str | None, changes: Sequ
         c = config.load()
         adopt.check_download(c.download)
         adopt.check_recordable(stage.RAW / c.dataset)
-        early = None if endpoint.is_verified() else beside.submit(start_prefect)  # it will be needed
+        server = None if endpoint.is_verified() else beside.submit(prefect_starter())  # it will be needed
         receipts.reconcile(mlflow_store.connect())  # the store is made once, before several stages speak to it
         nodes, how_long = read_graph(python), ""
         check_images(c.dataset, nodes)
         if all(node.unchanged for node in nodes) and endpoint.is_verified():
             print(f"Nothing to do: all {len(nodes)} stages are unchanged, and the endpoint has been checked.")
         else:
-            (early or beside.submit(start_prefect)).result()
+            (server or beside.submit(prefect_starter())).result()
             stages = run_changed(nodes, python)
             how_long = comparison.compared(time.monotonic() - began, stages)
     print(f"\n{ending.ending(results.read())}\n")
@@ -110,11 +110,14 @@ def check_images(dataset: str, nodes: Sequence[dvc_graph.Node]) -> None:
     )
 
 
-def start_prefect() -> None:
-    """Have Prefect's server running. It takes seconds, and a run with nothing to do needs none. Raises StageError."""
+def prefect_starter() -> Callable[[], None]:
+    """What has Prefect's server running. It takes seconds, and a run with nothing to do needs no server.
+
+    All imports are made here, in the main thread: two threads that import at the same time meet half-made modules.
+    """
     from pipelines.orchestration import prefect_server  # noqa: PLC0415
 
-    prefect_server.start()
+    return prefect_server.start
 
 
 def run_changed(nodes: Sequence[dvc_graph.Node], python: WarmPython) -> dict[str, float]:

@@ -62,7 +62,7 @@ def test_weights_that_are_not_there_and_stages_that_do_not_train_are_told_before
 def test_every_stage_is_timed_that_will_run_and_no_other(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     with contextlib.chdir(project.root):
         plan.main(["finetune@mae", "baseline@supervised"])
-        line = capsys.readouterr().out.splitlines()[-1]
+        (line,) = re.findall(r"^This run .*$", capsys.readouterr().err, re.MULTILINE)
         assert re.fullmatch(
             r"This run will take about \d+ (s|min) on this machine(, as busy as it is now)? "
             r"\(fine-tuning \d+ s, baselines \d+ s\), "
@@ -77,15 +77,14 @@ def test_every_stage_is_timed_that_will_run_and_no_other(project: Project, capsy
         assert abs(found["made"] - time.time()) < 100
         project.set({"labelled_trainings": False})
         plan.main(["finetune@mae", "baseline@supervised"])
-    assert "about" not in capsys.readouterr().out
+    assert "about" not in capsys.readouterr().err
 
 
 def test_a_choice_by_few_images_is_told_beforehand(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     with contextlib.chdir(project.root):
         plan.main(["pretrain@mae"])
-    assert (
-        "val has 30 labelled images: whichever encoder is best on them may not be the best" in capsys.readouterr().out
-    )
+    said = "The val split has only 30 labelled images, so the champion may not be the best encoder."
+    assert said in capsys.readouterr().err
 
 
 def test_twice_the_epochs_are_twice_the_steps(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,7 +137,7 @@ def test_processes_that_are_stopped_go_on_alone_to_the_same_numbers(exact: Proje
     stopped.terminate()
     _, errors = stopped.communicate()
     assert stopped.returncode == TRY_AGAIN
-    assert errors.count("run the same command to go on") == 1
+    assert errors.count("Run the same command to resume") == 1
     exact.set({"pretrain.processes": 1})
     assert_same(train(exact, "dino"), unstopped)
     for key, value in weights(exact, "dino").items():

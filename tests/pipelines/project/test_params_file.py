@@ -56,7 +56,7 @@ def test_contradictions_between_sections_are_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (None, r" is missing\. Run the command in the project's folder, or restore the file: cp recipes/digits"),
+        (None, r" is missing\. Run the command in the project's folder, or restore the file: cp recipes/demo"),
         ("", r" is empty\. Run the command in the project's folder, or restore the file"),
         ("# nothing yet\n", " is empty"),
         ("[1, 2]", r" is \[1, 2\], not sections of keys and values"),
