@@ -2,10 +2,15 @@
 
 
 def spoken(seconds: float) -> str:
-    """`40 s`, `12 min`, `3.5 h`, `4.2 days`."""
-    for limit, unit, size in ((90, "s", 1), (90 * 60, "min", 60), (48 * 3600, "h", 3600)):
+    """`40 s`, `3.6 min`, `12 min`, `3.5 h`, `4.2 days`."""
+    for limit, unit, size, digits in (
+        (90, "s", 1, 0),
+        (10 * 60, "min", 60, 1),
+        (90 * 60, "min", 60, 0),
+        (48 * 3600, "h", 3600, 1),
+    ):
         if seconds < limit:
-            return f"{seconds / size:.{int(unit == 'h')}f} {unit}"
+            return f"{seconds / size:.{digits}f} {unit}"
     return f"{(days := seconds / 86400):,.{int(days < 10)}f} days"
 
 

@@ -59,7 +59,7 @@ def used(found: Sequence[Outcome], champion: str, use: Use) -> Iterator[str]:
         yield f"Do not {do} {at(labels_of(losses))}: {most.other} is better ({shown(losses, most.turned())})."
     if ties:
         most = max(ties, key=lambda o: abs(o.difference.points))
-        yield f"{result} and {most.other} are level {at(labels_of(ties))} ({shown(ties, most)})."
+        yield f"No clear difference between {result} and {most.other} {at(labels_of(ties))} ({shown(ties, most)})."
         yield "One pretrained encoder can be reused for new label sets. More images or epochs may separate the two."
     if unknown:
         yield f"One training run each cannot show whether to {do} {at(labels_of(unknown))}: set seeds to 3."

@@ -115,7 +115,7 @@ def test_on_this_machine_steps_are_measured(
     estimate.main(Asked("digits", 0, images=120))
     printed = capsys.readouterr().out
     assert re.match(r"digits: 120 images \(given\) at 16 px, on this machine's \d+ CPU cores?\n", printed)
-    assert re.search(r"^mae +\d+ (s|min) +\d\.\d GB   1 × 64$", printed, re.MULTILINE)
+    assert re.search(r"^mae +[\d.]+ (s|min) +\d\.\d GB   1 × 64$", printed, re.MULTILINE)
     assert "Measured: a few steps of each training run" in printed
 
 
@@ -139,18 +139,24 @@ def test_a_run_is_compared_with_its_estimate(tmp_path: Path, monkeypatch: pytest
     assert compared(300) == ""
     stage.SCRATCH.mkdir()
     FILE.write_text(json.dumps({"seconds": 240, "stages": {"report": 10}, "made": time.time() - 300}))
-    assert compared(320, {"report": 12.0}) == "Estimated 4 min, took 5 min (25 % longer)."
+    assert compared(320, {"report": 12.0}) == "Estimated 4.0 min, took 5.0 min (25 % longer)."
     assert json.loads(HISTORY.read_text())["stages"] == {"report": [10, 12.0]}
     FILE.write_text(json.dumps({"seconds": 400, "stages": {}, "made": time.time() - 300}))
-    assert compared(300) == "Estimated 7 min, took 5 min (25 % shorter)."
+    assert compared(300) == "Estimated 6.7 min, took 5.0 min (25 % shorter)."
     FILE.write_text(json.dumps({"seconds": 301, "stages": {}, "made": time.time() - 300}))
-    assert compared(300) == "Estimated 5 min, took 5 min (as estimated)."
+    assert compared(300) == "Estimated 5.0 min, took 5.0 min (as estimated)."
     FILE.write_text("{")
     assert compared(300) == ""
 
 
 def test_durations_and_sizes_are_said_as_people_say_them() -> None:
-    assert [spoken(s) for s in (40, 700, 3 * 3600, 5 * 86400)] == ["40 s", "12 min", "3.0 h", "5.0 days"]
+    assert [spoken(s) for s in (40, 218, 700, 3 * 3600, 5 * 86400)] == [
+        "40 s",
+        "3.6 min",
+        "12 min",
+        "3.0 h",
+        "5.0 days",
+    ]
     assert [sized(b) for b in (6e7, 1.23e9, 4.0e11)] == ["60 MB", "1.2 GB", "400 GB"]
 
 
