@@ -67,9 +67,7 @@ def stages_first() -> Iterator[None]:
         backstop.daemon = True
         backstop.start()
         for pid in list(RUNNING):
-            with suppress(psutil.NoSuchProcess):
-                stage = psutil.Process(pid)
-                terminate([*stage.children(recursive=True), stage])
+            end(pid)
         (prefect if callable(prefect) else at_once)(signal.SIGTERM, frame)
 
     prefect, before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
@@ -80,6 +78,13 @@ def stages_first() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGTERM, prefect)
         signal.signal(signal.SIGINT, before)
+
+
+def end(pid: int) -> None:
+    """Ask a stage, and what it has started, to end."""
+    with suppress(psutil.NoSuchProcess):
+        stage = psutil.Process(pid)
+        terminate([*stage.children(recursive=True), stage])
 
 
 def terminate(processes: list[psutil.Process]) -> None:

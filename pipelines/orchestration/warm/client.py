@@ -13,12 +13,14 @@ import sys
 
 def main(path: str, arguments: list[str]) -> int:
     """The exit status of the fork, which writes to this process's outputs."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # until there is a fork to pass it on to
     with socket.socket(socket.AF_UNIX) as server:
         try:
             if arguments[:1] != ["-m"]:
                 raise OSError
             server.connect(path)
         except OSError:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             os.execv(sys.executable, [sys.executable, *arguments])
         request = json.dumps({"command": arguments[1:], "environment": dict(os.environ)}).encode()
         socket.send_fds(server, [len(request).to_bytes(4, "big")], [1, 2])
@@ -27,6 +29,7 @@ def main(path: str, arguments: list[str]) -> int:
         child = int(answer.readline() or 0)
         if child:
             signal.signal(signal.SIGTERM, lambda number, _: os.kill(child, number))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         return int(answer.readline() or 128 + signal.SIGKILL)
 
 

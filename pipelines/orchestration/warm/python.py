@@ -79,6 +79,8 @@ class Child:
         self.pid = int(self._answer.readline() or 0)
         if self.pid:
             stop.RUNNING.add(self.pid)
+            if stop.STOPPING.is_set():  # since this child was asked for
+                stop.end(self.pid)
 
     def lines(self) -> Iterator[tuple[bool, str]]:
         """Each line of both outputs as it comes, and whether it was written to standard error."""
