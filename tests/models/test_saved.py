@@ -61,5 +61,5 @@ def test_the_registry_predicts_what_the_encoder_says(params: ResNetParams | ViTP
 def test_weights_of_another_encoder_are_refused(tmp_path: Path) -> None:
     save(tmp_path, spec_of(VIT), small(VIT).state_dict())
     save_file(small(VIT, 32).state_dict(), tmp_path / "weights.safetensors")
-    with pytest.raises(CheckpointError, match=r"pos_embed is \(1, 65, 64\), expected \(1, 17, 64\)"):
+    with pytest.raises(CheckpointError, match=r"pos_embed is \(1, 65, 64\) instead of \(1, 17, 64\)"):
         load(tmp_path)
