@@ -125,9 +125,9 @@ class Progress:
         if rate > 0:
             parts.append(f"{self._amount(rate)}/s")
         if closing:
-            parts.append(f"{_minutes(elapsed)} taken")
+            parts.append(f"{minutes(elapsed)} taken")
         elif rate > 0 and self.total is not None and self._is_steady(elapsed, self.total):
-            parts.append(f"{_minutes(max(0, self.total - self.done) / rate)} left")
+            parts.append(f"{minutes(max(0, self.total - self.done) / rate)} left")
         if self._figures:
             parts.append(self._figures_text())
         print(" · ".join(parts), file=self._stream, flush=True)
@@ -138,7 +138,8 @@ def _number(text: str) -> float:
     return float(figure.replace(",", "")) * {"": 1.0, "KB": 1e3, "MB": 1e6, "GB": 1e9}[unit]
 
 
-def _minutes(seconds: float) -> str:
+def minutes(seconds: float) -> str:
+    """`0:42`, `1:02:03`."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,6 +16,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+RECIPE: dict[str, Any] = {  # how the name of a recipe is checked and completed
+    "metavar": "NAME",
+    "callback": choices.recipe,
+    "autocompletion": choices.complete_recipe,
+}
 
 
 def start(arguments: Sequence[str]) -> int:
@@ -39,13 +44,7 @@ def run_pipeline(
         typer.Argument(metavar="FOLDER", help="Your images. Without it: the data set that params.yaml names."),
     ] = None,
     recipe: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="The recipe that becomes params.yaml. For a FOLDER: photos.",
-            callback=choices.recipe,
-            autocompletion=choices.complete_recipe,
-        ),
+        str | None, typer.Option(help="The recipe that becomes params.yaml. For a FOLDER: photos.", **RECIPE)
     ] = None,
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="What to call the data set. Without it: the folder's name.")
@@ -76,13 +75,7 @@ def run_pipeline(
 def estimate(
     context: typer.Context,
     recipe: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help="The recipe to estimate. Without it: params.yaml.",
-            callback=choices.recipe,
-            autocompletion=choices.complete_recipe,
-        ),
+        str | None, typer.Option(help="The recipe to estimate. Without it: params.yaml.", **RECIPE)
     ] = None,
     gpus: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="How many GPUs; 0: this machine's CPU, measured.")
@@ -102,15 +95,7 @@ def estimate(
 
 @app.command(epilog="Example: foundry recipes imagenet-vit-base")
 def recipes(
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="NAME",
-            help="Show everything about this recipe.",
-            callback=choices.recipe,
-            autocompletion=choices.complete_recipe,
-        ),
-    ] = None,
+    name: Annotated[str | None, typer.Argument(help="Show everything about this recipe.", **RECIPE)] = None,
 ) -> None:
     """List the recipes and what they need."""
     from pipelines.command_line import recipes as page  # noqa: PLC0415

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext, redirect_stdout
@@ -93,14 +92,11 @@ def stages() -> str:
     from pipelines.orchestration import dvc_graph  # noqa: PLC0415 - slow
     from pipelines.project.stage import StageError  # noqa: PLC0415
 
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # a stage is `python -m …`
     try:
         with redirect_stdout(io.StringIO()):  # what DVC says meanwhile
             nodes = dvc_graph.read()
-    except Exception as error:
-        if isinstance(error, StageError) or type(error).__module__.startswith("dvc."):
-            sys.exit(str(error))
-        raise
+    except StageError as error:
+        sys.exit(str(error))
     changed = [node.name for node in nodes if not node.unchanged]
     if not changed:
         return f"All {len(nodes)} stages are up to date."

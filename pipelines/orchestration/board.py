@@ -9,8 +9,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from data.progress import minutes
 from pipelines.orchestration import stop
-from pipelines.orchestration.display import Clock, Display, Row, State, minutes
+from pipelines.orchestration.display import Clock, Display, Row, State
 
 MARKS = {
     State.WAITING: ("·", "dim"),
@@ -20,14 +21,8 @@ MARKS = {
     State.STOPPED: ("■", "yellow"),
     State.FAILED: ("✗", "bold red"),
 }
-FIRST = [
-    State.FAILED,
-    State.STOPPED,
-    State.RUNNING,
-    State.DONE,
-    State.WAITING,
-    State.UNCHANGED,
-]  # shown where there is little space
+# The order in which rows are chosen where there is little space.
+FIRST = [State.FAILED, State.STOPPED, State.RUNNING, State.DONE, State.WAITING, State.UNCHANGED]
 BAR = 18  # columns
 AROUND = 5  # lines beside the rows: the title, the whole run, and the prompt
 

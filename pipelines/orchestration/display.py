@@ -107,10 +107,3 @@ class Display:
         if row is None or row.state is State.WAITING:
             return 0.0
         return row.share if row.state is State.RUNNING else 1.0
-
-
-def minutes(seconds: float) -> str:
-    """`0:42`, `1:02:03`."""
-    whole, rest = divmod(round(seconds), 60)
-    hours, whole = divmod(whole, 60)
-    return f"{hours}:{whole:02d}:{rest:02d}" if hours else f"{whole}:{rest:02d}"

@@ -9,6 +9,8 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from pipelines.project.stage import StageError
+
 TARGET, SETTINGS = "report", "settings"
 
 
@@ -24,7 +26,7 @@ class Node:
 
 
 def read() -> list[Node]:
-    """The target stage and all that it depends on, every stage after its upstream. Raises DvcException.
+    """The target stage and all that it depends on, every stage after its upstream. Raises StageError.
 
     Runs the stage `settings` first, since DVC sees only by its file which numbers have changed.
     """
@@ -32,35 +34,42 @@ def read() -> list[Node]:
     from dvc.exceptions import DvcException  # noqa: PLC0415
     from dvc.repo import Repo  # noqa: PLC0415
 
-    with Repo() as repo:
-        graph = repo.index.graph
-        if main(["repro", "--single-item", SETTINGS]):
-            raise DvcException("The stage settings failed.")
-        by_address = {s.addressing: s for s in graph}
-        ancestors: dict[str, set[str]] = {}
+    from pipelines.orchestration.dvc_process import mend  # noqa: PLC0415
 
-        def visit(address: str) -> set[str]:
-            if address not in ancestors:
-                direct = {s.addressing for s in graph.successors(by_address[address])}
-                ancestors[address] = set()  # in this order: upstream first
-                found = direct.union(*map(visit, direct))
-                del ancestors[address]
-                ancestors[address] = found
-            return ancestors[address]
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # a stage is `python -m …`
+    try:
+        mend()
+        with Repo() as repo:
+            graph = repo.index.graph
+            if main(["repro", "--single-item", SETTINGS]):
+                raise DvcException("The stage settings failed.")
+            by_address = {s.addressing: s for s in graph}
+            ancestors: dict[str, set[str]] = {}
 
-        visit(TARGET)
-        changed = set(repo.status(targets=[TARGET], with_deps=True))
-        return [
-            Node(
-                address,
-                address.rsplit(":", 1)[-1],
-                tuple(s.addressing for s in graph.successors(by_address[address]) if s.cmd),
-                not changed & (above | {address}),
-                tuple(os.path.relpath(out.fs_path) for out in by_address[address].outs),
-            )
-            for address, above in ancestors.items()
-            if by_address[address].cmd
-        ]
+            def visit(address: str) -> set[str]:
+                if address not in ancestors:
+                    direct = {s.addressing for s in graph.successors(by_address[address])}
+                    ancestors[address] = set()  # in this order: upstream first
+                    found = direct.union(*map(visit, direct))
+                    del ancestors[address]
+                    ancestors[address] = found
+                return ancestors[address]
+
+            visit(TARGET)
+            changed = set(repo.status(targets=[TARGET], with_deps=True))
+            return [
+                Node(
+                    address,
+                    address.rsplit(":", 1)[-1],
+                    tuple(s.addressing for s in graph.successors(by_address[address]) if s.cmd),
+                    not changed & (above | {address}),
+                    tuple(os.path.relpath(out.fs_path) for out in by_address[address].outs),
+                )
+                for address, above in ancestors.items()
+                if by_address[address].cmd
+            ]
+    except (DvcException, OSError, UnicodeError) as error:
+        raise StageError(unreadable(str(error))) from None
 
 
 def parsed(line: str) -> list[Node]:
@@ -77,17 +86,11 @@ def unreadable(reason: str) -> str:
 def main() -> None:
     import logging  # noqa: PLC0415
 
-    from dvc.exceptions import DvcException  # noqa: PLC0415
-
-    from pipelines.orchestration.dvc_process import mend  # noqa: PLC0415
-
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # a stage is `python -m …`
     logging.getLogger("dvc").setLevel(logging.ERROR)  # it warns of locks of a flow that was stopped, and removes them
     try:
-        mend()
         print(json.dumps([asdict(node) for node in read()]))
-    except (DvcException, OSError, UnicodeError) as error:
-        sys.exit(unreadable(str(error)))
+    except StageError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

@@ -6,15 +6,15 @@ import time
 from collections.abc import Sequence
 from typing import TextIO
 
-from data.progress import Reading
-from pipelines.orchestration.display import Clock, Display, State, minutes
+from data.progress import Reading, minutes
+from pipelines.orchestration.display import Clock, Display, State
 
 QUIET_S = 10.0  # a stage that takes less says only that it has ended
 EVERY_S = 30.0  # between two progress lines of a stage
 
 
 class LogLines(Display):
-    """A line when a stage has run for a while, a progress line each half minute, a line at its end."""
+    """A line when a stage has been running for a while, a progress line each half minute, a line at its end."""
 
     def __init__(self, names: Sequence[str], stream: TextIO | None = None, clock: Clock = time.monotonic) -> None:
         super().__init__(names, clock)
@@ -48,7 +48,7 @@ class LogLines(Display):
             for row in self.rows.values():
                 new = row.state is State.RUNNING and row.name not in self._last
                 if new and self.running(row) >= QUIET_S:
-                    self._write(row.name, "started")
+                    self._write(row.name, "running")
 
     def _tick(self) -> None:
         while not self._closed.wait(1):

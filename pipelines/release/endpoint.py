@@ -52,15 +52,15 @@ def curl(dataset: str) -> str:
 def verified(log: Path) -> str:
     """Deploy what is promoted, compare its answers with torch's, and remember that. Returns the figure of it.
 
-    log: gets the lines of the deployment. Raises StageError and ServingError.
+    log: gets the lines of the deployment, and an answer. Raises StageError and ServingError.
     """
     VERIFIED.unlink(missing_ok=True)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with server() as runtime:
-        with log.open("w", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
-            deploy(stage.PROMOTED, runtime)
+    with server() as runtime, log.open("w", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
+        deploy(stage.PROMOTED, runtime)
         answer, cosine = check(runtime)
-    VERIFIED.write_text(json.dumps({"of": deployed(), "answer": answer}), encoding="utf-8")
+        print(answer)
+    VERIFIED.write_text(json.dumps({"of": deployed()}), encoding="utf-8")
     return f"smallest cosine to torch {cosine:.6f}"
 
 

@@ -65,7 +65,7 @@ def test_the_flow_ends_with_answer_table_and_what_to_type(flows: Flows) -> None:
     best = max(pixels[f"{how}_1"] for how in ("linear", "knn"))
     assert any(re.match(rf"Raw pixels \+ .* {best:.1f} ± ", line) for line in ending)
     lines = shown(flows.mended)
-    assert all(len([line for line in of if line.startswith(("started", "done"))]) <= 2 for of in lines.values())
+    assert all(len([line for line in of if line.startswith(("running", "done"))]) <= 2 for of in lines.values())
 
 
 def test_running_it_again_does_nothing(flows: Flows) -> None:

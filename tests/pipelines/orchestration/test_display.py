@@ -36,7 +36,7 @@ def test_a_short_stage_is_one_line_and_an_unchanged_one_is_none() -> None:
     assert lines(stream) == ["0:05 prepare done in 2 s · 1,797 images"]
 
 
-def test_a_long_stage_says_that_it_started_and_then_a_line_each_half_minute() -> None:
+def test_a_long_stage_says_that_it_runs_and_then_a_line_each_half_minute() -> None:
     clock, stream = Clock(), io.StringIO()
     with LogLines(["pretrain@mae"], stream, clock) as shown:
         shown.start("pretrain@mae")
@@ -46,7 +46,7 @@ def test_a_long_stage_says_that_it_started_and_then_a_line_each_half_minute() ->
             shown.progress("pretrain@mae", Reading(second / 100, "0:30", f"loss {second}"))
         shown.end("pretrain@mae", State.DONE)
     assert lines(stream) == [
-        "0:10 pretrain@mae started",
+        "0:10 pretrain@mae running",
         "0:40 pretrain@mae 40% · 0:30 left · loss 40",
         "1:05 pretrain@mae done in 65 s · loss 65",
     ]
