@@ -1,6 +1,7 @@
 """Write the Parquet table of embeddings in parts, so that a stop loses at most one. Other files are never replaced.
 
-Arrow gets open files, not their names, because it cannot open a name that is not UTF-8.
+Arrow gets open files, not their names, because it cannot open a name that is not UTF-8. It reads them without its
+threads: one that still holds a Python file when Python exits aborts the process (apache/arrow issue 34314).
 """
 
 import os
@@ -71,7 +72,7 @@ def join(parts: Sequence[Path], out: Path) -> int:
     with beside.open("wb") as file, pq.ParquetWriter(file, _schema(parts[0])) as writer:
         for part in parts:
             with part.open("rb") as source:
-                table = pq.read_table(source)
+                table = pq.ParquetFile(source, pre_buffer=False).read(use_threads=False)
             bad += table.column("embedding").null_count
             writer.write_table(table)
     os.replace(beside, out)

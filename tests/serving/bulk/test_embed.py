@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -110,3 +112,19 @@ def test_ctrl_c_is_no_traceback(make_archive: MakeArchive, tmp_path: Path) -> No
     assert err.strip().splitlines()[-1] == "Stopped. Run the same command again to resume."
     assert "Traceback" not in err
     assert json.loads((tmp_path / "artifacts/promoted.json").read_text())["champion"] == "simclr"
+
+
+def test_parts_are_joined_without_a_thread_that_could_outlive_python(tmp_path: Path) -> None:
+    script = """
+import sys
+from os import listdir
+from pathlib import Path
+import numpy as np
+from serving.bulk.table import join, write
+part, out = Path(sys.argv[1], "000000.parquet"), Path(sys.argv[1], "vectors.parquet")
+write(part, ["a", "b"], [np.zeros(4, np.float32), "no image"], {"key": "k"})
+before = len(listdir("/proc/self/task"))
+print(join([part], out), len(listdir("/proc/self/task")) - before)
+"""
+    done = subprocess.run([sys.executable, "-c", script, tmp_path], text=True, check=True, capture_output=True)
+    assert done.stdout.split() == ["1", "0"]  # images without an embedding, new threads
