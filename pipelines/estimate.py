@@ -21,7 +21,7 @@ from pipelines.estimation.estimate import estimate, measure
 from pipelines.estimation.trainings import Work
 from pipelines.evaluation import supervised_runs
 from pipelines.evaluation.supervised_training import Labelled
-from pipelines.machine import footprint, gpus, hardware
+from pipelines.machine import cores, footprint, gpus
 from pipelines.machine.footprint import GB
 from pipelines.project import config, recipes, stage
 from pipelines.project.config import Config
@@ -140,8 +140,8 @@ def measured(c: Config, prepared: Prepared) -> Found:
         ]
         gpu = device.type == "cuda"
         has = torch.cuda.get_device_properties(device).total_memory if gpu else footprint.installed()
-        name = torch.cuda.get_device_name(device) if gpu else f"this machine's {hardware.cores()} CPU cores"
-    side = hardware.side_by_side()
+        name = torch.cuda.get_device_name(device) if gpu else f"this machine's {cores.count()} CPU cores"
+    side = cores.side_by_side()
     notes = [
         f"Measured: a few steps of each training run, not compiled; the seconds are those of one stage alone. "
         f"The flow runs {side} stages at the same time, which needs about {sized(of.memory_bytes)} of memory.",

@@ -3,30 +3,21 @@
 Settles what to train on, lets Prefect run what DVC says has changed, deploys the champion, and says how it ended.
 """
 
-import sys
+import gc
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from data import DataError
-from pipelines.estimation import comparison
-from pipelines.orchestration import adopt, dvc_graph, stop
-from pipelines.orchestration.board import Board
-from pipelines.orchestration.display import Display, State
-from pipelines.orchestration.log_lines import LogLines
-from pipelines.orchestration.stage_process import StageProcess, environment
+from pipelines.orchestration import stop
+from pipelines.orchestration.stage_process import environment
 from pipelines.orchestration.warm.python import WarmPython
-from pipelines.project import config, recipes, stage
-from pipelines.project.parse import ConfigError
+from pipelines.project import ConfigError, stage
 from pipelines.project.stage import StageError
-from pipelines.registry import mlflow_store, receipts
-from pipelines.release import endpoint
-from pipelines.reporting import ending, results
 from serving.host.command import Parser, command
 
 
 def main() -> None:
+    began = time.monotonic()
     parser = Parser(prog="python -m pipelines.flow", description=__doc__)
     parser.add_argument(
         "folder", nargs="?", type=Path, help="a folder of images; without it, the data set that params.yaml names"
@@ -41,103 +32,16 @@ def main() -> None:
     if given.name and not given.folder:
         parser.error("The option --name needs a FOLDER. Give the folder whose images get this name.")
     stop.install()
-    with command(ConfigError, DataError, StageError):
-        changes = [*map(recipes.Change.parse, given.set)]
+    with command(ConfigError, DataError, StageError), stage.locked("flow"), WarmPython(environment()) as python:
+        # Imported here, while the warm Python makes its own imports on another core.
+        from pipelines.orchestration.run import run  # noqa: PLC0415
+        from pipelines.project.recipes import Change  # noqa: PLC0415
+
+        changes = [*map(Change.parse, given.set)]
         if given.methods:
-            changes.append(recipes.Change("methods", given.methods.split(",")))
-        with stage.locked("flow"):
-            run(given.folder, given.recipe, given.name, changes)
-
-
-def run(folder: Path | None, recipe: str | None, name: str | None, changes: Sequence[recipes.Change] = ()) -> None:
-    """Settle what to train on, run the graph, say how it ended."""
-    began = time.monotonic()
-    with WarmPython(environment()) as python, ThreadPoolExecutor(1) as beside:  # while this process imports MLflow
-        settle(folder, recipe, name, changes)
-        c = config.load()
-        adopt.check_download(c.download)
-        adopt.check_recordable(stage.RAW / c.dataset)
-        server = None if endpoint.is_verified() else beside.submit(prefect_starter())  # it will be needed
-        receipts.reconcile(mlflow_store.connect())  # the store is made once, before several stages speak to it
-        nodes, how_long = read_graph(python), ""
-        check_images(c.dataset, nodes)
-        if all(node.unchanged for node in nodes) and endpoint.is_verified():
-            print(f"Nothing to do: all {len(nodes)} stages are unchanged, and the endpoint has been checked.")
-        else:
-            (server or beside.submit(prefect_starter())).result()
-            stages = run_changed(nodes, python)
-            how_long = comparison.compared(time.monotonic() - began, stages)
-    print(f"\n{ending.ending(results.read())}\n")
-    print(f"{time.monotonic() - began:.0f} s in all. {how_long}".strip())
-    print(f"Next: foundry serve, then\n  {endpoint.curl(c.dataset)}")
-
-
-def settle(folder: Path | None, recipe: str | None, name: str | None, changes: Sequence[recipes.Change]) -> None:
-    """Make params.yaml what the command asks for, and copy the folder's images."""
-    if folder:
-        adopt.adopt(folder, recipe or "photos", name)
-    elif recipe:
-        text = recipes.read(recipe)
-        adopt.check_download(recipes.downloads(text))
-        recipes.write(text, f"the recipe {recipe}")
-    if changes:
-        recipes.write(recipes.changed(changes), "changed: " + ", ".join(map(str, changes)))
-
-
-def read_graph(python: WarmPython) -> list[dvc_graph.Node]:
-    """The stages, as DVC sees them now. Raises StageError with the sentence of DVC or of the stage `settings`."""
-    child = python.start("pipelines.orchestration.dvc_graph")
-    lines = [line for _, line in child.lines()]
-    if child.wait():
-        own = [line for line in lines if line.startswith((f"{dvc_graph.SETTINGS}: ", "DVC cannot"))]
-        raise StageError(own[0] if own else dvc_graph.unreadable(" ".join(lines)))
-    return dvc_graph.parsed(lines[-1])
-
-
-def check_images(dataset: str, nodes: Sequence[dvc_graph.Node]) -> None:
-    """Raises StageError when the images are not here, and no stage makes them."""
-    raw = stage.RAW / dataset
-    made = {out for node in nodes for out in node.outs}
-    if raw.exists() or str(raw) in made or "prepare" in {node.name for node in nodes if node.unchanged}:
-        return
-    if Path(f"{raw}.dvc").exists():
-        raise StageError(
-            f"The folder {raw} is missing, but {raw}.dvc is here. Run: dvc checkout {raw}, or dvc pull {raw}.dvc."
-        )
-    raise StageError(
-        f"The folder {raw} is missing. Name a folder: python -m pipelines.flow FOLDER. "
-        "Or take a public set: --recipe digits."
-    )
-
-
-def prefect_starter() -> Callable[[], None]:
-    """What has Prefect's server running. It takes seconds, and a run with nothing to do needs no server.
-
-    All imports are made here, in the main thread: two threads that import at the same time meet half-made modules.
-    """
-    from pipelines.orchestration import prefect_server  # noqa: PLC0415
-
-    return prefect_server.start
-
-
-def run_changed(nodes: Sequence[dvc_graph.Node], python: WarmPython) -> dict[str, float]:
-    """Run what has changed as a Prefect flow: stage → seconds. Ends the process with the sentences of what failed."""
-    from pipelines.orchestration import prefect_flow  # noqa: PLC0415 - it imports Prefect
-
-    names = [node.name for node in nodes]
-    with display(names) as shown:
-        state = prefect_flow.pipeline(prefect_flow.Run(nodes, shown, StageProcess(python, shown)), return_state=True)
-    if not state.is_completed():
-        print(file=sys.stderr)
-        sys.exit(str(state.message))
-    return {row.name: row.seconds for row in shown.rows.values() if row.state is State.DONE}
-
-
-def display(names: Sequence[str]) -> Display:
-    """A live board on a terminal, and few lines elsewhere."""
-    if sys.stdout.isatty():
-        return Board(names)
-    return LogLines(names)
+            changes.append(Change("methods", given.methods.split(",")))
+        run(python, given.folder, given.recipe, given.name, changes, began)
+    gc.freeze()  # what was imported need not be collected before the process ends: that takes a second
 
 
 if __name__ == "__main__":

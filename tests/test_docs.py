@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.project import parameter_reference, parse
+from pipelines.project import ConfigError, parameter_reference
 from pipelines.project.config import converted
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -164,7 +164,7 @@ def test_the_parameter_reference_is_up_to_date() -> None:
 
 def test_a_parameter_without_a_meaning_is_named() -> None:
     with pytest.raises(LookupError, match=r"ConfigError\.key has no meaning"):
-        parameter_reference.meaning(parse.ConfigError, "key")
+        parameter_reference.meaning(ConfigError, "key")
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("mkdocs"), reason="mkdocs is not installed; run: make setup")

@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping
 
 from pipelines.estimation.durations import spoken
-from pipelines.estimation.estimate import FILE
 from pipelines.project import stage
 
 HISTORY = stage.SCRATCH / "estimates.jsonl"
@@ -19,7 +18,7 @@ def compared(seconds: float, stages: Mapping[str, float] | None = None) -> str:
     each stage took; both are added to `.scratch/estimates.jsonl`.
     """
     try:
-        estimate = json.loads(FILE.read_text(encoding="utf-8"))
+        estimate = json.loads(stage.ESTIMATE.read_text(encoding="utf-8"))
         estimated, made = float(estimate["seconds"]), float(estimate["made"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""

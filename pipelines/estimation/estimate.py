@@ -14,11 +14,10 @@ from pipelines.estimation.durations import sized, spoken
 from pipelines.estimation.probes import Cost
 from pipelines.estimation.trainings import Amount, Work
 from pipelines.evaluation.supervised_training import Labelled
-from pipelines.machine import hardware
+from pipelines.machine import cores
 from pipelines.project import stage
 from pipelines.project.config import Config
 
-FILE = stage.SCRATCH / "estimate.json"
 KINDS = {"pretrain": "pretraining", "finetune": "fine-tuning", "baseline": "baselines"}
 LABELLED = ("finetune", "baseline")  # kinds of stage that `labelled_trainings: false` empties
 WORTH = 0.7  # of the time: only if leaving them out saves more than the rest, it is offered
@@ -44,9 +43,9 @@ class Estimate:
 
     def write(self) -> None:
         """Keep it for the flow."""
-        FILE.parent.mkdir(exist_ok=True)
+        stage.ESTIMATE.parent.mkdir(exist_ok=True)
         content = asdict(self) | {"disk_bytes": self.disk.run}
-        FILE.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        stage.ESTIMATE.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
     def said(self, can_skip: bool) -> str:
         """One or two lines. can_skip: whether the run would still say which encoder is best without fine-tuning."""
@@ -84,8 +83,8 @@ def estimate(
     """Of a run of these stages."""
     every, slower = graph.read(c), stages.slowness()
     loads = stages.loads(c, list(names), data, costs, amounts, slower)
-    share = mean(cost.share for cost in costs.values()) if costs and hardware.threads() == 1 else 1.0
-    pace, side = machine(share, c.pretrain.processes), hardware.side_by_side()
+    share = mean(cost.share for cost in costs.values()) if costs and cores.threads() == 1 else 1.0
+    pace, side = machine(share, c.pretrain.processes), cores.side_by_side()
     spans = schedule.schedule({name: load.seconds for name, load in loads.items()}, every, side, pace)
     around = stages.AROUND * slower
     total = schedule.total(spans) + around
@@ -109,7 +108,7 @@ def estimate(
 
 def machine(share: float, processes: int) -> schedule.Pace:
     """How stages share this machine's GPUs and processors. share: of a processor that a probe got beside the others."""
-    processors = hardware.cores() / hardware.threads()
+    processors = cores.count() / cores.threads()
     if torch.cuda.is_available():
         return schedule.on_gpus(torch.cuda.device_count() / processes, [f"{kind}@" for kind in KINDS], processors)
     others = max(0.0, processors / share - probes.side())

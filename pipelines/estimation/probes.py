@@ -19,7 +19,7 @@ from pipelines.engine.loop import Training
 from pipelines.engine.prefetch import Feed, Inputs, generator
 from pipelines.estimation.trainings import Work
 from pipelines.evaluation.supervised_training import Labelled
-from pipelines.machine import hardware
+from pipelines.machine import cores, hardware
 from pipelines.project import stage
 
 FEW = 4  # images of the first steps, by which the size of the others is chosen
@@ -65,7 +65,7 @@ def costs(works: Sequence[Work], data: Labelled) -> dict[Work, Cost]:
 
 def side() -> int:
     """Probes at the same time on a CPU: of the stages that run side by side, as many as have cores of their own."""
-    return max(1, min(hardware.side_by_side(), hardware.cores() // hardware.threads()))
+    return max(1, min(cores.side_by_side(), cores.count() // cores.threads()))
 
 
 def forked(work: Callable[[], Cost]) -> Cost:
@@ -75,7 +75,7 @@ def forked(work: Callable[[], Cost]) -> Cost:
     def child() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         stage.die_with_parent()
-        torch.set_num_threads(hardware.threads())
+        torch.set_num_threads(cores.threads())
         try:
             sender.send(work())
         except Exception as error:  # it is raised in the parent
@@ -144,7 +144,7 @@ def forward(method: Pretraining, data: Labelled, n: int) -> float:
 
 def clock(device: torch.device) -> float:
     """Seconds: of a stage of one thread those that the processors worked for it, however many others want them."""
-    return time.process_time() if device.type == "cpu" and hardware.threads() == 1 else time.monotonic()
+    return time.process_time() if device.type == "cpu" and cores.threads() == 1 else time.monotonic()
 
 
 def whole(n: int, work: Work) -> int:
@@ -157,7 +157,7 @@ def timed(training: Training, work: Work, data: Labelled, n: int, steps: int) ->
     method = training.method
 
     def inputs(step: int) -> Inputs:
-        torch.set_num_threads(hardware.threads())  # of the feed's thread; without it, it would take every processor
+        torch.set_num_threads(cores.threads())  # of the feed's thread; without it, it would take every processor
         draws = method.draw(n, data.size, data.size, generator(0, step))
         if isinstance(method, Baseline):
             draws[-1][: n // work.group] = 0  # a label

@@ -20,6 +20,7 @@ from models.methods import BaselineParams
 from pipelines.engine.loop import Training
 from pipelines.engine.prefetch import Feed, Inputs, generator
 from pipelines.machine import flops, hardware
+from pipelines.machine.hardware import Setting
 from pipelines.project.config import PretrainParams
 from pipelines.project.stage import StageError
 from pipelines.project.supervision import batch_of
@@ -63,6 +64,7 @@ class Labelled:
         self.how = replace(how, compile="auto" if how.compile else False, sharded=False)
         self.size = prepared.manifest.preprocess.size
         self.train = prepared.rows("train")
+        self.settings: dict[tuple[str, int], Setting] = {}  # of a trial's kind and its steps: counting FLOPs takes time
         self.rows: dict[str, Numbers] = {}
         self.y: dict[str, Numbers] = {}
         for split in ("train", "val", "test"):
@@ -93,7 +95,9 @@ class Labelled:
         params, steps = trial.params, trial.steps
         baseline = self.baseline(trial.baseline, copy.deepcopy(trial.encoder), params, seed)
         images = self.images_a_step(trial.baseline, trial.encoder, params)
-        setting = hardware.choose(self.how, baseline, params, self.size, steps, self.device)
+        if (kind := (trial.who, steps)) not in self.settings:
+            self.settings[kind] = hardware.choose(self.how, baseline, params, self.size, steps, self.device)
+        setting = self.settings[kind]
         training = Training(baseline, params, self.how, setting, self.device)
         baseline.train()
         loss = torch.zeros(())

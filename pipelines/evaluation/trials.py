@@ -17,13 +17,15 @@ def fine_tunings(name: str, c: Config, encoders: Mapping[int, Encoder]) -> list[
 
 
 def ways(name: str, c: Config) -> list[tuple[str, str, BaselineParams]]:
-    """Who, which baseline and its numbers: with labels, and with pseudo-labels beside them."""
+    """Who, which baseline and its numbers: with labels, and if wanted with pseudo-labels beside them."""
     p = c.finetune
     same = {"batch_size": p.batch_size, "optim": p.optim, "views": p.views, "label_smoothing": p.label_smoothing}
-    return [
+    pseudo = replace(c.pseudolabel, **same, recompute=p.recompute)  # type: ignore[arg-type]
+    both: list[tuple[str, str, BaselineParams]] = [
         (name, "supervised", p),
-        (f"{name}-pseudolabel", "pseudolabel", replace(c.pseudolabel, **same, recompute=p.recompute)),  # type: ignore[arg-type]
+        (f"{name}-pseudolabel", "pseudolabel", pseudo),
     ]
+    return both if p.pseudolabel else both[:1]
 
 
 def from_scratch(baseline: str, c: Config, data: Labelled) -> list[Trial]:

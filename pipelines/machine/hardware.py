@@ -21,7 +21,6 @@ from pipelines.project.config import PretrainParams
 
 # FLOPs of a run above which compiling is made up for by its speed: on a CPU 20 to 60 s buy 15 % at most.
 PAYS = {"cpu": 1e14, "cuda": 6e16}
-AT_ONCE = 3  # stages, at most
 
 
 @dataclass(frozen=True)
@@ -141,18 +140,3 @@ def cpu_bf16() -> bool:
         return "_bf16" in Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return False
-
-
-def side_by_side() -> int:
-    """Stages that a flow runs at once: more wait for each other's cores."""
-    return min(AT_ONCE, 1 + cores())
-
-
-def threads() -> int:
-    """Of each of them."""
-    return max(1, cores() // side_by_side())
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))

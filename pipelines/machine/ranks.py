@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
-from pipelines.machine import gpus, hardware
+from pipelines.machine import cores, gpus
 from pipelines.project import stage
 from pipelines.project.stage import TRY_AGAIN, StageError
 from serving.host.free_ports import free_ports
@@ -89,7 +89,7 @@ def ended(ranks: "list[subprocess.Popen[bytes]]") -> int:
 
 def threads(processes: int) -> int:
     """Of each rank: the threads that this command was given, or else the machine's cores, shared by all."""
-    return max(1, int(os.environ.get("OMP_NUM_THREADS", hardware.cores())) // processes)
+    return max(1, int(os.environ.get("OMP_NUM_THREADS", cores.count())) // processes)
 
 
 def to_the_end(work: Callable[[], None]) -> None:

@@ -17,8 +17,7 @@ from data.folders.folder import Found, find, shown
 from data.origin import is_signed
 from data.progress import Progress
 from data.sources import occupied
-from pipelines.project import config, params, recipes, stage
-from pipelines.project.parse import ConfigError
+from pipelines.project import ConfigError, config, params, recipes, stage
 from pipelines.project.stage import StageError
 
 SHOWN = 3  # files that a sentence names

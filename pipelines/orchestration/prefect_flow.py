@@ -15,14 +15,13 @@ from prefect.futures import PrefectFuture
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from pipelines.estimation import estimate
 from pipelines.estimation.schedule import remaining
-from pipelines.machine import hardware
+from pipelines.machine import cores
 from pipelines.orchestration import display, stop
 from pipelines.orchestration.dvc_graph import Node
 from pipelines.orchestration.slots import Slots
 from pipelines.orchestration.stage_process import LOGS, StageProcess
-from pipelines.project import config
+from pipelines.project import config, stage
 from pipelines.release import endpoint
 from pipelines.reporting import results, tables
 
@@ -40,7 +39,7 @@ class Run:
         self.trainings = [node.name for node in nodes if node.name.startswith(TRAINS) and not node.unchanged]
         for name in self.trainings:
             self.upstream[name].append(PLAN)
-        self.slots = Slots(hardware.side_by_side(), self.upstream)
+        self.slots = Slots(cores.side_by_side(), self.upstream)
         self.estimate({node.name: 0.0 if node.unchanged else 1.0 for node in nodes})
 
     def estimate(self, seconds: Mapping[str, float]) -> None:
@@ -74,7 +73,7 @@ def run_stage(run: Run, node: Node) -> State[Any]:
 @task(task_run_name=PLAN, cache_policy=NO_CACHE)
 def plan(run: Run) -> State[Any]:
     """Before anything trains: is all of it possible, and how long does it take? Fails with the plan's own sentence."""
-    estimate.FILE.unlink(missing_ok=True)
+    stage.ESTIMATE.unlink(missing_ok=True)
     run.shown.start(PLAN)
     fault, _ = run.processes.run(PLAN, "pipelines.plan", *run.trainings, log=get_run_logger().info)
     refused = bool(fault) and str(fault).startswith(f"{PLAN}: ")
@@ -83,8 +82,8 @@ def plan(run: Run) -> State[Any]:
     run.shown.end(PLAN, ended(fault if refused else None, False))
     if refused:
         return Failed(message=fault)
-    if estimate.FILE.exists():
-        seconds = json.loads(estimate.FILE.read_text(encoding="utf-8"))["stages"]
+    if stage.ESTIMATE.exists():
+        seconds = json.loads(stage.ESTIMATE.read_text(encoding="utf-8"))["stages"]
         run.estimate({node.name: 0.0 if node.unchanged else seconds.get(node.name, 1.0) for node in run.nodes})
     run.slots.finish(PLAN)
     return Completed()

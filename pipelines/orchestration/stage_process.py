@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from data import progress
-from pipelines.machine import hardware
+from pipelines.machine import cores
 from pipelines.orchestration.display import Display
 from pipelines.orchestration.warm.python import WarmPython
 from pipelines.project import stage
@@ -25,7 +25,7 @@ CHATTER = (
 
 def environment() -> dict[str, str]:
     """Of every stage: its share of the cores, and this interpreter as `python`."""
-    threads = str(hardware.threads())
+    threads = str(cores.threads())
     return os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "OMP_NUM_THREADS": threads,

@@ -10,8 +10,9 @@ from data.shards import Manifest
 from models import start
 from models.method import MethodParams, Pretraining
 from models.methods import BASELINES, METHODS
+from pipelines.project import ConfigError
 from pipelines.project.params import read
-from pipelines.project.parse import ConfigError, convert, refused
+from pipelines.project.parse import convert, refused
 from pipelines.project.stage import StageError
 from pipelines.project.supervision import (
     BaselineLabels,

@@ -6,7 +6,8 @@ from typing import Any
 
 import yaml
 
-from pipelines.project.parse import ConfigError, shown
+from pipelines.project import ConfigError
+from pipelines.project.parse import shown
 
 RESTORE = "Run the command in the project's folder, or restore the file: cp recipes/demo.yaml params.yaml."
 

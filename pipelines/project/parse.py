@@ -8,6 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from models.encoders import ENCODERS
 from models.encoders.encoder import EncoderParams
+from pipelines.project import ConfigError
 
 # The largest whole number that a key takes, by the last part of its name; the smallest is 1. A larger number overflows
 # in torch, or needs more memory or time than any machine has.
@@ -23,10 +24,6 @@ LARGE = 2**20  # the limit of every other key
 FROM_ZERO = {"seed", "local_crops"}
 LARGEST, SMALLEST = 1e30, 1e-30  # of all other numbers except 0: a 32-bit float holds them
 TIMES = {"budget": 1000.0, "all_labels": 1000.0}  # factors by which steps are multiplied
-
-
-class ConfigError(Exception):
-    """A parameter, its value and what is allowed: whole sentences for the person."""
 
 
 def refused(key: str, value: Any, allowed: str) -> ConfigError:

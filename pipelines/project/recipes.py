@@ -12,9 +12,8 @@ import yaml
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedSeq
 
-from pipelines.project import config, stage
+from pipelines.project import ConfigError, config, stage
 from pipelines.project import params as params_file
-from pipelines.project.parse import ConfigError
 from pipelines.project.stage import StageError
 
 

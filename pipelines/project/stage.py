@@ -11,7 +11,7 @@ from pathlib import Path
 
 from data import DataError
 from models import CheckpointError
-from pipelines.project.parse import ConfigError
+from pipelines.project import ConfigError
 from serving.host.command import Parser, command
 
 RAW = Path("data/raw")
@@ -20,6 +20,7 @@ SCRATCH = Path(".scratch")  # checkpoints of unfinished runs, locks; git-ignored
 SETTINGS = Path("artifacts/settings.yaml")
 PROMOTED = Path("artifacts/promoted.json")
 PAGE = Path("artifacts/report.html")
+ESTIMATE = SCRATCH / "estimate.json"  # of the time of a run, by the plan
 FLOW = "ENCODER_FOUNDRY_FLOW"  # the pid of the flow that started this process, or the one above it
 TRY_AGAIN = 75  # EX_TEMPFAIL: a training run was stopped with a checkpoint; the same command resumes it
 

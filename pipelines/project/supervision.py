@@ -32,6 +32,7 @@ class BaselineLabels(LabelSamples):
 @dataclass(frozen=True, kw_only=True)
 class FinetuneParams(LabelSamples, SupervisedParams):
     steps: int  # steps of a fine-tuning with few labels
+    pseudolabel: bool = True  # fine-tune a second time with pseudo-labels for all train images, beside the known labels
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ SMALL = {
     "promote.labels": 1,
     "finetune.label_samples": 1,
     "finetune.steps": 2,
+    "finetune.pseudolabel": True,
     "baseline.shots": [1],
     "baseline.encoders": "all",
     "baseline.label_samples": 1,

@@ -151,8 +151,8 @@ def test_a_stage_of_the_users_may_make_the_images(fresh: Project) -> None:
     collect = "stages:\n  collect:\n    cmd: mkdir -p data/raw/mine\n    outs: [data/raw/mine]\n"
     (fresh.root / "dvc.yaml").write_text(graph.replace("stages:\n", collect, 1))
     fresh.set({"dataset": "mine", "download": []})
-    program = "from pipelines import flow; from pipelines.orchestration import dvc_graph; "
-    done = fresh.run("-c", program + "flow.check_images('mine', dvc_graph.read())")
+    program = "from pipelines.orchestration import dvc_graph, run; "
+    done = fresh.run("-c", program + "run.check_images('mine', dvc_graph.read())")
     (fresh.root / "dvc.yaml").write_text(graph)
     fresh.set({"dataset": "digits", "download": ["digits"]})
     assert done.returncode == 0, done.stderr

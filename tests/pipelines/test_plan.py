@@ -12,10 +12,9 @@ from data.shards import Prepared
 from models import CheckpointError
 from pipelines import plan
 from pipelines.estimation import trainings
-from pipelines.estimation.estimate import FILE
 from pipelines.evaluation.supervised_training import Labelled
 from pipelines.project import config, stage
-from pipelines.project.stage import StageError
+from pipelines.project.stage import ESTIMATE, StageError
 from tests.pipelines.small_project import METHODS, Project
 
 
@@ -69,7 +68,7 @@ def test_every_stage_is_timed_that_will_run_and_no_other(project: Project, capsy
             r"\d\.\d GB of memory and \d+ MB of disk\.",
             line,
         )
-        found = json.loads(FILE.read_text())
+        found = json.loads(ESTIMATE.read_text())
         below = {"register@mae", "export@mae", "archive@mae", "promote", "report"}
         assert set(found["stages"]) == {"finetune@mae", "baseline@supervised"} | below
         assert 0 < max(found["stages"].values()) < found["seconds"] > found["without_labels"]

@@ -23,7 +23,8 @@ NEVER = {  # of no stage
     "data.disk", "data.pool", "data.progress",  # words of a full disk, workers, a bar
     "pipelines.project",  # what it decides is in artifacts/settings.yaml
     "pipelines.saving", "serving.host",  # how files are written, how a command starts and ends
-    "pipelines.machine.footprint", "pipelines.machine.gpus", "pipelines.machine.ranks",  # where a training runs
+    "pipelines.machine.cores", "pipelines.machine.footprint", "pipelines.machine.gpus",  # where a training runs
+    "pipelines.machine.ranks",
     "models.methods.__init__",  # which class a name stands for
 }  # fmt: skip
 READ = {"data.decoding", "data.splits"}  # they made data/prepared, which is read

@@ -14,8 +14,7 @@ from torch import Tensor
 from models import saved
 from models.encoders.vit import ViTParams
 from models.encoders.weights import restore
-from pipelines.project import config
-from pipelines.project.parse import ConfigError
+from pipelines.project import ConfigError, config
 from tests.pipelines.engine.weights import bare
 from tests.pipelines.small_project import Project
 from tests.pipelines.test_pretrain import BARE

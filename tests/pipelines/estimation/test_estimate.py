@@ -17,9 +17,8 @@ from pipelines.estimation import disk, graph, imagined, trainings
 from pipelines.estimation.accelerators import GPU
 from pipelines.estimation.comparison import HISTORY, compared
 from pipelines.estimation.durations import sized, spoken
-from pipelines.estimation.estimate import FILE
 from pipelines.project import config, stage
-from pipelines.project.stage import StageError
+from pipelines.project.stage import ESTIMATE, StageError
 from tests.pipelines.small_project import METHODS, ROOT, Project
 
 BASE = config.load(ROOT / "recipes" / "imagenet-vit-base.yaml")
@@ -138,14 +137,14 @@ def test_a_run_is_compared_with_its_estimate(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(tmp_path)
     assert compared(300) == ""
     stage.SCRATCH.mkdir()
-    FILE.write_text(json.dumps({"seconds": 240, "stages": {"report": 10}, "made": time.time() - 300}))
+    ESTIMATE.write_text(json.dumps({"seconds": 240, "stages": {"report": 10}, "made": time.time() - 300}))
     assert compared(320, {"report": 12.0}) == "Estimated 4.0 min, took 5.0 min (25 % longer)."
     assert json.loads(HISTORY.read_text())["stages"] == {"report": [10, 12.0]}
-    FILE.write_text(json.dumps({"seconds": 400, "stages": {}, "made": time.time() - 300}))
+    ESTIMATE.write_text(json.dumps({"seconds": 400, "stages": {}, "made": time.time() - 300}))
     assert compared(300) == "Estimated 6.7 min, took 5.0 min (25 % shorter)."
-    FILE.write_text(json.dumps({"seconds": 301, "stages": {}, "made": time.time() - 300}))
+    ESTIMATE.write_text(json.dumps({"seconds": 301, "stages": {}, "made": time.time() - 300}))
     assert compared(300) == "Estimated 5.0 min, took 5.0 min (as estimated)."
-    FILE.write_text("{")
+    ESTIMATE.write_text("{")
     assert compared(300) == ""
 
 

@@ -54,7 +54,7 @@ def test_a_larger_world_that_says_not_how_to_meet_is_refused(monkeypatch: pytest
 
 
 def test_ranks_share_the_threads_of_their_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipelines.machine.hardware.cores", lambda: 64)
+    monkeypatch.setattr("pipelines.machine.cores.count", lambda: 64)
     assert ranks.threads(8) == 8
     monkeypatch.setenv("OMP_NUM_THREADS", "21")  # as a flow sets it, with three stages side by side
     assert ranks.threads(8) == 2

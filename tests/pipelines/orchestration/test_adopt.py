@@ -10,8 +10,7 @@ import yaml
 
 from data.sources import fetch
 from pipelines.orchestration import adopt
-from pipelines.project import recipes, stage
-from pipelines.project.parse import ConfigError
+from pipelines.project import ConfigError, recipes, stage
 from pipelines.project.stage import StageError
 from tests.pipelines.conftest import write_digits
 from tests.pipelines.small_project import ROOT, Project

@@ -14,8 +14,7 @@ import yaml
 from models.encoders import ENCODERS
 from models.encoders.encoder import EncoderParams
 from models.methods import METHODS
-from pipelines.project import config
-from pipelines.project.parse import ConfigError
+from pipelines.project import ConfigError, config
 from tests.pipelines.project.params import changed
 from tests.pipelines.small_project import ROOT
 

@@ -9,8 +9,7 @@ import pytest
 import yaml
 
 from data.sources import BUNDLED, SOURCES
-from pipelines.project import config
-from pipelines.project.parse import ConfigError
+from pipelines.project import ConfigError, config
 from tests.pipelines.project.params import MISSING, changed
 from tests.pipelines.small_project import ROOT
 
