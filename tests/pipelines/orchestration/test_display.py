@@ -23,31 +23,36 @@ def lines(stream: io.StringIO) -> list[str]:
     return [re.sub(" +", " ", line.strip()) for line in stream.getvalue().splitlines()]
 
 
-def test_a_short_stage_is_one_line_and_an_unchanged_one_is_none() -> None:
+def test_a_short_stage_is_one_line_and_one_with_nothing_to_say_is_none() -> None:
     clock, stream = Clock(), io.StringIO()
-    with LogLines(["settings", "prepare"], stream, clock) as shown:
+    with LogLines(["settings", "download@digits", "prepare"], stream, clock) as shown:
         shown.end("settings", State.UNCHANGED)
         clock.now = 3.0
+        shown.start("download@digits")
         shown.start("prepare")
         shown.figure("prepare", "1,797 images")
         clock.now = 5.0
         shown.announce()
+        shown.end("download@digits", State.DONE)
         shown.end("prepare", State.DONE)
     assert lines(stream) == ["0:05 prepare done in 2 s · 1,797 images"]
 
 
-def test_a_long_stage_says_that_it_runs_and_then_a_line_each_half_minute() -> None:
+def test_one_line_each_half_minute_says_what_runs_and_how_far_it_is() -> None:
     clock, stream = Clock(), io.StringIO()
-    with LogLines(["pretrain@mae"], stream, clock) as shown:
+    with LogLines(["pretrain@mae", "export@mae"], stream, clock) as shown:
         shown.start("pretrain@mae")
         for second in range(1, 66):
             clock.now = float(second)
+            if second == 45:
+                shown.expect({"pretrain@mae": 60.0, "export@mae": 15.0})
+                shown.start("export@mae")
             shown.announce()
             shown.progress("pretrain@mae", Reading(second / 100, "0:30", f"loss {second}"))
         shown.end("pretrain@mae", State.DONE)
     assert lines(stream) == [
-        "0:10 pretrain@mae running",
-        "0:40 pretrain@mae 40% · 0:30 left · loss 40",
+        "0:30 running pretrain@mae 29 % (0:30 left)",
+        "1:00 running about 0:17 left: pretrain@mae 59 % (0:30 left), export@mae",
         "1:05 pretrain@mae done in 65 s · loss 65",
     ]
 
