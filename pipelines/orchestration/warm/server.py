@@ -15,6 +15,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 
 # What most stages import, in the order of need. None of it starts a thread or touches a GPU, so that a fork is safe.
 SLOW = (
@@ -25,12 +26,12 @@ OWN = ("data", "models", "pipelines", "serving")  # the project's modules: a chi
 
 
 def serve(listening: socket.socket) -> None:
-    """Fork a child for every connection, for ever. Between two of them import what is left to import."""
+    """Fork a child for every connection, for ever. Between two of them do the next thing that children would repeat."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a child: it reports its own end
-    left = list(SLOW)
+    left = [*(partial(importlib.import_module, name) for name in SLOW), list_packages]
     while True:
         if left and not select.select([listening], [], [], 0)[0]:
-            importlib.import_module(left.pop(0))
+            left.pop(0)()
             continue
         connection, _ = listening.accept()
         with connection:
@@ -94,6 +95,13 @@ def read_pipeline() -> None:
     get_main_parser()
     with suppress(Exception), Repo() as repo:  # a fault is a child's to report
         repo.index  # noqa: B018
+
+
+def list_packages() -> None:
+    """Have MLflow list the installed packages. It needs the list to log a model, and takes two seconds to make it."""
+    from mlflow.utils.requirements_utils import warn_dependency_requirement_mismatches  # noqa: PLC0415
+
+    warn_dependency_requirement_mismatches(["mlflow"])
 
 
 if __name__ == "__main__":
