@@ -4,7 +4,6 @@ import hashlib
 import json
 import shutil
 import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -45,7 +44,6 @@ def prepare(
     core; the result does not depend on it. Raises DataError when the folder cannot be used; out/quarantine.csv then
     lists the bad files.
     """
-    started = time.monotonic()
     if val < 0 or test < 0 or val + test >= 1:
         raise DataError(
             f"Parameter prepare.val is {val} and prepare.test is {test}. Allowed: 0 or more each, below 1 together."
@@ -78,8 +76,7 @@ def prepare(
     counts = " · ".join(f"{split} {count:,}" for split, count in manifest.splits.items())
     print(
         f"Prepared {name}: {manifest.images:,} images, {len(manifest.classes)} classes, {counts}, "
-        f"{manifest.quarantined:,} quarantined, {manifest.duplicates:,} duplicates, "
-        f"{time.monotonic() - started:.1f} s"
+        f"{manifest.quarantined:,} quarantined, {manifest.duplicates:,} duplicates"
     )
     return manifest
 

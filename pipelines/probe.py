@@ -76,7 +76,11 @@ def headline(figures: Mapping[str, float], labels: int | str, health: str) -> st
     """The stage's key figure: the accuracy that the choice of the champion looks at, and the health of the training."""
     accuracy = figures.get(f"linear_{labels}")
     counted = "all labels" if labels == scores.ALL else f"{labels} labels per class"
-    return f"{accuracy:.1f} % with {counted}, {health}" if accuracy is not None else f"without labels, {health}"
+    return (
+        f"test accuracy {accuracy:.1f} % with {counted}, {health}"
+        if accuracy is not None
+        else f"without labels, {health}"
+    )
 
 
 def deciding(c: Config, prepared: Prepared) -> dict[str, Any]:

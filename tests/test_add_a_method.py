@@ -52,9 +52,9 @@ def test_it_goes_alone_from_the_images_to_the_endpoint(followed: Project) -> Non
     assert [model["name"] for model in promoted["models"]] == ["digits-encoder", "digits-simsiam"]
     assert {path.name for path in (followed.root / "artifacts/methods").iterdir()} == {"simsiam"}
     page = (followed.root / "artifacts/report.html").read_text(encoding="utf-8")
-    assert "SimSiam is served as the champion." in page
+    assert "The champion is SimSiam." in page
     assert not re.findall(r"<section[^>]*><h2>[^<]*</h2>\s*(?:<p[^>]*>[^<]*</p>\s*)*</section>", page)
-    assert "smallest cosine to torch" in done.stdout
+    assert "answers match torch: smallest cosine" in done.stdout
 
 
 def test_an_encoder_is_one_file_and_one_entry(followed: Project) -> None:

@@ -12,7 +12,7 @@ CLOSE = 0.05  # of the time: so exact an estimate was right
 
 
 def compared(seconds: float, stages: Mapping[str, float] | None = None) -> str:
-    """A sentence: `Estimated 4 min, took 5 min (25 % longer).` Empty where nothing was estimated.
+    """A sentence: `From the plan on: estimated 4 min, took 5 min (25 % longer).` Empty where nothing was estimated.
 
     seconds: of the run until now. What went before the estimate was made is not counted. stages: the seconds that
     each stage took; both are added to `.scratch/estimates.jsonl`.
@@ -35,4 +35,4 @@ def compared(seconds: float, stages: Mapping[str, float] | None = None) -> str:
         file.write(json.dumps(row) + "\n")
     off = took / estimated - 1
     how = "as estimated" if abs(off) < CLOSE else f"{100 * abs(off):.0f} % {'longer' if off > 0 else 'shorter'}"
-    return f"Estimated {spoken(estimated)}, took {spoken(took)} ({how})."
+    return f"From the plan on: estimated {spoken(estimated)}, took {spoken(took)} ({how})."

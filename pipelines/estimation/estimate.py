@@ -49,7 +49,9 @@ class Estimate:
 
     def said(self, can_skip: bool) -> str:
         """One or two lines. can_skip: whether the run would still say which encoder is best without fine-tuning."""
-        named = [f"{KINDS[kind]} {spoken(self.parts[kind])}" for kind in KINDS if kind in self.parts]
+        parts = {KINDS[kind]: self.parts[kind] for kind in KINDS if kind in self.parts}
+        parts["the rest"] = self.seconds - sum(parts.values())
+        named = [f"{part} {spoken(seconds)}" for part, seconds in parts.items()]
         gpu = f", {sized(self.gpu_memory_bytes)} of GPU memory" if self.gpu_memory_bytes else ""
         machine = "this machine, as busy as it is now" if self.busy else "this machine"
         lines = [

@@ -16,12 +16,16 @@ OUTCOMES = (1, -1, 0, None)  # a win, a loss, a tie, and one run each, of which 
 
 @dataclass(frozen=True)
 class Contest:
-    """The best pretrained approach and the best other one at one label count."""
+    """The best pretrained approach and the best other one at one label count.
+
+    samples: the label samples of the other one, if it has fewer; else None.
+    """
 
     labels: str
     ours: Approach
     theirs: Approach
     difference: Difference
+    samples: int | None = None
 
 
 def contests(scores: Iterable[Score], images: int) -> list[Contest]:
@@ -31,7 +35,9 @@ def contests(scores: Iterable[Score], images: int) -> list[Contest]:
         sides = [{a: s for a, s in cell.items() if a.pretrained is pretrained} for pretrained in (True, False)]
         if all(sides):
             ours, theirs = (best(side) for side in sides)
-            found.append(Contest(labels, ours, theirs, difference(cell[ours], cell[theirs], images)))
+            all_samples, samples = ({s.sample for s in cell[side]} for side in (ours, theirs))
+            fewer = len(samples) if samples < all_samples else None
+            found.append(Contest(labels, ours, theirs, difference(cell[ours], cell[theirs], images), fewer))
     return found
 
 
@@ -55,7 +61,8 @@ def answer(found: Sequence[Contest]) -> str:
     if ties:
         clauses.append(f"no clear winner {at(labels_of(ties), 'or')}")
     if clauses:
-        return f"{capital('; '.join(clauses))}."
+        alone = ": pretraining may not help" if not (wins or losses) else ""
+        return f"{capital('; '.join(clauses))}{alone}."
     if unknown:
         return "One training run each cannot show whether pretraining helped: set seeds to 3."
     return "Nobody can say whether pretraining helped: there is nothing to compare it with."
@@ -71,10 +78,11 @@ def figures(found: Sequence[Contest], shares: Shares) -> tuple[Figure, ...]:
         return ()
     first = next(group for group in by_outcome(found) if group)[0]
     d, share = first.difference, shares.get((first.theirs.who, first.labels), 1.0)
-    saw = f", which saw {100 * share:.0f} % as many images" if share < 1 else ""
+    saw = f", which saw {100 * share:.0f} % as many images as pretraining" if share < 1 else ""
+    common = f" with the {first.samples} label samples of {first.theirs}" if first.samples else ""
     chance = "; 0 is inside, so it may be chance" if d.outcome == 0 else ""
     return (
-        Figure(f"Best pretrained {at([first.labels])}", percent(d.ours), f"test accuracy of {first.ours}"),
+        Figure(f"Best pretrained {at([first.labels])}", percent(d.ours), f"test accuracy of {first.ours}{common}"),
         Figure("Best without pretraining", percent(d.theirs), f"test accuracy of {first.theirs}{saw}"),
         Figure(
             "Difference",
@@ -105,14 +113,14 @@ def caveats(scores: Sequence[Score], found: Sequence[Contest], shares: Shares) -
     """What weakens the answer, a sentence or two each."""
     *known, unknown = by_outcome(found)
     if len({s.seed for s in scores if Approach(s.who, s.how).pretrained}) == 1:
-        yield "Each method was trained with one seed. Set seeds to 3 to see how much the result depends on it."
+        yield "Each method was trained with one seed. Set seeds=3 to see how much the result depends on the seed."
     short = {who: share for (who, labels), share in shares.items() if share < 1 and labels in labels_of(found)}
     if short:
         low, high = (f"{100 * of(short.values()):.0f}" for of in (min, max))
         budgets = listed([f"{name}.budget" for name in BASELINES if any(who.startswith(f"{name}-") for who in short)])
         yield (
             f"Training from scratch saw {low if low == high else f'{low} to {high}'} % as many images as pretraining. "
-            f"Set {budgets} to 1 for an equal comparison."
+            f"Set {budgets} to 1 (as many as pretraining) for an equal comparison."
         )
     yield from compared(scores)
     if unknown and any(known):
@@ -128,6 +136,5 @@ def compared(scores: Sequence[Score]) -> Iterator[str]:
         yield "No baseline was trained from scratch: only raw pixels and random encoders stand on the other side."
         return
     groups = {where: [title(name) for name in trained if trained[name] == where] for where in trained.values()}
-    parts = [f"{listed(names)} {at(where)}" for where, names in groups.items()]
-    others = set(every).difference(*trained.values())
-    yield f"Trained from scratch: {'; '.join(parts)}." + (" Other label counts were not compared." if others else "")
+    for where, names in groups.items():
+        yield f"{capital(listed(names))} {'was' if len(names) == 1 else 'were'} measured {at(where)} only."

@@ -107,4 +107,6 @@ def save(runs: Iterable[Run], table: Path, summary: Path) -> None:
         print("Skipped: it needs labelled images of at least two classes, and labelled_trainings: true.")
     elif few := [(int(n), of[key]) for of in figures.values() for key in of if (n := key.partition("_")[2]).isdigit()]:
         labels, accuracy = max(few, key=lambda found: (-found[0], found[1]))
-        print(f"{accuracy:.1f} % with {labels} label{'s' * (labels > 1)} per class")  # the key figure of the stage
+        print(
+            f"test accuracy {accuracy:.1f} % with {labels} label{'s' * (labels > 1)} per class"
+        )  # the key figure of the stage

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pipelines.estimation import comparison
+from pipelines.estimation.durations import spoken
 from pipelines.orchestration import adopt, dvc_graph
 from pipelines.orchestration.board import Board
 from pipelines.orchestration.display import Display, State
@@ -45,8 +46,8 @@ def run(
             stages = run_changed(nodes, python)
             how_long = comparison.compared(time.monotonic() - began, stages)
     print(f"\n{ending.ending(results.read())}\n")
-    print(f"{time.monotonic() - began:.0f} s in all. {how_long}".strip())
-    print(f"Next: foundry serve, then\n  {endpoint.curl(c.dataset)}")
+    print(f"{spoken(time.monotonic() - began)} in all. {how_long}".strip())
+    print(f"Next: foundry serve. Then, in another terminal:\n  {endpoint.curl(c.dataset)}")
 
 
 def settle(folder: Path | None, recipe: str | None, name: str | None, changes: Sequence[recipes.Change]) -> None:

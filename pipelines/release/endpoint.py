@@ -61,7 +61,7 @@ def verified(log: Path) -> str:
         answer, cosine = check(runtime)
         print(answer)
     VERIFIED.write_text(json.dumps({"of": deployed()}), encoding="utf-8")
-    return f"smallest cosine to torch {cosine:.6f}"
+    return f"answers match torch: smallest cosine {cosine:.6f}"
 
 
 def is_verified() -> bool:

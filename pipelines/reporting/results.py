@@ -105,7 +105,7 @@ class Results:
 
     def verdict(self) -> Verdict:
         """What all of it says, in sentences."""
-        served = f"{title(self.champion)} is served as the champion. {self.promoted['reason']}"
+        served = f"The champion is {title(self.champion)}. {self.promoted['reason']}"
         few = [f"{title(self.champion)} was chosen by only {self.judges('val')} validation images."]
         few = few if self.judges("val") < FEW else []
         judged = health(self.diagnoses)

@@ -63,7 +63,7 @@ def short(r: Results) -> Table:
     rows = [(approach, cells[approach]) for approach in r.shortlist()]
     rows.sort(key=lambda row: [-row[1][n].mean if n in row[1] else 0.0 for n in counts])
     return [
-        {"": capital(str(approach))} | {per_class(n): str(points[n]) if n in points else "–" for n in counts}
+        {"": capital(str(approach))} | {per_class(n): str(points[n]) if n in points else "not measured" for n in counts}
         for approach, points in rows
     ]
 

@@ -97,7 +97,7 @@ def test_copies_are_kept_where_they_are_judged(tmp_path: Path, capsys: pytest.Ca
     printed = capsys.readouterr().out.splitlines()
     assert printed[0] == f"{raw}: train/, val/ and test/ with 1 class folder (cat); nothing is drawn."
     assert printed[1].startswith(
-        "Prepared noise: 14 images, 1 classes, train 10 · val 1 · test 3, 0 quarantined, 5 duplicates, "
+        "Prepared noise: 14 images, 1 classes, train 10 · val 1 · test 3, 0 quarantined, 5 duplicates"
     )
 
 

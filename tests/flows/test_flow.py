@@ -54,8 +54,8 @@ def test_the_flow_ends_with_answer_table_and_what_to_type(flows: Flows) -> None:
     last = max(found.end() for found in re.finditer(r"^ +[\d:]+  \S+ +.*$", printed, re.MULTILINE))
     ending = printed[last:].strip().splitlines()
     assert len(ending) <= 25
-    assert "smallest cosine to torch 1.000000" in printed or "smallest cosine to torch 0.9999" in printed
-    assert any(re.match(r"\d+ s in all\. Estimated .* took .*\.$", line) for line in ending)
+    assert "answers match torch: smallest cosine 1.000000" in printed or "smallest cosine 0.9999" in printed
+    assert any(re.match(r"[\d.]+ (s|min) in all\. From the plan on: estimated .*, took .*\.$", line) for line in ending)
     assert re.search(r'curl -H "Authorization: Bearer .*-T IMAGE http.*/predictions/digits-encoder$', ending[-1])
     assert any("artifacts/report.html" in line for line in ending)
     page = (flows.project.root / "artifacts" / "report.html").read_text(encoding="utf-8")

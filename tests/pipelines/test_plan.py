@@ -64,7 +64,7 @@ def test_every_stage_is_timed_that_will_run_and_no_other(project: Project, capsy
         (line,) = re.findall(r"^This run .*$", capsys.readouterr().err, re.MULTILINE)
         assert re.fullmatch(
             r"This run will take about [\d.]+ (s|min) on this machine(, as busy as it is now)? "
-            r"\(fine-tuning \d+ s, baselines \d+ s\), "
+            r"\(fine-tuning \d+ s, baselines \d+ s, the rest \d+ s\), "
             r"\d\.\d GB of memory and \d+ MB of disk\.",
             line,
         )

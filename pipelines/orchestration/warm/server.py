@@ -13,7 +13,7 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
@@ -28,7 +28,7 @@ OWN = ("data", "models", "pipelines", "serving")  # the project's modules: a chi
 def serve(listening: socket.socket) -> None:
     """Fork a child for every connection, for ever. Between two of them do the next thing that children would repeat."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for a child: it reports its own end
-    left = [*(partial(importlib.import_module, name) for name in SLOW), list_packages]
+    left: list[Callable[[], object]] = [*(partial(importlib.import_module, name) for name in SLOW), list_packages]
     while True:
         if left and not select.select([listening], [], [], 0)[0]:
             left.pop(0)()

@@ -138,12 +138,12 @@ def test_a_run_is_compared_with_its_estimate(tmp_path: Path, monkeypatch: pytest
     assert compared(300) == ""
     stage.SCRATCH.mkdir()
     ESTIMATE.write_text(json.dumps({"seconds": 240, "stages": {"report": 10}, "made": time.time() - 300}))
-    assert compared(320, {"report": 12.0}) == "Estimated 4.0 min, took 5.0 min (25 % longer)."
+    assert compared(320, {"report": 12.0}) == "From the plan on: estimated 4.0 min, took 5.0 min (25 % longer)."
     assert json.loads(HISTORY.read_text())["stages"] == {"report": [10, 12.0]}
     ESTIMATE.write_text(json.dumps({"seconds": 400, "stages": {}, "made": time.time() - 300}))
-    assert compared(300) == "Estimated 6.7 min, took 5.0 min (25 % shorter)."
+    assert compared(300) == "From the plan on: estimated 6.7 min, took 5.0 min (25 % shorter)."
     ESTIMATE.write_text(json.dumps({"seconds": 301, "stages": {}, "made": time.time() - 300}))
-    assert compared(300) == "Estimated 5.0 min, took 5.0 min (as estimated)."
+    assert compared(300) == "From the plan on: estimated 5.0 min, took 5.0 min (as estimated)."
     ESTIMATE.write_text("{")
     assert compared(300) == ""
 

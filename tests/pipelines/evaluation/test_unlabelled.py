@@ -49,7 +49,7 @@ def test_the_folder_becomes_a_served_encoder(flat: tuple[Project, "subprocess.Co
     assert done.returncode == 0, done.stderr
     assert '"model": "holiday-encoder"' in (flat[0].root / ".scratch" / "logs" / "deploy.log").read_text()
     assert {path.name for path in Path(flat[0].root, "artifacts", "methods").iterdir()} == {"dino"}
-    assert re.search(r" deploy +done in \d+ s · smallest cosine to torch (1\.0|0\.9999)", done.stdout)
+    assert re.search(r" deploy +done in \d+ s · answers match torch: smallest cosine (1\.0|0\.9999)", done.stdout)
     assert done.stdout.strip().endswith("/predictions/holiday-encoder")
 
 
@@ -62,7 +62,7 @@ def test_the_verdict_says_that_there_are_no_labels(flat: tuple[Project, "subproc
     assert v.figures[0].note == "of 12 test images find their second view"
     assert v.caveats[0] == "There are no labels, so no accuracy was measured."
     assert v.caveats[-1] == "DINO was chosen by only 6 validation images."
-    assert v.champion.startswith("DINO is served as the champion. It is the only method of this run.")
+    assert v.champion.startswith("The champion is DINO. It is the only method of this run.")
     lines = ending(r).splitlines()
     assert lines[0] == v.answer
     assert {"Test images in % that find their own second view among those of all others:"} < set(lines)
