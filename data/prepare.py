@@ -98,7 +98,7 @@ def _check_space(folder: Path, needed: int) -> None:
 
 def _tell_layout(found: Found, val: float, test: float) -> None:
     drawn = splits.assign([file.split for file in found.files], val, test)[2]
-    print(f"{found.layout}; {drawn}.")
+    print(f"{found.layout}; {drawn}.", file=sys.stderr)  # a person should read it: a flow shows what is on stderr
     _warn(found.cautions)
 
 

@@ -172,8 +172,9 @@ def counted(c: Config, prepared: Prepared, gpu: GPU, many: int, share: float) ->
     notes = [
         f"Counted: {sum(operations.values()):.2g} operations, forward and backward, and the memory of a step.",
         f"Assumed: {100 * share:.0f} % of the peak of {gpu.teraflops:g} TFLOP/s per GPU (dense {kind}), at least "
-        f"{1000 * LEAST:.0f} ms per step. Published runs reached {accelerators.PUBLISHED}; slow disks reach less.",
-        f"At the same share: {elsewhere}. Probes and exports are left out.",
+        f"{1000 * LEAST:.0f} ms per step. "
+        f"That is optimistic: published runs reached {accelerators.PUBLISHED}, and slow disks reach less.",
+        f"Also at {100 * share:.0f} %: {elsewhere}. Probes and exports are left out.",
     ]
     found = disk.disk(c, works, steps, prepared, side=1)
     return Found(f"{many} × {gpu.name} ({gpu.memory} GB)", gpu.memory * GB, rows, total, found, notes)
@@ -182,7 +183,7 @@ def counted(c: Config, prepared: Prepared, gpu: GPU, many: int, share: float) ->
 def table(found: Found) -> bool:
     """Print a line for each training run; whether all fit."""
     fits = True
-    print(f"{'':30} {'time':>9} {'memory':>9}   images at once")
+    print(f"{'':30} {'time':>9} {'memory':>9}   processes × images")
     for row in found.rows:
         work = row.work
         name = f"{work.who}, fine-tuned" if work.section == "finetune" else work.who

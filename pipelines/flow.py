@@ -4,6 +4,7 @@ Settles what to train on, lets Prefect run what DVC says has changed, deploys th
 """
 
 import gc
+import sys
 import time
 from pathlib import Path
 
@@ -32,6 +33,8 @@ def main() -> None:
     if given.name and not given.folder:
         parser.error("The option --name needs a FOLDER. Give the folder whose images get this name.")
     stop.install()
+    if sys.stdout.isatty():
+        print("Starting …")  # the board comes some seconds later
     with command(ConfigError, DataError, StageError), stage.locked("flow"), WarmPython(environment()) as python:
         # Imported here, while the warm Python makes its own imports on another core.
         from pipelines.orchestration.run import run  # noqa: PLC0415

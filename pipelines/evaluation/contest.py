@@ -61,7 +61,7 @@ def answer(found: Sequence[Contest]) -> str:
     if ties:
         clauses.append(f"no clear winner {at(labels_of(ties), 'or')}")
     if clauses:
-        alone = ": pretraining may not help" if not (wins or losses) else ""
+        alone = ": any difference may be chance" if not (wins or losses) else ""
         return f"{capital('; '.join(clauses))}{alone}."
     if unknown:
         return "One training run each cannot show whether pretraining helped: set seeds to 3."

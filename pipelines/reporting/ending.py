@@ -9,7 +9,7 @@ from pipelines.project import stage
 from pipelines.reporting import tables
 from pipelines.reporting.results import Results
 
-LINES, COLUMNS = 18, 100
+LINES, COLUMNS = 21, 100
 
 
 def ending(r: Results) -> str:
@@ -19,8 +19,17 @@ def ending(r: Results) -> str:
     room = LINES - len(answer) - len(served) - 2  # the empty lines
     healthy = cut(health(r.diagnoses), room // 2, "More health checks are in the report.")
     table = tables.text(tables.short(r) if r.labelled else tables.accuracies(r)).splitlines()
-    rows = cut(table, room - len(healthy) - 1, "More rows are in the report.")
+    rows = with_champion(table, room - len(healthy) - 1, title(r.champion))
     return "\n".join([*answer, *healthy, "", f"{what(r)}:", *(row[:COLUMNS].rstrip() for row in rows), "", *served])
+
+
+def with_champion(table: list[str], room: int, champion: str) -> list[str]:
+    """The best rows, the champion's in any case."""
+    rows = cut(table, room, "More rows are in the report.")
+    own = next((row for row in table if champion in row), None)
+    if own is None or own in rows:
+        return rows
+    return [*rows[:-2], own, rows[-1]]
 
 
 def what(r: Results) -> str:

@@ -106,7 +106,8 @@ class Results:
     def verdict(self) -> Verdict:
         """What all of it says, in sentences."""
         served = f"The champion is {title(self.champion)}. {self.promoted['reason']}"
-        few = [f"{title(self.champion)} was chosen by only {self.judges('val')} validation images."]
+        chosen = f"Only {self.judges('val')} validation images chose {title(self.champion)} and the best of each side."
+        few = [f"{chosen} Others may be better on the test images."]
         few = few if self.judges("val") < FEW else []
         judged = health(self.diagnoses)
         if not self.labelled:

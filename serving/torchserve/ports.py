@@ -1,5 +1,6 @@
 """The six ports of a server: five of TorchServe, one of serving/torchserve/ready.py."""
 
+import os
 import socket
 from urllib.parse import urlsplit
 
@@ -18,6 +19,11 @@ def free() -> str:
     return "\n".join(["", *lines, ""])
 
 
+def refused(error: OSError) -> str:
+    """Why, without the address, which Python repeats."""
+    return os.strerror(error.errno) if error.errno else str(error)
+
+
 def check(settings: dict[str, str]) -> None:
     """Raises ServingError when a port is taken. TorchServe itself would end with a Java stack trace."""
     places = [(urlsplit(settings[key]).hostname or "", urlsplit(settings[key]).port or 443) for key in HTTP]
@@ -27,6 +33,6 @@ def check(settings: dict[str, str]) -> None:
             socket.create_server((host, port)).close()
         except OSError as error:
             raise ServingError(
-                f"The server cannot listen on {host}:{port} ({error.strerror}). Stop the program that uses the port, "
-                "or change the port in serving/config.properties."
+                f"The server cannot listen on {host}:{port} ({refused(error)}). Stop the program that uses the port: "
+                f"ss -ltnp | grep :{port} names it. Or change the port in serving/config.properties."
             ) from error

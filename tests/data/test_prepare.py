@@ -94,9 +94,9 @@ def test_copies_are_kept_where_they_are_judged(tmp_path: Path, capsys: pytest.Ca
     ]
     assert manifest.splits == {"train": 10, "val": 1, "test": 3}
     assert (manifest.duplicates, manifest.conflicts) == (5, 0)
-    printed = capsys.readouterr().out.splitlines()
-    assert printed[0] == f"{raw}: train/, val/ and test/ with 1 class folder (cat); nothing is drawn."
-    assert printed[1].startswith(
+    printed = capsys.readouterr()
+    assert f"{raw}: train/, val/ and test/ with 1 class folder (cat); nothing is drawn." in printed.err.splitlines()
+    assert printed.out.startswith(
         "Prepared noise: 14 images, 1 classes, train 10 · val 1 · test 3, 0 quarantined, 5 duplicates"
     )
 
@@ -122,7 +122,7 @@ def test_a_val_folder_without_test_is_the_test(tmp_path: Path, capsys: pytest.Ca
     assert manifest.splits == {"train": 18, "val": 2, "test": 5}
     index = table(tmp_path / "out/index.csv")
     assert {row["path"].split("/")[0] for row in index if row["split"] == "test"} == {"val"}
-    assert "; the val folder is the test, and val (10 %) is drawn from train.\n" in capsys.readouterr().out
+    assert "; the val folder is the test, and val (10 %) is drawn from train.\n" in capsys.readouterr().err
 
 
 def test_labels_can_be_left_out(tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ def test_the_whole_is_said_for_gpus_that_are_not_here(bare: Path, capsys: pytest
     estimate.main(Asked("imagenet-vit-base"))
     first, _, head, row, _, whole, *notes = capsys.readouterr().out.splitlines()
     assert first == "imagenet-vit-base: 1,331,167 images (as published) at 224 px, on 8 × A100 (80 GB)"
-    assert head.split() == ["time", "memory", "images", "at", "once"]
+    assert head.split() == ["time", "memory", "processes", "×", "images"]
     assert re.fullmatch(r"mae +\d+\.\d h +\d+\.\d GB   8 × 512", row)
     assert re.match(r"In all about \d+\.\d h\. Disk: 401 GB for the prepared images", whole)
     assert "35 % of the peak of 312 TFLOP/s per GPU" in notes[1]

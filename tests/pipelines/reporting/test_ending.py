@@ -9,7 +9,7 @@ import pytest
 from pipelines.evaluation.champion import UNLABELLED
 from pipelines.evaluation.scores import Score
 from pipelines.reporting import tables
-from pipelines.reporting.ending import COLUMNS, LINES, ending
+from pipelines.reporting.ending import COLUMNS, LINES, ending, with_champion
 from pipelines.reporting.results import Results
 from tests.pipelines.evaluation.test_contest import scores
 from tests.pipelines.reporting.names import keys_in
@@ -74,6 +74,13 @@ def test_it_fits_a_terminal_whatever_happened(
     assert len(lines) <= LINES
     assert max(map(len, lines)) <= COLUMNS
     assert keys_in("\n".join([*lines, *r.verdict()])) == set()
+
+
+def test_the_champion_has_a_row_however_many_are_better() -> None:
+    rows = ["", *(f"Method {n} + kNN  {90 - n}.0" for n in range(8)), "SimCLR + kNN  10.0", "Raw pixels + kNN  5.0"]
+    assert with_champion(rows, 6, "SimCLR") == [*rows[:4], rows[9], "More rows are in the report."]
+    assert with_champion(rows, 6, "Method 1") == [*rows[:5], "More rows are in the report."]
+    assert with_champion(rows, 11, "SimCLR") == rows
 
 
 def encoders(many: int) -> list[str]:
