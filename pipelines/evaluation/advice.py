@@ -60,9 +60,9 @@ def used(found: Sequence[Outcome], champion: str, use: Use) -> Iterator[str]:
     if ties:
         most = max(ties, key=lambda o: abs(o.difference.points))
         yield f"No clear difference between {result} and {most.other} {at(labels_of(ties))} ({shown(ties, most)})."
-        yield "One pretrained encoder can be reused for new label sets. More images or epochs may separate the two."
+        yield "One pretrained encoder can be reused for new label sets. More images or epochs may show a difference."
     if unknown:
-        yield f"One training run each cannot show whether to {do} {at(labels_of(unknown))}: set seeds to 3."
+        yield f"Each approach was trained once {at(labels_of(unknown))}, so nobody knows whether to {do}. Set seeds=3."
     if not found:
         yield f"{result}: there is nothing to compare with."
 

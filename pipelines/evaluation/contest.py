@@ -137,4 +137,5 @@ def compared(scores: Sequence[Score]) -> Iterator[str]:
         return
     groups = {where: [title(name) for name in trained if trained[name] == where] for where in trained.values()}
     for where, names in groups.items():
-        yield f"{capital(listed(names))} {'was' if len(names) == 1 else 'were'} measured {at(where)} only."
+        if missing := [n for n in every if n not in where]:
+            yield f"{capital(listed(names))} {'was' if len(names) == 1 else 'were'} not measured {at(missing, 'or')}."

@@ -42,7 +42,7 @@ class Display:
         self.rows = {name: Row(name) for name in names}
         self.expected: Mapping[str, float] = {}  # name → seconds, once the plan has estimated them
         self.lock = threading.RLock()
-        self._clock, self._began, self._trains_since = clock, clock(), 0.0
+        self._clock, self.began, self._trains_since = clock, clock(), 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -91,7 +91,7 @@ class Display:
 
     def elapsed(self) -> float:
         """Seconds since the flow began."""
-        return self._clock() - self._began
+        return self._clock() - self.began
 
     def left(self) -> float | None:
         """Seconds until the whole run ends: the estimate, corrected by the pace so far. None while nothing is known."""

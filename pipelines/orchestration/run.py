@@ -43,7 +43,7 @@ def run(
             print(f"Nothing to do: all {len(nodes)} stages are unchanged, and the endpoint has been checked.")
         else:
             (server or beside.submit(prefect_starter())).result()
-            stages = run_changed(nodes, python)
+            stages = run_changed(nodes, python, began)
             how_long = comparison.compared(time.monotonic() - began, stages)
     print(f"\n{ending.ending(results.read())}\n")
     print(f"{spoken(time.monotonic() - began)} in all. {how_long}".strip())
@@ -98,12 +98,13 @@ def prefect_starter() -> Callable[[], None]:
     return prefect_server.start
 
 
-def run_changed(nodes: Sequence[dvc_graph.Node], python: WarmPython) -> dict[str, float]:
+def run_changed(nodes: Sequence[dvc_graph.Node], python: WarmPython, began: float) -> dict[str, float]:
     """Run what has changed as a Prefect flow: stage → seconds. Ends the process with the sentences of what failed."""
     from pipelines.orchestration import prefect_flow  # noqa: PLC0415 - it imports Prefect
 
     names = [node.name for node in nodes]
     with display(names) as shown:
+        shown.began = began  # when the command began, not the first stage
         state = prefect_flow.pipeline(prefect_flow.Run(nodes, shown, StageProcess(python, shown)), return_state=True)
     if not state.is_completed():
         print(file=sys.stderr)

@@ -50,7 +50,7 @@ def entries(folder: Path) -> tuple[list[Entry], int]:
                 else:
                     todo.append((path, above | {place}))
             elif path.suffix.lower() not in SUFFIXES:
-                others += 1
+                others += not path.name.startswith(".")
             elif not stat.S_ISREG(about.st_mode):
                 found.append(Entry(path, f"It cannot be read: it is {kind(about.st_mode)}, not a regular file."))
             else:

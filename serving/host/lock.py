@@ -23,8 +23,8 @@ def take(runtime: Runtime) -> IO[str]:
     except OSError as error:
         lock.close()
         raise ServingError(
-            f"A server runs in {runtime.folder} already (process {runtime.pid}). Stop it first; the one of `make "
-            "serve` stops with: python -m serving.server --stop."
+            f"A server of this project runs in {runtime.folder} already (process {runtime.pid}). To stop it, press "
+            "Ctrl-C in its terminal, or run: python -m serving.server --stop."
         ) from error
     lock.truncate(0)
     lock.write(str(os.getpid()))  # ours, not that of Java, which we would start again
