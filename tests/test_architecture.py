@@ -103,7 +103,10 @@ def test_stages_do_not_import_stages() -> None:
     [
         (
             "mlflow",
-            {"registry.mlflow_store", "registry.runs", "registry.receipts", "registry.sync", "register", "export"},
+            {
+                *("registry.mlflow_store", "registry.runs", "registry.receipts", "registry.sync", "register", "export"),
+                "orchestration.warm.server",
+            },
         ),
         ("prefect", {"drift", "orchestration.prefect_flow", "orchestration.prefect_server"}),
         ("dvc", {"orchestration.dvc_graph", "orchestration.dvc_process", "orchestration.warm.server"}),

@@ -11,8 +11,8 @@ from pipelines.evaluation.words import percent
 
 CAVEATS = (
     "There are no labels, so no accuracy was measured.",
-    "Finding second views is only a stand-in for accuracy. It ranked 37 encoders of labelled images nearly as 5 labels "
-    "per class do (docs/explanation/evaluation.md).",
+    "Finding second views is only a stand-in for accuracy. It put 37 encoders in nearly the same order as "
+    "accuracy at 5 labels per class did (docs/explanation/evaluation.md).",
 )
 MEASURE = "Ten labelled images per class are enough to measure its accuracy."
 

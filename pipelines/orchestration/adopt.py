@@ -20,16 +20,18 @@ from data.sources import occupied
 from pipelines.project import ConfigError, config, params, recipes, stage
 from pipelines.project.stage import StageError
 
+DEFAULT = "photos"  # the recipe for a folder
 SHOWN = 3  # files that a sentence names
 
 
-def adopt(folder: Path, recipe: str, name: str | None = None) -> None:
+def adopt(folder: Path, recipe: str | None = None, name: str | None = None) -> None:
     """Copy the folder to data/raw/<name>, under DVC, and make the recipe params.yaml.
 
     Nothing is copied where data/raw/<name> holds the same images. A params.yaml that names the data set stays,
-    edited or not. Raises StageError, also where data/raw/<name> holds other images.
+    edited or not, which is said where a recipe was named. Without one it is `photos`. Raises StageError, also where
+    data/raw/<name> holds other images.
     """
-    text = recipes.read(recipe)
+    text = recipes.read(recipe or DEFAULT)
     if not folder.is_dir():
         raise StageError(f"The path {folder} is not a folder. Name a folder of images.")
     name = name or re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._") or "images"
@@ -48,7 +50,13 @@ def adopt(folder: Path, recipe: str, name: str | None = None) -> None:
                 f"--name NAME. To replace the copy, remove {target} and {target}.dvc first."
             )
     if not named(name):  # before DVC reads it: a recipe may fetch a public set of this name
-        recipes.write(recipes.of_own_folder(text, name), f"the recipe {recipe} for {name}")
+        recipes.write(recipes.of_own_folder(text, name), f"the recipe {recipe or DEFAULT} for {name}")
+    elif recipe:
+        print(
+            f"params.yaml is for {name} already and stays as it is: --recipe {recipe} is not applied. To start from a "
+            "recipe again, remove params.yaml first.",
+            file=sys.stderr,
+        )
     if fresh:
         track(target)
 

@@ -53,7 +53,7 @@ def run(
 def settle(folder: Path | None, recipe: str | None, name: str | None, changes: Sequence[recipes.Change]) -> None:
     """Make params.yaml what the command asks for, and copy the folder's images."""
     if folder:
-        adopt.adopt(folder, recipe or "photos", name)
+        adopt.adopt(folder, recipe, name)
     elif recipe:
         text = recipes.read(recipe)
         adopt.check_download(recipes.downloads(text))

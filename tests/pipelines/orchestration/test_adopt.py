@@ -55,7 +55,14 @@ def test_a_folder_is_copied_under_dvc_and_the_recipe_taken(
     Path("params.yaml").write_text(edited)
     adopt.adopt(tmp_path / "cats", "cifar10")
     assert Path("params.yaml").read_text() == edited
-    assert capfd.readouterr().out == f"data/raw/cats holds the images of {tmp_path}/cats already\n"
+    printed = capfd.readouterr()
+    assert printed.out == f"data/raw/cats holds the images of {tmp_path}/cats already\n"
+    assert "params.yaml is for cats already and stays as it is: --recipe cifar10 is not applied." in printed.err
+    adopt.adopt(tmp_path / "cats")
+    assert "not applied" not in capfd.readouterr().err
+    Path("params.yaml").unlink()
+    adopt.adopt(tmp_path / "cats", "cifar10")
+    assert yaml.safe_load(Path("params.yaml").read_text()) == recipe | {"dataset": "cats", "download": []}
 
 
 def test_no_params_that_somebody_edited_are_lost(here: Project, tmp_path: Path) -> None:
