@@ -47,7 +47,7 @@ def run(
             how_long = comparison.compared(time.monotonic() - began, stages)
     print(f"\n{ending.ending(results.read())}\n")
     print(f"{spoken(time.monotonic() - began)} in all. {how_long}".strip())
-    print(f"Next: foundry serve. Then, in another terminal:\n  {endpoint.curl(c.dataset)}")
+    print(f"Next: make serve. Then, in another terminal:\n  {endpoint.curl(c.dataset)}")
 
 
 def settle(folder: Path | None, recipe: str | None, name: str | None, changes: Sequence[recipes.Change]) -> None:
