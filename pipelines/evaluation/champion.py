@@ -46,9 +46,9 @@ def choose(candidates: Mapping[str, Candidate], what: str, images: int) -> Choic
     champion = min(tied, key=lambda m: (candidates[m].flops, ranked.index(m)))
     figures = ", ".join(f"{title(m)} {percent(candidates[m].score)}" for m in ranked)
     lead = "It did best on the validation images." if len(ranked) > 1 else "It is the only method of this run."
-    if len(ranked) > 1 and candidates[ranked[1]].score == best.score:
+    if len(ranked) > 1 and candidates[ranked[1]].score == candidates[champion].score == best.score:
         lead = "No other method did better on the validation images."
-    if champion != ranked[0]:
+    elif champion != ranked[0]:
         own, dearer = (f"{candidates[m].flops / 1e6:,.0f}" for m in (champion, ranked[0]))
         lead = (
             f"It is within one standard error of {title(ranked[0])}, which did best on the validation images. "

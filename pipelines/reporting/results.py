@@ -106,7 +106,8 @@ class Results:
     def verdict(self) -> Verdict:
         """What all of it says, in sentences."""
         served = f"The champion is {title(self.champion)}. {self.promoted['reason']}"
-        chosen = f"Only {self.judges('val')} validation images chose {title(self.champion)} and the best of each side."
+        both = " and the best of each side" if self.labelled else ""
+        chosen = f"Only {self.judges('val')} validation images chose {title(self.champion)}{both}."
         few = [f"{chosen} Others may be better on the test images."]
         few = few if self.judges("val") < FEW else []
         judged = health(self.diagnoses)

@@ -36,6 +36,13 @@ def test_within_one_standard_error_the_cheaper_one_is_chosen() -> None:
     assert choose(near, WHAT, 10**6).champion == "simclr"  # there the same half point is no noise
 
 
+def test_of_equal_ones_none_is_said_to_be_the_best() -> None:
+    for flops in (1e6, 5e5):
+        chosen = choose({"simclr": candidate(80), "mae": candidate(80, flops), "dino": candidate(60)}, WHAT, 1000)
+        assert chosen.champion == ("simclr" if flops == 1e6 else "mae")
+        assert chosen.reason.startswith("No other method did better on the validation images. Validation accuracy: ")
+
+
 def test_of_equal_cost_the_better_one_is_chosen() -> None:
     assert choose({"simclr": candidate(79.9), "dino": candidate(80.0)}, WHAT, 100).champion == "dino"
 

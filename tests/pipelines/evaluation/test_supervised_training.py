@@ -210,13 +210,6 @@ def test_the_stages_leave_scores_figures_and_cost(project: Project, capsys: pyte
     assert "finetune@mae " in printed.err and " images/s" in printed.err  # noqa: PT018
 
 
-def test_fine_tuning_with_pseudo_labels_can_be_left_out(c: Config) -> None:
-    encoder = start.method("mae", c.method("mae"), 16, GREY, GREY, seed=0).encoder
-    without = replace(c, finetune=replace(c.finetune, pseudolabel=False))
-    assert [t.who for t in trials.fine_tunings("mae", c, {0: encoder})] == ["mae", "mae-pseudolabel"]
-    assert [t.who for t in trials.fine_tunings("mae", without, {0: encoder})] == ["mae"]
-
-
 def test_without_labels_the_files_are_empty_and_a_sentence_says_so(
     project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
