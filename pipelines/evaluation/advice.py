@@ -6,7 +6,7 @@ from typing import Literal
 
 from pipelines.evaluation.approach import Approach, Cells, best, cells, contested, title
 from pipelines.evaluation.champion import READ
-from pipelines.evaluation.difference import Difference, difference
+from pipelines.evaluation.score_pairs import Difference, difference
 from pipelines.evaluation.scores import Score
 from pipelines.evaluation.words import at, capital, percent
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import mean
 
 from pipelines.evaluation.approach import title
-from pipelines.evaluation.difference import difference
+from pipelines.evaluation.score_pairs import difference
 from pipelines.evaluation.scores import How, Score
 from pipelines.evaluation.words import at, percent
 

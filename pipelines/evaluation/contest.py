@@ -6,7 +6,7 @@ from itertools import groupby
 
 from models.methods import BASELINES
 from pipelines.evaluation.approach import Approach, Shares, best, cells, contested, title
-from pipelines.evaluation.difference import Difference, difference
+from pipelines.evaluation.score_pairs import Difference, difference
 from pipelines.evaluation.scores import Score
 from pipelines.evaluation.verdict import Figure
 from pipelines.evaluation.words import at, capital, listed, percent
