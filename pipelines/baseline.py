@@ -6,25 +6,23 @@ method.
 
 from data.shards import Prepared
 from models.methods import BASELINES
-from pipelines.evaluation import supervised_runs, trials
-from pipelines.evaluation.supervised_training import Labelled
+from pipelines.evaluation.supervised import runs, trials
+from pipelines.evaluation.supervised.training import Labelled
 from pipelines.machine import distributed, ranks
 from pipelines.project import config, stage
 
 
 def main(baseline: str) -> None:
     c, prepared = config.load(), Prepared(stage.PREPARED)
-    supervised_runs.check(baseline, c.of_baseline(baseline), c)
+    runs.check(baseline, c.of_baseline(baseline), c)
     ranks.share(c.pretrain.processes)
-    runs: list[supervised_runs.Run] = []
+    found: list[runs.Run] = []
     with distributed.joined() as device:
         data = Labelled(prepared, c.pretrain, device)
         if c.labelled_trainings and data.enough:
-            runs = supervised_runs.run(
-                f"baseline@{baseline}", data, trials.from_scratch(baseline, c, data), c.baseline, c.seed
-            )
+            found = runs.run(f"baseline@{baseline}", data, trials.from_scratch(baseline, c, data), c.baseline, c.seed)
     if ranks.first():
-        supervised_runs.save(runs, stage.baseline(baseline, "scores.csv"), stage.baseline(baseline, "metrics.json"))
+        runs.save(found, stage.baseline(baseline, "scores.csv"), stage.baseline(baseline, "metrics.json"))
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ from pipelines.estimation.accelerators import GPU, UTILISATION
 from pipelines.estimation.durations import sized, spoken
 from pipelines.estimation.estimate import estimate, measure
 from pipelines.estimation.trainings import Work
-from pipelines.evaluation import supervised_runs
-from pipelines.evaluation.supervised_training import Labelled
+from pipelines.evaluation.supervised import runs
+from pipelines.evaluation.supervised.training import Labelled
 from pipelines.machine import cores, footprint, gpus
 from pipelines.machine.footprint import GB
 from pipelines.project import config, recipes, stage
@@ -90,7 +90,7 @@ def main(asked: Asked) -> None:
         config.check_batch(name, c.method(name), train, c.pretrain.processes)
     with_labels: dict[str, BaselineParams] = {name: c.of_baseline(name) for name in BASELINES}
     for section, params in {"finetune": c.finetune, **with_labels}.items():
-        supervised_runs.check(section, params, c)
+        runs.check(section, params, c)
     here = not asked.elsewhere and many <= torch.cuda.device_count()
     share = asked.utilisation or UTILISATION
     found = measured(c, prepared) if here else counted(c, prepared, model, many, share)

@@ -5,8 +5,8 @@
 
 from data.shards import Prepared
 from models.methods import METHODS
-from pipelines.evaluation import supervised_runs, trials
-from pipelines.evaluation.supervised_training import Labelled
+from pipelines.evaluation.supervised import runs, trials
+from pipelines.evaluation.supervised.training import Labelled
 from pipelines.machine import distributed, ranks
 from pipelines.project import config, stage
 from pipelines.saving.pretrained import Pretrained
@@ -14,18 +14,16 @@ from pipelines.saving.pretrained import Pretrained
 
 def main(name: str) -> None:
     c = config.load()
-    supervised_runs.check("finetune", c.finetune, c)
+    runs.check("finetune", c.finetune, c)
     ranks.share(c.pretrain.processes)
     encoders = Pretrained.read(stage.artifact(name, "checkpoint.pt")).encoders(c.seed)
-    runs: list[supervised_runs.Run] = []
+    found: list[runs.Run] = []
     with distributed.joined() as device:
         data = Labelled(Prepared(stage.PREPARED), c.pretrain, device)
         if c.labelled_trainings and data.enough:
-            runs = supervised_runs.run(
-                f"finetune@{name}", data, trials.fine_tunings(name, c, encoders), c.finetune, c.seed
-            )
+            found = runs.run(f"finetune@{name}", data, trials.fine_tunings(name, c, encoders), c.finetune, c.seed)
     if ranks.first():
-        supervised_runs.save(runs, stage.artifact(name, "finetune.csv"), stage.artifact(name, "finetune.json"))
+        runs.save(found, stage.artifact(name, "finetune.csv"), stage.artifact(name, "finetune.json"))
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ from models.methods import BASELINES, BaselineParams
 from pipelines.engine import initial_weights
 from pipelines.estimation import graph, trainings
 from pipelines.estimation.estimate import KINDS, estimate, measure
-from pipelines.evaluation import supervised_runs
 from pipelines.evaluation.champion import FEW
-from pipelines.evaluation.supervised_training import Labelled
+from pipelines.evaluation.supervised import runs
+from pipelines.evaluation.supervised.training import Labelled
 from pipelines.machine import flops, footprint, gpus
 from pipelines.project import config, stage
 from pipelines.project.config import Config
@@ -51,7 +51,7 @@ def main(wanted: Sequence[str]) -> None:
         for work in trainings.trainings(c, len(prepared.classes), c.labelled_trainings and data.enough):
             if work.stage in (wanted or every):
                 if isinstance(work.params, BaselineParams):
-                    supervised_runs.check(work.section, work.params, c)
+                    runs.check(work.section, work.params, c)
                 footprint.check(work.section, work.build, work.params, data.size, c.pretrain, work.processes, device)
         if of := [name for name in wanted or every if c.labelled_trainings or name.startswith("pretrain@")]:
             names = graph.below(graph.read(c), of)

@@ -13,7 +13,7 @@ from pipelines.estimation.disk import Disk
 from pipelines.estimation.durations import sized, spoken
 from pipelines.estimation.probes import Cost
 from pipelines.estimation.trainings import Amount, Work
-from pipelines.evaluation.supervised_training import Labelled
+from pipelines.evaluation.supervised.training import Labelled
 from pipelines.machine import cores
 from pipelines.project import stage
 from pipelines.project.config import Config

@@ -18,7 +18,7 @@ from pipelines.engine import monitor
 from pipelines.engine.loop import Training
 from pipelines.engine.prefetch import Feed, Inputs, generator
 from pipelines.estimation.trainings import Work
-from pipelines.evaluation.supervised_training import Labelled
+from pipelines.evaluation.supervised.training import Labelled
 from pipelines.machine import cores, hardware
 from pipelines.project import stage
 

@@ -9,7 +9,7 @@ import torch
 from pipelines.estimation.probes import Cost
 from pipelines.estimation.trainings import COLOURS, Amount, Work
 from pipelines.evaluation import features, probe_protocol
-from pipelines.evaluation.supervised_training import Labelled
+from pipelines.evaluation.supervised.training import Labelled
 from pipelines.project.config import Config
 
 # CPU seconds of a stage on the digits, all of its process, where `counting` takes REFERENCE of them.

@@ -12,8 +12,8 @@ from models.encoders.encoder import EncoderParams
 from models.method import Method, MethodParams
 from models.methods import BASELINES, BaselineParams
 from pipelines.engine import monitor
-from pipelines.evaluation import supervised_runs, trials
-from pipelines.evaluation.supervised_training import Labelled, Trial
+from pipelines.evaluation.supervised import runs, trials
+from pipelines.evaluation.supervised.training import Labelled, Trial
 from pipelines.machine import flops, footprint
 from pipelines.project.config import Config
 from pipelines.project.supervision import LabelSamples, batch_of
@@ -132,7 +132,7 @@ def counted(
 ) -> dict[tuple[str, str], Amount]:
     """The same of the training runs of a stage with labels."""
     steps: Mapping[str, list[int]] = defaultdict(list)
-    for trial, *_ in supervised_runs.plan(data, list(wanted), of, seed):
+    for trial, *_ in runs.plan(data, list(wanted), of, seed):
         steps[trial.who].append(trial.steps)
     judged = len(data.rows["val"]) + len(data.rows["test"])
     return {(stage, who): Amount(len(own), sum(own), len(own) * judged) for who, own in steps.items()}

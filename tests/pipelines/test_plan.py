@@ -12,7 +12,7 @@ from data.shards import Prepared
 from models import CheckpointError
 from pipelines import plan
 from pipelines.estimation import trainings
-from pipelines.evaluation.supervised_training import Labelled
+from pipelines.evaluation.supervised.training import Labelled
 from pipelines.project import config, stage
 from pipelines.project.stage import ESTIMATE, StageError
 from tests.pipelines.small_project import METHODS, Project

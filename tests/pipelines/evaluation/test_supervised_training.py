@@ -17,9 +17,10 @@ from models.methods import BASELINES
 from models.methods.dino import DINOParams
 from pipelines import baseline, finetune
 from pipelines.engine.loop import Training
-from pipelines.evaluation import scores, supervised_runs, trials
+from pipelines.evaluation import scores
 from pipelines.evaluation.scores import Score
-from pipelines.evaluation.supervised_training import Labelled, Trial, places
+from pipelines.evaluation.supervised import runs, trials
+from pipelines.evaluation.supervised.training import Labelled, Trial, places
 from pipelines.machine import flops, hardware
 from pipelines.project import config
 from pipelines.project.config import Config
@@ -53,7 +54,7 @@ def test_every_place_comes_equally_often(n: int, count: int) -> None:
 def test_a_step_is_given_known_labels_then_unlabelled_images(name: str, c: Config, data: Labelled) -> None:
     params = c.of_baseline(name)
     made = data.baseline(name, start.method("simclr", c.method("simclr"), 16, GREY, GREY, seed=0).encoder, params, 0)
-    labelled = supervised_runs.label_samples(data, c.baseline, c.seed)[0][2]
+    labelled = runs.label_samples(data, c.baseline, c.seed)[0][2]
     n, more = batch_of(params)
     for step in (0, 5):
         inputs = data.inputs(made, params, labelled, 7, step)
@@ -70,7 +71,7 @@ def test_a_step_is_given_known_labels_then_unlabelled_images(name: str, c: Confi
 
 
 def test_label_samples_are_the_probes_and_then_all_labels(c: Config, data: Labelled) -> None:
-    found = supervised_runs.label_samples(data, replace(c.baseline, shots=(1, 5), label_samples=2), seed=3)
+    found = runs.label_samples(data, replace(c.baseline, shots=(1, 5), label_samples=2), seed=3)
     assert [(labels, sample) for labels, sample, _ in found] == [("1", 0), ("1", 1), ("5", 0), ("5", 1), ("all", 0)]
     rows = data.prepared.rows("train")
     theirs = list(probe.label_samples(data.prepared.labels(rows), 5, 2, seed=3))

@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from models import start
-from pipelines.evaluation import trials
+from pipelines.evaluation.supervised import trials
 from pipelines.project import config
 
 GREY = (0.5, 0.5, 0.5)

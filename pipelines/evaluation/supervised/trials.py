@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from models.encoders.encoder import Encoder
 from models.methods import BaselineParams
-from pipelines.evaluation.supervised_training import Labelled, Trial
+from pipelines.evaluation.supervised.training import Labelled, Trial
 from pipelines.machine import flops
 from pipelines.project.config import Config
 

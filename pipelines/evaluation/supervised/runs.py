@@ -16,7 +16,7 @@ from models.evaluation import probe
 from models.methods import BaselineParams
 from pipelines.evaluation import scores
 from pipelines.evaluation.scores import ALL, Score
-from pipelines.evaluation.supervised_training import Labelled, Numbers, Outcome, Trial
+from pipelines.evaluation.supervised.training import Labelled, Numbers, Outcome, Trial
 from pipelines.machine import footprint, ranks
 from pipelines.project.config import Config
 from pipelines.project.parse import refused

@@ -1,0 +1,1 @@
+"""Training with labels: which training runs there are, one of them, and all of a stage."""
