@@ -1,7 +1,7 @@
 """Stage baseline@<baseline>: train the backbone of every method from scratch with labels, without pretraining.
 
-→ artifacts/baselines/<baseline>/scores.csv, metrics.json. Equal backbones are trained once, under the name of the first
-method.
+→ artifacts/baselines/<baseline>/scores.csv, scores.npz, metrics.json. Equal backbones are trained once, under the name
+of the first method.
 """
 
 from data.shards import Prepared

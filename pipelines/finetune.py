@@ -1,6 +1,7 @@
 """Stage finetune@<method>: train the encoder of every pretraining seed end to end, with few and with all labels.
 
-→ artifacts/methods/<method>/finetune.csv, finetune.json. It also trains with pseudo-labels of all train images.
+→ artifacts/methods/<method>/finetune.csv, finetune.npz, finetune.json. It also trains with pseudo-labels of all train
+images.
 """
 
 from data.shards import Prepared

@@ -1,4 +1,4 @@
-"""Stage probe@<method>: frozen features → features.npz, scores.csv, metrics.json, diagnosis.json.
+"""Stage probe@<method>: frozen features → features.npz, scores.csv, scores.npz, metrics.json, diagnosis.json.
 
 A random encoder of the same architecture and raw pixels are measured in the same way: same images, same label samples,
 same probe. docs/explanation/evaluation.md describes the protocol.
@@ -8,7 +8,7 @@ import hashlib
 import json
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,8 @@ from pipelines.project.config import Config
 from pipelines.project.history import read_history
 from pipelines.saving.pretrained import Pretrained
 
+Judged = tuple[list[Score], list[tuple[str, float]]]  # of one encoder: its scores, and its other figures
+
 
 def main(name: str) -> None:
     c = config.load()
@@ -45,21 +47,21 @@ def main(name: str) -> None:
     judgements: dict[str, list[Score]] = defaultdict(list)
     measured: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
 
-    def judge(who: str, seed: int, encoder: nn.Module | None) -> dict[str, Any]:
+    def judge(who: str, seed: int, encoder: nn.Module | None) -> Judged:
         of_splits, found = features.seen(encoder, prepared, c.seed)
         read = list(probe_protocol.readings(of_splits, y, shots, c.probe, c.seed)) if y else []
         if (who, seed) == (name, c.seed):
             save_features(name, of_splits, y, read)
         picked = [(f"C_{r.labels}", r.C) for r in read if r.C is not None]
-        lines = [asdict(probe_protocol.score(r, y, who, seed)) for r in read]
-        return {"scores": lines, "figures": [*picked, *found.items()]}
+        return [probe_protocol.score(r, y, who, seed) for r in read], [*picked, *found.items()]
 
     for who, seed, encoder in readers(name, c, prepared):
-        work = partial(judge, who, seed, encoder)
         # The pixels' figures are the same for every method: the first stage computes them, the others read them.
-        judged = work() if encoder is not None else kept("pixels-probe", deciding(c, prepared), work)
-        judgements[who] += [Score(**of) for of in judged["scores"]]
-        for key, value in judged["figures"]:
+        judged = (
+            judge(who, seed, encoder) if encoder is not None else pixels(c, prepared, partial(judge, who, seed, None))
+        )
+        judgements[who] += judged[0]
+        for key, value in judged[1]:
             measured[who][key].append(value)
     metrics = {who: scores.figures(judgements[who]) | summary(found) for who, found in measured.items()}
     scores.write(stage.artifact(name, "scores.csv"), [s for of in judgements.values() for s in of])
@@ -81,6 +83,18 @@ def headline(figures: Mapping[str, float], labels: int | str, health: str) -> st
         if accuracy is not None
         else f"without labels, {health}"
     )
+
+
+def pixels(c: Config, prepared: Prepared, judge: Callable[[], Judged]) -> Judged:
+    """As judge finds them, or as another stage has found them."""
+
+    def fill(folder: Path) -> None:
+        found, figures = judge()
+        scores.write(folder / "scores.csv", found)
+        (folder / "figures.json").write_text(json.dumps(figures), encoding="utf-8")
+
+    folder = kept("pixels-probe", deciding(c, prepared), fill)
+    return scores.read(folder / "scores.csv"), json.loads((folder / "figures.json").read_text(encoding="utf-8"))
 
 
 def deciding(c: Config, prepared: Prepared) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import torch
 from pipelines.estimation.probes import Cost
 from pipelines.estimation.trainings import COLOURS, Amount, Work
 from pipelines.evaluation import features, probe_protocol
+from pipelines.evaluation.scores import JUDGED
 from pipelines.evaluation.supervised.training import Labelled
 from pipelines.project.config import Config
 
@@ -86,7 +87,7 @@ def bare(name: str, slower: float) -> float:
 def probing(c: Config, method: str, data: Labelled, of: Cost, slower: float) -> float:
     """Seconds in which the probe of a method reads its encoders, random ones, and, the first of all, the pixels."""
     splits = {split: len(data.prepared.rows(split)) for split in probe_protocol.SPLITS}
-    compared = sum(min(splits[split], probe_protocol.COMPARED) for split in probe_protocol.JUDGED)
+    compared = sum(min(splits[split], probe_protocol.COMPARED) for split in JUDGED)
     seen = sum(splits.values()) + features.VIEWS * compared
     labels = len(data.rows["train"]) * len(data.prepared.classes) if data.enough else 0
     read = sum(READ[0] + READ[1] * labels * dim + READ[2] * dim**2 for dim in dims(c, method, data)) if labels else 0.0

@@ -2,23 +2,26 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from pipelines.project import stage
-from pipelines.saving.atomic_files import replace
-
-Content = dict[str, Any]
 
 
-def kept(name: str, decided_by: Mapping[str, Any], compute: Callable[[], Content]) -> Content:
-    """compute(), as JSON has it, or what an earlier call with the same deciding values got; others wait meanwhile."""
+def kept(name: str, decided_by: Mapping[str, Any], fill: Callable[[Path], None]) -> Path:
+    """A folder with the files of `fill`, of this call or of an earlier one with the same deciding values.
+
+    Others wait meanwhile.
+    """
     digest = hashlib.sha256(json.dumps(decided_by, sort_keys=True).encode()).hexdigest()[:16]
-    path = stage.SCRATCH / name / f"{digest}.json"
+    folder = stage.SCRATCH / name / digest
     with stage.locked(name, aloud=False):  # for seconds
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            content = json.dumps(compute()).encode()
-            replace(path, lambda file: file.write(content))
-        found: Content = json.loads(path.read_text(encoding="utf-8"))
-    return found
+        if not folder.exists():
+            unfinished = folder.with_suffix(".unfinished")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            unfinished.mkdir(parents=True)
+            fill(unfinished)
+            unfinished.rename(folder)
+    return folder

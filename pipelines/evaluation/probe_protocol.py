@@ -8,11 +8,10 @@ import numpy as np
 from data.shards import Prepared
 from models.evaluation import probe
 from models.evaluation.probe import Array, Labels
-from pipelines.evaluation.scores import ALL, How, Score
+from pipelines.evaluation.scores import ALL, JUDGED, How, Predictions, Score, Split
 from pipelines.project.config import ProbeParams
 
 SPLITS = ("train", "val", "test")
-JUDGED = ("test", "val")
 COMPARED = 1000  # images of which views are compared, at most
 
 
@@ -23,7 +22,7 @@ class Reading:
     how: How
     labels: str
     sample: int
-    predictions: dict[str, Labels]  # split → (n,)
+    predictions: dict[Split, Labels]  # split → (n,)
     C: float | None = None
 
 
@@ -59,11 +58,16 @@ def readings(
 
 def score(reading: Reading, y: Mapping[str, Labels], who: str, seed: int) -> Score:
     """seed: of the pretraining."""
-    test, val = (accuracy(reading.predictions[s], y[s]) for s in JUDGED)
-    return Score(who, reading.how, reading.labels, seed, reading.sample, test, val)
+    said = {split: judged(reading.predictions[split], y[split]) for split in JUDGED}
+    return Score.of(who, reading.how, reading.labels, seed, reading.sample, said)
+
+
+def judged(prediction: Labels, truth: Labels) -> Predictions:
+    """Of the images that have a label."""
+    known = truth >= 0
+    return Predictions(prediction[known], truth[known])
 
 
 def accuracy(prediction: Labels, truth: Labels) -> float:
     """Top-1 in percent, of the images that have a label."""
-    known = truth >= 0
-    return 100 * float((prediction[known] == truth[known]).mean())
+    return judged(prediction, truth).accuracy

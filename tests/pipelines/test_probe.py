@@ -66,6 +66,8 @@ def test_every_seed_is_read_and_its_features_and_predictions_are_kept(
     assert np.array_equal(kept["test_labels"], y["test"])
     (first,) = [s for s in rows if (s.who, s.how, s.labels, s.seed) == ("simclr", "linear", "all", 0)]
     assert 100 * np.mean(kept["test_predictions"] == y["test"]) == pytest.approx(first.accuracy, abs=1e-3)
+    assert np.array_equal(kept["test_predictions"], first.said["test"].predicted)
+    assert [100 * scores.answers([s]).mean() for s in rows] == pytest.approx([s.accuracy for s in rows], abs=1e-3)
 
 
 def test_without_labels_the_files_are_there_and_hold_what_needs_none(project: Project) -> None:

@@ -37,7 +37,7 @@ def run(name: str, data: Labelled, trials: list[Trial], of: LabelSamples, seed: 
             section = "finetune" if name.startswith("finetune@") else t.baseline
             with footprint.explained(section, t.params, parallel.world()):
                 outcome = data.fit(t, rows, seed_of(t.seed, count, sample), progress.advance)
-            runs.append((Score(t.who, "finetune", count, t.seed, sample, outcome.test, outcome.val), outcome))
+            runs.append((Score.of(t.who, "finetune", count, t.seed, sample, outcome.said), outcome))
     return runs
 
 

@@ -1,8 +1,8 @@
-"""One training run with labels: from a given encoder and labelled images to accuracies on val and test."""
+"""One training run with labels: from a given encoder and labelled images to predictions of val and test."""
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 
@@ -19,6 +19,7 @@ from models.method import Baseline
 from models.methods import BaselineParams
 from pipelines.engine.loop import Training
 from pipelines.engine.prefetch import Feed, Inputs, generator
+from pipelines.evaluation.scores import JUDGED, Predictions, Split
 from pipelines.machine import flops, hardware
 from pipelines.machine.hardware import Setting
 from pipelines.project.config import PretrainParams
@@ -31,10 +32,9 @@ Numbers = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Outcome:
-    """Top-1 in percent, the seconds of the training run, and the images that went through its backbone."""
+    """What it predicts, the seconds of the training run, and the images that went through its backbone."""
 
-    val: float
-    test: float
+    said: Mapping[Split, Predictions]
     seconds: float
     images: int
 
@@ -112,8 +112,8 @@ class Labelled:
                 f"Training diverged: the loss of {trial.who} is {loss.item()} at the end. "
                 f"Lower its optim.lr in params.yaml (now {params.optim.lr})."
             )
-        val, test = (self.accuracy(baseline, split) for split in ("val", "test"))
-        return Outcome(val, test, time.monotonic() - started, steps * images)
+        said = {split: Predictions(self.predictions(baseline, split), self.y[split]) for split in JUDGED}
+        return Outcome(said, time.monotonic() - started, steps * images)
 
     def inputs(self, baseline: Baseline, params: BaselineParams, labelled: Numbers, seed: int, step: int) -> Inputs:
         """Of this rank, on the CPU: labelled images first, then unlabelled ones; the last draws are their labels."""
@@ -126,15 +126,16 @@ class Labelled:
         images = torch.from_numpy(self.prepared.images(np.concatenate([known, others])[own]))
         return Inputs(images, [d[torch.from_numpy(own)] for d in (*draws, y)])
 
-    def accuracy(self, baseline: nn.Module, split: str) -> float:
-        """Top-1 in percent, every rank at its part of the images."""
-        rows, y = self.rows[split], torch.from_numpy(self.y[split])
-        right = torch.zeros((), dtype=torch.int64, device=self.device)
+    def predictions(self, baseline: nn.Module, split: str) -> Numbers:
+        """Of every image, every rank at its part of them."""
+        rows = self.rows[split]
+        found = torch.zeros(len(rows), dtype=torch.int64, device=self.device)
         for chunk in np.array_split(own := part(np.arange(len(rows))), -(-len(own) // BATCH) or 1):
             images = torch.from_numpy(self.prepared.images(rows[chunk])).to(self.device)
             with torch.compiler.set_stance("force_eager"):  # other shapes would compile it once more
-                right += (predict(baseline, images) == y[chunk].to(self.device)).sum()
-        return 100 * int(parallel.total(right)) / len(rows)
+                found[torch.from_numpy(chunk)] = predict(baseline, images)
+        every: Numbers = parallel.total(found).cpu().numpy()
+        return every
 
 
 def part(x: Numbers) -> Numbers:

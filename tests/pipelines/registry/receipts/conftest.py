@@ -13,10 +13,10 @@ from mlflow import MlflowClient
 
 from models import start
 from pipelines.evaluation import scores
-from pipelines.evaluation.scores import Score
 from pipelines.project import config, stage
 from pipelines.registry import mlflow_store
 from tests.models.conftest import MEAN, STD
+from tests.pipelines.evaluation.answers import score
 from tests.pipelines.registry.receipts.encoders import line, use
 from tests.pipelines.small_project import METHODS, Project
 
@@ -39,7 +39,7 @@ def train(name: str) -> None:
     torch.save(content, folder / "checkpoint.pt")
     (folder / "history.jsonl").write_text(json.dumps({"step": 1, "loss": VAL[name], "images_per_second": 9.0}) + "\n")
     for table, how in (("scores.csv", "linear"), ("finetune.csv", "finetune")):
-        scores.write(folder / table, [Score(name, how, "1", 0, 0, VAL[name], VAL[name])])  # type: ignore[arg-type]
+        scores.write(folder / table, [score(name, how, "1", 0, 0, VAL[name])])  # type: ignore[arg-type]
     figures = {name: {"val_linear_all": VAL[name], "val_linear_1": VAL[name]}}
     for file, figure in {
         "metrics": figures,

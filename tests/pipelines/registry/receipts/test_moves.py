@@ -8,10 +8,10 @@ from mlflow import MlflowClient
 
 from pipelines import export, promote
 from pipelines.evaluation import scores
-from pipelines.evaluation.scores import Score
 from pipelines.project import stage
 from pipelines.project.stage import StageError
 from pipelines.registry import mlflow_store, receipts
+from tests.pipelines.evaluation.answers import score
 from tests.pipelines.registry.receipts.encoders import MODEL, TWIN, assert_aliases_hold, assert_archives, line, use
 from tests.pipelines.small_project import METHODS
 
@@ -88,7 +88,7 @@ def test_an_experiment_in_a_temporary_workspace_uses_the_projects_store_and_move
     monkeypatch.chdir(workspace)
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     for name, val in (("simclr", 40.0), ("mae", 99.0)):
-        scores.write(stage.artifact(name, "scores.csv"), [Score(name, "linear", "1", 0, 0, val, val)])
+        scores.write(stage.artifact(name, "scores.csv"), [score(name, "linear", "1", 0, 0, val)])
     promote.main()
     assert not (workspace / "mlflow.db").exists()
     assert here.get_model_version_by_alias(MODEL, "champion").tags["method"] == "simclr"
