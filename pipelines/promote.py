@@ -42,11 +42,11 @@ def main() -> None:
     if labelled:
         what = champion.what_is_read(c.promote.for_, str(c.promote.labels))
         images = int((prepared.labels(judged) >= 0).sum())
-        val = {m: readings(m, c) for m in c.methods}
+        candidates = {m: Candidate.of(readings(m, c), forward_flops(m, c, prepared)) for m in c.methods}
     else:
         what, images = SECOND_VIEWS, min(len(judged), probe_protocol.COMPARED)
-        val = {m: [without_labels(m, figures[m][f"val_{UNLABELLED}"])] for m in c.methods}
-    candidates = {m: Candidate(val[m], forward_flops(m, c, prepared)) for m in c.methods}
+        found = {m: figures[m][f"val_{UNLABELLED}"] for m in c.methods}
+        candidates = {m: Candidate(found[m], forward_flops(m, c, prepared)) for m in c.methods}
     chosen = champion.choose(candidates, what, images)
     for m in c.methods:
         version, parity = read[m]["version"], read[m]["parity"]
@@ -78,11 +78,6 @@ def readings(name: str, c: Config) -> list[Score]:
             f"number or to all."
         )
     return found
-
-
-def without_labels(name: str, percent: float) -> Score:
-    """`UNLABELLED` as one reading."""
-    return Score(name, "linear", scores.ALL, 0, 0, percent, percent)
 
 
 def forward_flops(name: str, c: Config, prepared: Prepared) -> float:

@@ -53,9 +53,9 @@ def main(name: str) -> None:
     cost = ("seconds", "images")  # of one fine-tuning
     own = {f"finetune_{k}" if k in cost else k: v for k, v in finetuned.get(name, {}).items()}
     log_figures(version.run_id, metrics[name] | own, diagnosis)
-    for who, figures in (metrics | finetuned).items():
+    for who in metrics | finetuned:
         if who != name:
-            runs.ensure_baseline(client, c.dataset, who, figures)
+            runs.ensure_baseline(client, c.dataset, who, metrics.get(who, {}) | finetuned.get(who, {}))
     batch = c.fitted(Manifest.read(stage.PREPARED).splits["train"]).method(name).batch_size
     history = read_history(stage.artifact(name, "history.jsonl"))
     runs.finish(client, version.run_id, trained_seconds(history, batch))

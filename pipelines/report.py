@@ -45,7 +45,7 @@ def context(r: Results, g: Gallery) -> dict[str, Any]:
         "labelled": r.labelled,
         "verdict": r.verdict(),
         "headline": g.headline,
-        "leaders": contest.leaders(r.scores, len(g.test)) if r.labelled else [],
+        "leaders": contest.leaders(r.scores) if r.labelled else [],
         "all_labels": f"{r.per_class('all'):.0f}" if r.labelled else "",
         "diagnoses": r.diagnoses,
         "curves": g.curves,

@@ -6,16 +6,18 @@ from typing import Literal
 
 from pipelines.evaluation.approach import Approach, Cells, best, cells, contested, title
 from pipelines.evaluation.champion import READ
-from pipelines.evaluation.score_pairs import Difference, difference
+from pipelines.evaluation.contest import OUTCOMES, against_the_rest
+from pipelines.evaluation.difference import SEEDS, Difference
+from pipelines.evaluation.pairs import corrected, difference
 from pipelines.evaluation.scores import Score
-from pipelines.evaluation.words import at, capital, percent
+from pipelines.evaluation.words import at, capital, percent, seeds
 
 Use = Literal["embeddings", "finetuning"]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The champion's difference to another approach at one label count."""
+    """The difference of one approach to another at one label count."""
 
     labels: str
     other: Approach
@@ -35,19 +37,16 @@ class Outcome:
         return replace(self, difference=replace(d, ours=d.theirs, theirs=d.ours))
 
 
-def advice(scores: Sequence[Score], champion: str, use: Use, images: int) -> tuple[str, ...]:
-    """Where the champion helps and where it does not, as it is used; for embeddings also what they add.
-
-    images: of the test split.
-    """
-    found = against_the_rest(contested(scores), champion, use, images)
-    added = vectors(cells(scores), champion, images) if use == "embeddings" else ()
+def advice(scores: Sequence[Score], champion: str, use: Use) -> tuple[str, ...]:
+    """Where the champion helps and where it does not, as it is used; for embeddings also what they add."""
+    found = champions(contested(scores), champion, use)
+    added = vectors(cells(scores), champion) if use == "embeddings" else ()
     return (*used(found, title(champion), use), *added)
 
 
 def used(found: Sequence[Outcome], champion: str, use: Use) -> Iterator[str]:
     """The champion as it is used, beside the best result without pretraining."""
-    wins, losses, ties, unknown = ([o for o in found if o.difference.outcome == of] for of in (1, -1, 0, None))
+    wins, losses, ties, unknown = by_outcome(found)
     do, result, beat = {
         "embeddings": (f"use {champion}'s embeddings", f"{champion}'s embeddings", "they beat"),
         "finetuning": (f"fine-tune {champion}", f"Fine-tuned {champion}", "it beats"),
@@ -55,16 +54,37 @@ def used(found: Sequence[Outcome], champion: str, use: Use) -> Iterator[str]:
     if wins:
         yield f"{capital(do)}: {beat} the best result without pretraining {at(labels_of(wins))}."
     if losses:
-        most = min(losses, key=lambda o: o.difference.points)
+        most = furthest(losses)
         yield f"Do not {do} {at(labels_of(losses))}: {most.other} is better ({shown(losses, most.turned())})."
     if ties:
-        most = max(ties, key=lambda o: abs(o.difference.points))
+        most = furthest(ties)
         yield f"No clear difference between {result} and {most.other} {at(labels_of(ties))} ({shown(ties, most)})."
         yield "One pretrained encoder can be reused for new label sets. More images or epochs may show a difference."
     if unknown:
-        yield f"Each approach was trained once {at(labels_of(unknown))}, so nobody knows whether to {do}. Set seeds=3."
+        yield from seen(result, None, unknown)
+        yield f"A different seed may change this. Set seeds={SEEDS} to know whether to {do}."
     if not found:
         yield f"{result}: there is nothing to compare with."
+
+
+def by_outcome(found: Sequence[Outcome]) -> list[list[Outcome]]:
+    """Wins, losses, ties, and those of too few seeds."""
+    return [[o for o in found if o.difference.outcome == outcome] for outcome in OUTCOMES]
+
+
+def seen(ours: str, other: str | None, found: Sequence[Outcome]) -> Iterator[str]:
+    """What was measured with too few seeds, without a claim. other: its name; None: that of each outcome."""
+    for verb, some in (
+        ("did better than", [o for o in found if o.difference.points > 0]),
+        ("did worse than", [o for o in found if o.difference.points < 0]),
+        ("did as well as", [o for o in found if o.difference.points == 0]),
+    ):
+        if some:
+            most = furthest(some)
+            yield (
+                f"With {seeds(most.difference.seeds)}, {ours} {verb} {other or most.other} {at(labels_of(some))} "
+                f"({shown(some, most)})."
+            )
 
 
 def labels_of(outcomes: Sequence[Outcome]) -> list[str]:
@@ -76,15 +96,19 @@ def shown(outcomes: Sequence[Outcome], most: Outcome) -> str:
     return most.figures if len(outcomes) == 1 else str(most)
 
 
-def against_the_rest(found: Cells, champion: str, use: Use, images: int) -> list[Outcome]:
-    """The champion as it is used, against the best approach without pretraining."""
+def furthest(outcomes: Sequence[Outcome]) -> Outcome:
+    """The one of the largest difference."""
+    return max(outcomes, key=lambda o: abs(o.difference.points))
+
+
+def champions(found: Cells, champion: str, use: Use) -> list[Outcome]:
+    """The champion as it is used, against the best approach without pretraining; by its own scores."""
     outcomes = []
     for labels, cell in found.items():
         ours = {a: s for a, s in cell.items() if is_used(a, champion, use)}
-        theirs = {a: s for a, s in cell.items() if not a.pretrained}
-        if ours and theirs:
-            other = best(theirs)
-            outcomes.append(Outcome(labels, other, difference(cell[best(ours)], cell[other], images)))
+        if ours and (rest := against_the_rest(cell)):
+            other, differences = rest
+            outcomes.append(Outcome(labels, other, differences[best(ours)]))
     return outcomes
 
 
@@ -93,44 +117,45 @@ def is_used(approach: Approach, champion: str, use: Use) -> bool:
     return approach.how == READ[use] and approach.who in (champion, f"{champion}-pseudolabel")
 
 
-def vectors(found: Cells, champion: str, images: int) -> Iterator[str]:
+def vectors(found: Cells, champion: str) -> Iterator[str]:
     """The champion's embeddings beside those of others, by the same linear probe.
 
-    Raw pixels and a random encoder are named in any case. Another method is named where it is better beyond the noise
-    of the test images.
+    Raw pixels and a random encoder are named in any case, another method where it is better.
     """
     ours, others = Approach(champion, "linear"), dict[Approach, list[Outcome]]()
     for labels, cell in found.items():
-        for other in cell:
-            if ours in cell and other != ours and other.how == "linear":
-                d = difference(cell[ours], cell[other], images)
-                others.setdefault(other, []).append(Outcome(labels, other, d))
+        rivals = [a for a in cell if a != ours and a.how == "linear"] if ours in cell else []
+        for other, d in zip(rivals, corrected([difference(cell[ours], cell[a]) for a in rivals]), strict=True):
+            others.setdefault(other, []).append(Outcome(labels, other, d))
     plain = {"pixels": "raw pixels", f"random-{champion}": "a random encoder"}
     for other, outcomes in others.items():
         if other.who in plain:
             yield from beside(f"{title(champion)}'s embeddings", plain[other.who], outcomes)
     for other, outcomes in others.items():
-        if other.pretrained and (better := [o for o in outcomes if o.difference.beyond_images < 0]):
-            them, figures = f"{title(other.who)} has better embeddings", shown(better, furthest(better).turned())
-            yield f"{them} than {title(champion)} {at(labels_of(better))} ({figures})."
+        if other.pretrained:
+            yield from better(other, title(champion), outcomes)
 
 
 def beside(ours: str, other: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
-    """Where the champion's embeddings are better than what took no training, and where they are not."""
-    above = [o for o in outcomes if o.difference.outcome == 1]
-    below = [o for o in outcomes if o.difference.beyond_images < 0]
-    level = [o for o in outcomes if o.difference.points < 0 and o not in below]
+    """Where the champion's embeddings are better than what took no training, where worse, and where nobody knows."""
+    above, below, unclear, unknown = by_outcome(outcomes)
     if above:
         yield f"{ours} beat {other} {at(labels_of(above))} ({shown(above, furthest(above))})."
     if below:
         yield f"{ours} are worse than {other} {at(labels_of(below))} ({shown(below, furthest(below))})."
-    if above and level:
-        yield f"{ours} do not beat {other} {at(labels_of(level))} ({shown(level, furthest(level))})."
-    if not above and not below:
-        most = max(outcomes, key=lambda o: o.difference.points)
-        yield f"Nothing shows that {ours} beat {other} (at best {most})."
+    if unclear:
+        most = furthest(unclear)
+        yield f"No clear difference between {ours} and {other} {at(labels_of(unclear))} ({shown(unclear, most)})."
+    yield from seen(ours, other, unknown)
 
 
-def furthest(outcomes: Sequence[Outcome]) -> Outcome:
-    """The one of the largest difference."""
-    return max(outcomes, key=lambda o: abs(o.difference.points))
+def better(other: Approach, champion: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Where another method has better embeddings; with too few seeds, where it did better beyond the test images."""
+    _, below, _, unknown = by_outcome(outcomes)
+    if below:
+        figures = shown(below, furthest(below).turned())
+        yield f"{title(other.who)} has better embeddings than {champion} {at(labels_of(below))} ({figures})."
+    if ahead := [o for o in unknown if o.difference.beyond_images < 0]:
+        n, where = seeds(ahead[0].difference.seeds), at(labels_of(ahead))
+        figures = shown(ahead, furthest(ahead).turned())
+        yield f"With {n}, {title(other.who)}'s embeddings did better than {champion}'s {where} ({figures})."

@@ -3,9 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean
+from typing import Self
 
 from pipelines.evaluation.approach import title
-from pipelines.evaluation.score_pairs import difference
+from pipelines.evaluation.difference import of_shares
+from pipelines.evaluation.pairs import difference
 from pipelines.evaluation.scores import How, Score
 from pipelines.evaluation.words import at, percent
 
@@ -16,15 +18,19 @@ FEW = 50  # images of val, below which a choice rests on little
 
 @dataclass(frozen=True)
 class Candidate:
-    """val: its single readings on val, paired with the others' by seed and sample; flops: of one image, frozen."""
+    """score: percent of val; flops: of one image, frozen; readings: on val, paired with the others' by seed.
 
-    val: Sequence[Score]
+    Without labels there are no readings.
+    """
+
+    score: float
     flops: float
+    readings: Sequence[Score] = ()
 
-    @property
-    def score(self) -> float:
-        """Percent."""
-        return mean(s.val for s in self.val)
+    @classmethod
+    def of(cls, readings: Sequence[Score], flops: float) -> Self:
+        """With the mean of its readings on val."""
+        return cls(mean(s.val for s in readings), flops, readings)
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,10 @@ def choose(candidates: Mapping[str, Candidate], what: str, images: int) -> Choic
 
 def beaten(candidate: Candidate, best: Candidate, images: int) -> bool:
     """By more than one standard error."""
-    d = difference(best.val, candidate.val, images, on="val")
+    if best.readings:
+        d = difference(best.readings, candidate.readings, on="val")
+    else:
+        d = of_shares(best.score, candidate.score, images)
     return d.points > d.error
 
 

@@ -11,6 +11,8 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 from scipy.stats import t as student
 
+from pipelines.evaluation.words import seeds
+
 LEVEL = 0.95
 SEEDS = 3  # with fewer, nothing is called different
 SMALLEST_P = 1e-12
@@ -81,7 +83,7 @@ class Difference:
     def interval(self) -> str:
         """`95 % interval −2.7 to +5.3`, or `one seed: a different seed may change this`."""
         if self.seeds < SEEDS:
-            return f"{'one seed' if self.seeds == 1 else 'two seeds'}: a different seed may change this"
+            return f"{seeds(self.seeds)}: a different seed may change this"
         return f"{100 * self.level:.3g} % interval {signed(self.low)} to {signed(self.high)}"
 
     def at_level(self, level: float) -> "Difference":

@@ -56,7 +56,7 @@ def judged(champion: str, v: SecondViews, diagnosis: Mapping[str, str]) -> tuple
         )
     if not v.beats_pixels:
         return (
-            f"Do not rely on {name} yet: it learnt more than a random encoder, but raw pixels do as well here.",
+            f"Do not rely on {name} yet: it is better than a random encoder, but not clearly better than raw pixels.",
             (MEASURE,),
         )
     return (

@@ -26,3 +26,8 @@ def capital(text: str) -> str:
 def percent(value: float) -> str:
     """`96.5 %`."""
     return f"{value:.1f} %"
+
+
+def seeds(n: int) -> str:
+    """`one seed`, `two seeds`, `5 seeds`."""
+    return f"{ {1: 'one', 2: 'two'}.get(n, n) } seed{'s' * (n != 1)}"

@@ -116,15 +116,14 @@ class Results:
             answer, todo = second_views.judged(self.champion, seen, self.diagnoses.get(self.champion, {}))
             figures = second_views.figures(self.champion, seen)
             return Verdict(answer, figures, judged, (*second_views.CAVEATS, *few), served, todo)
-        images, shares = self.judges("test"), self.shares()
-        found = contest.contests(self.scores, images)
+        shares, found = self.shares(), contest.contests(self.scores)
         return Verdict(
             answer=contest.answer(found),
             figures=contest.figures(found, shares),
             health=judged,
             caveats=(*contest.caveats(self.scores, found, shares), *few),
             champion=served,
-            advice=advice.advice(self.scores, self.champion, self.config.promote.for_, images),
+            advice=advice.advice(self.scores, self.champion, self.config.promote.for_),
         )
 
     def judges(self, split: str) -> int:

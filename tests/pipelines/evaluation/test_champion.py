@@ -1,17 +1,18 @@
 """Which encoder is promoted, of given readings on val."""
 
 from pipelines.evaluation.champion import Candidate, choose, what_is_read
-from pipelines.evaluation.scores import Score
+from tests.pipelines.evaluation.answers import score
 
 WHAT = "Validation accuracy"
 
 
-def candidate(level: float, flops: float = 1e6, scatter: float = 1.0) -> Candidate:
+def candidate(level: float, flops: float = 1e6, scatter: float = 1.0, images: int = 1000) -> Candidate:
     """Five samples about a level, the same ups and downs for everyone; what test says must not matter."""
     ups = [-1.0, -0.5, 0.0, 0.5, 1.0]
-    return Candidate(
-        [Score("m", "linear", "5", 0, i, 100 - level, level + scatter * up) for i, up in enumerate(ups)], flops
-    )
+    readings = [
+        score(f"{level}", "linear", "5", 0, i, 100 - level, level + scatter * up, images) for i, up in enumerate(ups)
+    ]
+    return Candidate.of(readings, flops)
 
 
 def test_the_best_on_val_is_chosen_and_all_are_named() -> None:
@@ -24,7 +25,7 @@ def test_the_best_on_val_is_chosen_and_all_are_named() -> None:
 
 
 def test_within_one_standard_error_the_cheaper_one_is_chosen() -> None:
-    """80 and 79.5 % of 1,000 images: the standard error is 100 √((0.8·0.205 + 0.795·0.2 − 0.005²) / 1000) = 1.8."""
+    """80 and 79.5 % of 1,000 images: the standard error is about √((0.8·0.205 + 0.795·0.2) / 1000), or 1.8 points."""
     near = {"simclr": candidate(80, 9e6), "mae": candidate(79.5, 4e6), "dino": candidate(77, 1e6)}
     chosen = choose(near, WHAT, 1000)
     assert chosen.champion == "mae"
@@ -33,7 +34,8 @@ def test_within_one_standard_error_the_cheaper_one_is_chosen() -> None:
         "It costs less: 4 instead of 9 MFLOPs per image. "
         "Validation accuracy: SimCLR 80.0 %, MAE 79.5 %, DINO 77.0 % (1,000 images)."
     )
-    assert choose(near, WHAT, 10**6).champion == "simclr"  # there the same half point is no noise
+    many = {"simclr": candidate(80, 9e6, images=100_000), "mae": candidate(79.5, 4e6, images=100_000)}
+    assert choose(many, WHAT, 100_000).champion == "simclr"  # there the same half point is no noise
 
 
 def test_of_equal_ones_none_is_said_to_be_the_best() -> None:
@@ -48,8 +50,25 @@ def test_of_equal_cost_the_better_one_is_chosen() -> None:
 
 
 def test_ups_and_downs_that_all_share_are_no_noise_of_the_comparison() -> None:
-    wide = {"simclr": candidate(80, 9e6, scatter=20), "mae": candidate(79.5, 4e6, scatter=20)}
-    assert choose(wide, WHAT, 10**6).champion == "simclr"
+    wide = {
+        "simclr": candidate(80, 9e6, scatter=20, images=100_000),
+        "mae": candidate(79.5, 4e6, scatter=20, images=100_000),
+    }
+    assert choose(wide, WHAT, 100_000).champion == "simclr"
+
+
+def test_the_noise_of_seeds_is_part_of_the_standard_error() -> None:
+    """0.5 points ahead on average, by one seed of three."""
+    ours, theirs = (
+        Candidate.of([score(who, "linear", "5", seed, 0, 0, val, 100_000) for seed, val in enumerate(vals)], flops)
+        for who, vals, flops in (("a", (80, 80, 83), 9e6), ("b", (80.5, 80.5, 80.5), 4e6))
+    )
+    assert choose({"simclr": ours, "mae": theirs}, WHAT, 100_000).champion == "mae"
+
+
+def test_without_labels_the_percentages_are_compared() -> None:
+    near = {"simclr": Candidate(80.0, 9e6), "mae": Candidate(79.5, 4e6)}
+    assert [choose(near, WHAT, images).champion for images in (1000, 10**6)] == ["mae", "simclr"]
 
 
 def test_a_choice_by_few_images_is_marked() -> None:

@@ -6,7 +6,7 @@ from pipelines.evaluation.second_views import SecondViews, figures, judged
 
 SOUND = {"name": "healthy"}
 USEFUL = "SimCLR learnt to recognise images: it beats a random encoder and raw pixels."
-AS_PIXELS = "Do not rely on SimCLR yet: it learnt more than a random encoder, but raw pixels do as well here."
+AS_PIXELS = "Do not rely on SimCLR yet: it is better than a random encoder, but not clearly better than raw pixels."
 USELESS = "Do not use SimCLR: nothing shows that it learnt anything."
 
 

@@ -31,7 +31,7 @@ def labelled(unscored: Results) -> Results:  # noqa: F811
     """From scratch at 1 and 10 labels per class, supervised training with all labels too."""
     measured = [
         *(s for m in METHODS for how in ("linear", "knn", "finetune") for s in shots(m, how, 85, 95, 97)),
-        *(s for m in METHODS for s in shots(f"{m}-pseudolabel", "finetune", 99, 99, 99, only="10")),
+        *(s for m in METHODS for s in shots(f"{m}-pseudolabel", "finetune", 95, 95, 95, only="10")),
         *shots("supervised-simclr", "finetune", 50, 80, 98),
         *shots("fixmatch-mae", "finetune", 60, 95, 0, only="1 10"),
         *shots("pseudolabel-mae", "finetune", 55, 85, 0, only="1 10"),
@@ -44,13 +44,15 @@ def labelled(unscored: Results) -> Results:  # noqa: F811
 
 def test_it_gives_the_answer_the_health_a_short_table_and_who_is_served(labelled: Results) -> None:
     lines = ending(labelled).splitlines()
-    assert lines[0] == "Pretraining helped at 1 label per class; no clear winner at 10 labels per class."
-    assert lines[1:4] == [
+    assert " ".join(lines[:2]) == (
+        "Pretraining helped at 1 label per class; no clear difference at 10 labels per class or with all labels."
+    )
+    assert lines[2:5] == [
         "Health checks: SimCLR, MAE and DINO are healthy.",
         "",
-        "Test accuracy in %, mean ± standard deviation over 1 seed and up to 5 label samples:",
+        "Test accuracy in %, mean ± standard deviation over 3 seeds and up to 5 label samples:",
     ]
-    header, *rows = (re.split(r"  +", line) for line in lines[4:13])
+    header, *rows = (re.split(r"  +", line) for line in lines[5:14])
     assert header == ["", "1 per class", "10 per class", "all labels"]
     assert rows[0] == ["SimCLR + linear probe", "85.0 ± 0.8", "95.0 ± 0.8", "97.0"]
     assert ["FixMatch", "60.0 ± 0.8", "95.0 ± 0.8", "not measured"] in rows
@@ -104,7 +106,7 @@ def test_without_labels_it_says_what_was_learnt(labelled: Results) -> None:
 def test_an_ill_training_run_says_what_to_do(labelled: Results) -> None:
     change = "Lower mae.optim.lr (now 1.0)."
     r = replace(labelled, diagnoses=WELL | {"mae": {"name": "diverged", "because": "Large.", "change": change}})
-    assert ending(r).splitlines()[1:3] == [
+    assert ending(r).splitlines()[2:4] == [
         "Health checks: SimCLR and DINO are healthy.",
         "Health check of MAE: diverged. Lower mae.optim.lr (now 1.0).",
     ]

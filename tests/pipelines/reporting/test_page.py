@@ -28,7 +28,7 @@ def context() -> dict[str, Any]:
     return {
         **dict.fromkeys(("dataset", "all_labels", "head", "queries", "curl", "transformer"), NASTY),
         **{"labelled": True, "champion": "simclr", "share": 60, "first_signals": 1, "confused": []},
-        "verdict": Verdict("No clear winner.", figures, (), (NASTY,), NASTY, (NASTY,)),
+        "verdict": Verdict("No clear difference.", figures, (), (NASTY,), NASTY, (NASTY,)),
         "headline": charts.small({"simclr": [(0, 1), (1, 2)]}, {"simclr": charts.colour("simclr")}),
         "leaders": [NASTY],
         "diagnoses": {"simclr": {"name": "healthy", "because": NASTY, "change": NASTY}},
@@ -67,7 +67,7 @@ def test_a_page_asks_for_nothing(context: dict[str, Any]) -> None:
 
 def test_the_page_opens_with_the_answer_its_figures_a_picture_and_the_caveats(context: dict[str, Any]) -> None:
     text = page.render(context)
-    order = ["<h1>No clear winner.</h1>", "Best pretrained", "Difference", 'aria-label="Test accuracy']
+    order = ["<h1>No clear difference.</h1>", "Best pretrained", "Difference", 'aria-label="Test accuracy']
     order += [f'id="{of}"' for of in ("caveats", "champion", "health", "neighbours", "attention", "training", "tables")]
     places = [text.index(piece) for piece in order]
     assert places == sorted(places)
