@@ -1,7 +1,7 @@
 """Stage probe@<method>: frozen features → features.npz, scores.csv, scores.npz, metrics.json, diagnosis.json.
 
-A random encoder of the same architecture and raw pixels are measured in the same way: same images, same label samples,
-same probe. docs/explanation/evaluation.md describes the protocol.
+A random encoder of the same architecture, raw pixels, and the weights that the pretraining started from, if any, are
+measured in the same way: same images, same label samples, same probe. docs/explanation/evaluation.md describes it.
 """
 
 import hashlib
@@ -26,15 +26,15 @@ from models.evaluation import logistic, probe
 from models.evaluation.probe import Array, Labels
 from models.methods import METHODS
 from models.views import augmentation, blur, colour, resample
-from pipelines.evaluation import features, probe_protocol, scores
+from pipelines.evaluation import features, probe_protocol, scores, starting_weights
 from pipelines.evaluation.features import Metrics
-from pipelines.evaluation.pixel_scores import kept
 from pipelines.evaluation.probe_protocol import Reading
-from pipelines.evaluation.scores import ALL, Score
+from pipelines.evaluation.scores import ALL, INITIAL, Score
 from pipelines.project import config, stage
 from pipelines.project.config import Config
 from pipelines.project.history import read_history
 from pipelines.saving.pretrained import Pretrained
+from pipelines.saving.shared_results import kept
 
 Judged = tuple[list[Score], list[tuple[str, float]]]  # of one encoder: its scores, and its other figures
 
@@ -117,10 +117,15 @@ def label_counts(y: dict[str, Labels], wanted: Sequence[int]) -> list[int]:
 
 
 def readers(name: str, c: Config, prepared: Prepared) -> Iterator[tuple[str, int, nn.Module | None]]:
-    """(who, pretraining seed, encoder) of the trained encoders, of as many random ones, and of the pixels (None)."""
-    trained = Pretrained.read(stage.artifact(name, "checkpoint.pt")).encoders(c.seed)
+    """(who, pretraining seed, encoder) of the trained encoders, the weights that they started from, if any, as many
+    random ones, and the pixels (None).
+    """
+    pretrained = Pretrained.read(stage.artifact(name, "checkpoint.pt"))
+    trained = pretrained.encoders(c.seed)
     for seed, encoder in trained.items():
         yield name, seed, encoder
+    if (initial := starting_weights.encoder(name, c, prepared.manifest, pretrained)) is not None:
+        yield f"{INITIAL}-{name}", c.seed, initial
     for seed in trained:
         yield f"random-{name}", seed, c.build(name, prepared.manifest, seed).encoder
     yield "pixels", c.seed, None

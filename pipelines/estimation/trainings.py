@@ -86,7 +86,8 @@ def trainings(c: Config, classes: int, labelled: bool) -> Iterator[Work]:
         return
     for name in c.methods:
         tuned = [("finetune", who, baseline, params) for who, baseline, params in trials.ways(name, c)]
-        some = tuned if c.finetune.shots else tuned[:1]  # with all labels there is nothing to label
+        # With all labels there is nothing to label.
+        some = tuned if c.finetune.shots else [way for way in tuned if way[2] == "supervised"]
         own = [(baseline, f"{baseline}-{name}", baseline, c.of_baseline(baseline)) for baseline in BASELINES]
         scratch = own if name in trials.backbones(c) else []
         for section, who, baseline, params in [*some, *scratch]:
@@ -121,7 +122,9 @@ def amounts(c: Config, data: Labelled) -> dict[tuple[str, str], Amount]:
         for name in c.methods:
             encoder = c.method(name).encoder.build(c.prepare.size, *COLOURS)
             encoders = {c.seed + k: encoder for k in range(c.seeds)}
-            found |= counted(f"finetune@{name}", trials.fine_tunings(name, c, encoders), c.finetune, c.seed, data)
+            found |= counted(
+                f"finetune@{name}", trials.fine_tunings(name, c, encoders, encoder), c.finetune, c.seed, data
+            )
         for baseline in BASELINES:
             found |= counted(f"baseline@{baseline}", trials.from_scratch(baseline, c, data), c.baseline, c.seed, data)
     return found

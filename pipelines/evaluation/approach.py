@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from statistics import mean
 
 from models.methods import BASELINES, TITLES
-from pipelines.evaluation.scores import ALL, Score
+from pipelines.evaluation.scores import ALL, INITIAL, Score
 
-PLAIN = {"random": "random encoder", "pixels": "raw pixels"}  # what learnt nothing
+PLAIN = {"random": "random encoder", "pixels": "raw pixels", INITIAL: "starting weights"}  # what learnt nothing here
 PROBES = {"linear": "linear probe", "knn": "kNN"}
 
 
@@ -26,11 +26,12 @@ class Approach:
 
     @property
     def kind(self) -> str:
-        """The method, the baseline, `random` or `pixels`."""
+        """The method, the baseline, `random`, `pixels` or `initial`."""
         return self.who.partition("-")[0]
 
     @property
     def pretrained(self) -> bool:
+        """Whether it was pretrained here."""
         return self.kind not in {*BASELINES, *PLAIN}
 
     @property
@@ -39,19 +40,24 @@ class Approach:
         rest = self.who.partition("-")[2]
         if self.pretrained:
             return title(self.kind) + (" + pseudo-labels" if rest else "")
+        if self.kind == INITIAL:
+            return f"{title(self.kind)} of {title(rest)}"
         return title(self.kind) + (f", backbone of {title(rest)}" if rest else "")
 
     @property
     def classifier(self) -> str:
         """`linear probe`, `kNN`, `fine-tuning` or `from scratch`."""
-        return PROBES.get(self.how, "fine-tuning" if self.pretrained else "from scratch")
+        return PROBES.get(self.how, "from scratch" if self.kind in BASELINES else "fine-tuning")
 
     def __str__(self) -> str:
+        name = self.encoder if self.kind == INITIAL else title(self.kind)
         if self.how in PROBES:
-            return f"{title(self.kind)} + {PROBES[self.how]}"
+            return f"{name} + {PROBES[self.how]}"
+        if self.kind == INITIAL:
+            return f"fine-tuned {name}"
         if not self.pretrained:
-            return title(self.kind)
-        return f"fine-tuned {title(self.kind)}" + (" with pseudo-labels" if "-" in self.who else "")
+            return name
+        return f"fine-tuned {name}" + (" with pseudo-labels" if "-" in self.who else "")
 
 
 Cells = dict[str, dict[Approach, list[Score]]]

@@ -8,7 +8,7 @@ from models.methods import BASELINES
 from pipelines.evaluation.approach import Approach, Shares, best, cells, contested, title
 from pipelines.evaluation.difference import SEEDS, Difference, signed
 from pipelines.evaluation.pairs import corrected, difference
-from pipelines.evaluation.scores import Score
+from pipelines.evaluation.scores import INITIAL, Score
 from pipelines.evaluation.verdict import Figure
 from pipelines.evaluation.words import at, capital, listed, percent, seeds
 
@@ -106,10 +106,11 @@ def figures(found: Sequence[Contest], shares: Shares) -> tuple[Figure, ...]:
     d, share = first.difference, shares.get((first.theirs.who, first.labels), 1.0)
     saw = f", which saw {100 * share:.0f} % as many images as pretraining" if share < 1 else ""
     common = f" with the {first.samples} label samples of {first.theirs}" if first.samples else ""
+    here = " here" if first.theirs.kind == INITIAL else ""  # somebody pretrained those weights
     chance = "; 0 is inside, so it may be chance" if d.outcome == 0 else ""
     return (
         Figure(f"Best pretrained {at([first.labels])}", percent(d.ours), f"test accuracy of {first.ours}{common}"),
-        Figure("Best without pretraining", percent(d.theirs), f"test accuracy of {first.theirs}{saw}"),
+        Figure(f"Best without pretraining{here}", percent(d.theirs), f"test accuracy of {first.theirs}{saw}"),
         Figure("Difference", f"{signed(d.points)} points", f"{d.interval}{chance}"),
     )
 
@@ -164,8 +165,10 @@ def compared(scores: Sequence[Score]) -> Iterator[str]:
     every = cells(scores)
     counts = {name: tuple(n for n, cell in every.items() if any(a.kind == name for a in cell)) for name in BASELINES}
     trained = {name: where for name, where in counts.items() if where}
+    initial = any(Approach(s.who, s.how).kind == INITIAL for s in scores)
     if not trained:
-        yield "No baseline was trained from scratch: only raw pixels and random encoders stand on the other side."
+        also = "raw pixels, random encoders and the starting weights" if initial else "raw pixels and random encoders"
+        yield f"No baseline was trained from scratch: only {also} stand on the other side."
         return
     groups = {where: [title(name) for name in trained if trained[name] == where] for where in trained.values()}
     for where, names in groups.items():

@@ -18,6 +18,7 @@ How = Literal["linear", "knn", "finetune"]
 Split = Literal["test", "val"]
 JUDGED: tuple[Split, ...] = get_args(Split)
 ALL = "all"
+INITIAL = "initial"  # initial-mae: the weights that MAE's pretraining started from, as they are
 Classes = NDArray[np.integer[Any]]
 
 
@@ -42,10 +43,10 @@ class Predictions:
 class Score:
     """One reading of one encoder on one label sample.
 
-    who: a run's name: a method, its baseline (random-simclr, pixels, supervised-simclr: the backbone of simclr), or
-    simclr-pseudolabel. how: by a probe of frozen features, or trained end to end (`finetune`, also from scratch).
-    labels: so many per class, or `all`; seed: of the pretraining, or of the training from scratch; sample: of the
-    labels, the same for everyone. accuracy and val: top-1 in percent, on test and on val; said: the predictions.
+    who: a run's name: a method, its baseline (random-simclr, initial-simclr, pixels, supervised-simclr: the backbone of
+    simclr), or simclr-pseudolabel. how: by a probe of frozen features, or trained end to end (`finetune`, also from
+    scratch). labels: so many per class, or `all`; seed: of the pretraining, or of the training from scratch; sample: of
+    the labels, the same for everyone. accuracy and val: top-1 in percent, on test and on val; said: the predictions.
     """
 
     who: str

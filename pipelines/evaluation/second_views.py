@@ -19,12 +19,13 @@ MEASURE = "Ten labelled images per class are enough to measure its accuracy."
 
 @dataclass(frozen=True)
 class SecondViews:
-    """Percent of the test images that are found again; images: that were compared."""
+    """Percent of the test images that are found again; images: that were compared; initial: by the starting weights."""
 
     champion: float
     random: float
     pixels: float
     images: int
+    initial: float | None = None
 
     @property
     def beats_random(self) -> bool:
@@ -44,6 +45,16 @@ def figures(champion: str, v: SecondViews) -> tuple[Figure, ...]:
         Figure("Random encoder", percent(v.random), "of the same images, without any training"),
         Figure("Raw pixels", percent(v.pixels), "of the same images, without any encoder"),
     )
+
+
+def continued(champion: str, v: SecondViews) -> tuple[str, ...]:
+    """What continuing a pretraining brought, where the champion started from weights."""
+    if v.initial is None:
+        return ()
+    name, figures = title(champion), f"{percent(v.champion)} of second views against {percent(v.initial)}"
+    clear = of_shares(v.champion, v.initial, v.images).beyond_images
+    effect = {1: f"helped {name}", -1: f"hurt {name}", 0: f"made no clear difference to {name}"}[clear]
+    return (f"Continuing pretraining {effect}, compared with the starting weights ({figures}).",)
 
 
 def judged(champion: str, v: SecondViews, diagnosis: Mapping[str, str]) -> tuple[str, tuple[str, ...]]:

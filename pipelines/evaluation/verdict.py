@@ -23,7 +23,8 @@ class Verdict:
     """Sentences for people.
 
     answer: the one sentence to read; figures: at most three; health: one line per training run; caveats: what weakens
-    the answer; champion: who is served and why; advice: what to do with it.
+    the answer; champion: who is served and why; advice: what to do with it; continued: what it brought to continue a
+    pretraining, of those that started from weights.
     """
 
     answer: str
@@ -32,10 +33,12 @@ class Verdict:
     caveats: tuple[str, ...]
     champion: str
     advice: tuple[str, ...]
+    continued: tuple[str, ...] = ()
 
     def __iter__(self) -> Iterator[str]:
         """Every sentence, in the order in which they are read."""
         yield self.answer
+        yield from self.continued
         yield from map(str, self.figures)
         yield from (*self.caveats, *self.health, self.champion, *self.advice)
 

@@ -9,6 +9,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from models.methods import BASELINES
 from pipelines.evaluation.approach import Approach, title
+from pipelines.evaluation.scores import INITIAL
 from pipelines.reporting import charts
 from pipelines.reporting.results import Cells, Results
 
@@ -36,6 +37,7 @@ def label_efficiency(r: Results) -> dict[str, Figure]:
     for m in r.config.methods:
         names = {Approach(m, "linear"): "linear probe", Approach(m, "finetune"): "fine-tuned"}
         names |= {Approach(f"{m}-pseudolabel", "finetune"): "+ pseudo-labels"}
+        names |= {Approach(f"{INITIAL}-{m}", "finetune"): name(INITIAL)}
         names |= {Approach(f"{c}-{r.backbone(m)}", "finetune"): name(c) for c in BASELINES}
         if any(a in cells and a.how == "finetune" for a in names):
             figures[m] = curves(r, cells, names)
@@ -43,9 +45,10 @@ def label_efficiency(r: Results) -> dict[str, Figure]:
 
 
 def frozen_name(approach: Approach) -> str:
-    """`SimCLR`, `random (SimCLR)`, `raw pixels`."""
+    """`SimCLR`, `random (SimCLR)`, `starting (SimCLR)`, `raw pixels`."""
     backbone = approach.who.partition("-")[2]
-    return f"random ({title(backbone)})" if backbone else name(approach.kind)
+    short = {"random": "random", INITIAL: "starting"}
+    return f"{short[approach.kind]} ({title(backbone)})" if backbone else name(approach.kind)
 
 
 def curves(r: Results, cells: Cells, names: Mapping[Approach, str]) -> Figure:

@@ -23,6 +23,7 @@ COLOURS = {  # light and dark, each with a contrast of 4.5 or more on its page
     "fixmatch": ("#6b5b00", "#d6c04a"),
     "random": ("#5a646e", "#a5afba"),
     "pixels": ("#3b3f45", "#d4d8dd"),
+    "initial": ("#00707e", "#57c9d7"),
     "ink": ("#1c1f23", "#e8eaed"),
     "rule": ("#dfe2e6", "#343a41"),
 }
@@ -38,7 +39,7 @@ CLASSES = {  # of the map: the same hues, then four more
 }
 MARKERS = {
     **{name: method.MARKER for name, method in METHODS.items()},
-    **{"supervised": "D", "pseudolabel": "v", "fixmatch": "P", "random": "x", "pixels": "+"},
+    **{"supervised": "D", "pseudolabel": "v", "fixmatch": "P", "random": "x", "pixels": "+", "initial": "*"},
 }
 TRAINING, HELD_OUT = "training", "held-out"  # images whose loss is drawn
 INK, RULE = COLOURS["ink"][0], COLOURS["rule"][0]

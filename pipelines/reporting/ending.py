@@ -10,12 +10,14 @@ from pipelines.reporting import tables
 from pipelines.reporting.results import Results
 
 LINES, COLUMNS = 21, 100
+MOST = 2  # sentences on continued pretraining
 
 
 def ending(r: Results) -> str:
     """At most `LINES` lines of `COLUMNS` columns; what does not fit is in the report."""
     v = r.verdict()
-    answer, served = wrapped(v.answer), [*wrapped(v.champion, 3), f"Pictures, curves and the full table: {stage.PAGE}"]
+    answer = [line for sentence in (v.answer, *v.continued[:MOST]) for line in wrapped(sentence)]
+    served = [*wrapped(v.champion, 3), f"Pictures, curves and the full table: {stage.PAGE}"]
     room = LINES - len(answer) - len(served) - 2  # the empty lines
     healthy = cut(health(r.diagnoses), room // 2, "More health checks are in the report.")
     table = tables.text(tables.short(r) if r.labelled else tables.accuracies(r)).splitlines()

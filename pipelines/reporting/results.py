@@ -9,10 +9,10 @@ from typing import Any
 
 from data.shards import Prepared
 from models.methods import BASELINES
-from pipelines.evaluation import advice, approach, contest, probe_protocol, scores, second_views
+from pipelines.evaluation import advice, approach, contest, continued, probe_protocol, scores, second_views
 from pipelines.evaluation.approach import Approach, Shares, title
 from pipelines.evaluation.champion import FEW, UNLABELLED
-from pipelines.evaluation.scores import ALL, Score
+from pipelines.evaluation.scores import ALL, INITIAL, Score
 from pipelines.evaluation.second_views import SecondViews
 from pipelines.evaluation.verdict import Verdict, health
 from pipelines.machine import flops
@@ -115,7 +115,8 @@ class Results:
             seen = self.second_views()
             answer, todo = second_views.judged(self.champion, seen, self.diagnoses.get(self.champion, {}))
             figures = second_views.figures(self.champion, seen)
-            return Verdict(answer, figures, judged, (*second_views.CAVEATS, *few), served, todo)
+            more = second_views.continued(self.champion, seen)
+            return Verdict(answer, figures, judged, (*second_views.CAVEATS, *few), served, todo, more)
         shares, found = self.shares(), contest.contests(self.scores)
         return Verdict(
             answer=contest.answer(found),
@@ -124,6 +125,7 @@ class Results:
             caveats=(*contest.caveats(self.scores, found, shares), *few),
             champion=served,
             advice=advice.advice(self.scores, self.champion, self.config.promote.for_),
+            continued=continued.continued(self.scores, self.config.methods),
         )
 
     def judges(self, split: str) -> int:
@@ -137,7 +139,8 @@ class Results:
         ours, random, pixels = (
             self.figures[who][UNLABELLED] for who in (self.champion, f"random-{self.champion}", "pixels")
         )
-        return SecondViews(ours, random, pixels, self.judges("test"))
+        initial = self.figures.get(f"{INITIAL}-{self.champion}", {}).get(UNLABELLED)
+        return SecondViews(ours, random, pixels, self.judges("test"), initial)
 
     def shares(self) -> Shares:
         """How many images each baseline saw, as a share of the pretraining of its backbone."""
@@ -162,8 +165,8 @@ class Results:
 
 def place(way: Approach, methods: Sequence[str]) -> tuple[int, ...]:
     """What an approach is sorted by."""
-    order = [*methods, *(f"{m}-pseudolabel" for m in methods), *(f"{c}-{m}" for c in BASELINES for m in methods)]
-    order += [*(f"random-{m}" for m in methods), "pixels"]
+    order = [*methods, *(f"{m}-pseudolabel" for m in methods), *(f"{INITIAL}-{m}" for m in methods)]
+    order += [*(f"{c}-{m}" for c in BASELINES for m in methods), *(f"random-{m}" for m in methods), "pixels"]
     return (order.index(way.who), ORDER.index(way.how))
 
 

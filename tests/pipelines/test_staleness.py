@@ -38,8 +38,11 @@ ALSO = {
     "settings": SHARDS,
     "prepare": CONFIG,
     "pretrain": READ | OTHERS | HEALTH | {"pipelines.registry"},  # the last: curves in MLflow
-    "probe": READ | OTHERS | TRAINING,
-    "finetune": READ | OTHERS | HEALTH | {"data.batches", "models.evaluation.logistic", "models.signals"},
+    "probe": READ | OTHERS | TRAINING | {"pipelines.registry"},  # the last: where weights may be downloaded from
+    "finetune": READ
+    | OTHERS
+    | HEALTH
+    | {"data.batches", "models.evaluation.logistic", "models.signals", "pipelines.registry"},
     "baseline": READ | HEALTH | {"data.batches", "models.evaluation.logistic", "models.signals"},
     "register": SHARDS | CONFIG,
     "export": SHARDS | CONFIG | {"pipelines.evaluation.scores"},

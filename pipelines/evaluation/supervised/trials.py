@@ -6,26 +6,36 @@ from dataclasses import replace
 
 from models.encoders.encoder import Encoder
 from models.methods import BaselineParams
+from pipelines.evaluation.scores import INITIAL
 from pipelines.evaluation.supervised.training import Labelled, Trial
 from pipelines.machine import flops
 from pipelines.project.config import Config
 
 
-def fine_tunings(name: str, c: Config, encoders: Mapping[int, Encoder]) -> list[Trial]:
-    """Of the encoder of each seed, in every way."""
-    return [Trial(*way, encoder, seed, c.finetune.steps) for way in ways(name, c) for seed, encoder in encoders.items()]
+def fine_tunings(name: str, c: Config, encoders: Mapping[int, Encoder], initial: Encoder | None = None) -> list[Trial]:
+    """Of the encoder of each seed, in every way. initial: the weights that all of them started from, if any."""
+    found = []
+    for way in ways(name, c):
+        first = way[0] == f"{INITIAL}-{name}"
+        starts = {seed: initial if first else encoder for seed, encoder in encoders.items()}
+        found += [Trial(*way, start, seed, c.finetune.steps) for seed, start in starts.items() if start is not None]
+    return found
 
 
 def ways(name: str, c: Config) -> list[tuple[str, str, BaselineParams]]:
-    """Who, which baseline and its numbers: with labels, and if wanted with pseudo-labels beside them."""
+    """Who, which baseline and its numbers.
+
+    With labels, also from the weights that pretraining started from, and if wanted with pseudo-labels beside them.
+    """
     p = c.finetune
     same = {"batch_size": p.batch_size, "optim": p.optim, "views": p.views, "label_smoothing": p.label_smoothing}
     pseudo = replace(c.pseudolabel, **same, recompute=p.recompute)  # type: ignore[arg-type]
-    both: list[tuple[str, str, BaselineParams]] = [
-        (name, "supervised", p),
-        (f"{name}-pseudolabel", "pseudolabel", pseudo),
-    ]
-    return both if p.pseudolabel else both[:1]
+    found: list[tuple[str, str, BaselineParams]] = [(name, "supervised", p)]
+    if c.method(name).encoder.init is not None:
+        found.append((f"{INITIAL}-{name}", "supervised", p))
+    if p.pseudolabel:
+        found.append((f"{name}-pseudolabel", "pseudolabel", pseudo))
+    return found
 
 
 def from_scratch(baseline: str, c: Config, data: Labelled) -> list[Trial]:
