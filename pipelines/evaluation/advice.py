@@ -120,12 +120,16 @@ def is_used(approach: Approach, champion: str, use: Use) -> bool:
 def vectors(found: Cells, champion: str) -> Iterator[str]:
     """The champion's embeddings beside those of others, by the same linear probe.
 
-    Raw pixels and a random encoder are named in any case, another method where it is better.
+    Raw pixels and a random encoder are named in any case. Of the other methods those that are better are named, so
+    their differences are corrected for their number.
     """
     ours, others = Approach(champion, "linear"), dict[Approach, list[Outcome]]()
     for labels, cell in found.items():
         rivals = [a for a in cell if a != ours and a.how == "linear"] if ours in cell else []
-        for other, d in zip(rivals, corrected([difference(cell[ours], cell[a]) for a in rivals]), strict=True):
+        differences = {a: difference(cell[ours], cell[a]) for a in rivals}
+        methods = [a for a in rivals if a.pretrained]
+        differences |= dict(zip(methods, corrected([differences[a] for a in methods]), strict=True))
+        for other, d in differences.items():
             others.setdefault(other, []).append(Outcome(labels, other, d))
     plain = {"pixels": "raw pixels", f"random-{champion}": "a random encoder"}
     for other, outcomes in others.items():

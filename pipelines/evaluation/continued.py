@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from pipelines.evaluation.advice import Outcome, by_outcome, furthest, labels_of, seen, shown
 from pipelines.evaluation.approach import Approach, best, cells, title
-from pipelines.evaluation.difference import SEEDS
 from pipelines.evaluation.pairs import difference
 from pipelines.evaluation.scores import INITIAL, Score
 from pipelines.evaluation.words import at
@@ -45,4 +44,3 @@ def said(method: str, outcomes: Sequence[Outcome]) -> Iterator[str]:
         )
     if unknown:
         yield from seen(f"{method} after continued pretraining", "its starting weights", unknown)
-        yield f"A different seed may change this. Set seeds={SEEDS}."
