@@ -91,9 +91,7 @@ class Pretraining(Method):
     TITLE: ClassVar[str]  # its name in text
     COLOURS: ClassVar[tuple[str, str]]  # in charts on a light and on a dark page, contrast 4.5 or more
     MARKER: ClassVar[str]  # in charts, matplotlib's
-    KEPT: ClassVar[
-        tuple[str, ...]
-    ] = ()  # prefixes of weights that are kept beside the encoder, for the report's pictures
+    KEPT: ClassVar[tuple[str, ...]] = ()  # prefixes of weights that checkpoint.pt keeps beside the encoder
     WHOLE: ClassVar[tuple[type[nn.Module], ...]] = ()  # its modules that are each compiled as one graph
 
     PARAMS: ClassVar[type[MethodParams]]  # of its section in params.yaml

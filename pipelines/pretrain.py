@@ -48,7 +48,7 @@ class Trained:
     """The result of a training run. Ranks other than the first have no tensors and no files."""
 
     weights: dict[str, Tensor]
-    decoder: dict[str, Tensor]  # what the method keeps for the report's pictures
+    kept: dict[str, Tensor]  # what the method keeps beside its encoder
     saves: Checkpoints | None
     live: LiveRun | None
 
@@ -74,7 +74,8 @@ def pretrain(name: str, c: Config, prepared: Prepared) -> None:
         "init_digest": started_from,
     }
     repeats = {seed: other.weights for seed, other in trained.items()}
-    left = Pretrained(first.weights, spec, first.live.id, repeats, first.decoder)
+    heads = {seed: other.kept for seed, other in trained.items()}
+    left = Pretrained(first.weights, spec, first.live.id, repeats, first.kept, heads)
     left.write(stage.artifact(name, "checkpoint.pt"))
     shutil.copyfile(first.saves.history, stage.artifact(name, "history.jsonl"))
     for each in (first, *trained.values()):

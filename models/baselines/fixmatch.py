@@ -17,8 +17,7 @@ from models.method import Baseline
 from models.optim import OptimParams
 from models.precision import at_least_fp32, full_precision
 from models.views.augmentation import ViewParams, draw
-
-GREY = 0.5  # the colour of what cutout removes
+from models.views.distortion import cut_out
 
 
 @dataclass(frozen=True)
@@ -105,16 +104,3 @@ def consistency(weak: Tensor, strong: Tensor, threshold: float) -> Tensor:
         q, pseudo = at_least_fp32(weak.detach()).softmax(dim=1).max(dim=1)  # (μB,) each
         each = F.cross_entropy(at_least_fp32(strong), pseudo, reduction="none")
         return (each * (q >= threshold)).mean()
-
-
-def cut_out(x: Tensor, draws: Tensor, largest: float) -> Tensor:
-    """Cutout (DeVries & Taylor, 2017, arXiv:1708.04552): x (B, 3, S, S) with a grey square each, in part outside.
-
-    draws (B, 3) in [0, 1]: the middle's row and column, and the side over `largest`.
-    """
-    if not largest:
-        return x
-    place = (torch.arange(x.shape[-1], device=x.device, dtype=draws.dtype) + 0.5) / x.shape[-1]  # (S,)
-    half = draws[:, 2:] * largest / 2  # (B, 1)
-    rows, columns = ((place - draws[:, i : i + 1]).abs() < half for i in (0, 1))  # (B, S)
-    return x.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], GREY)

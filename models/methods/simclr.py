@@ -23,6 +23,7 @@ from models.views.augmentation import ViewParams, draw
 SAME = 0.98, 0.01  # trivial task: top-1 above, the embedding's alignment below
 POINT = -0.5  # complete collapse: uniformity of the embedding
 EVEN = 0.98  # loss over ln(2N − 1): uniform collapse where τ allows no less or views lie together, else undertrained
+AS_IT_IS = ViewParams(area=(1.0, 1.0), aspect=(1.0, 1.0), flip=0.0)  # the whole image
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,15 @@ class SimCLRParams(MethodParams):
     strength: float = 1.0  # strength s of the colour jitter (appendix A)
     grey: float = 0.2  # probability of turning a view grey
     blur: float = 0.5  # probability of a blur
+    quarter_turn: float = 0.0  # probability of a rotation by 90, 180 or 270 degrees, as in figure 5
+    sobel: float = 0.0  # probability of a Sobel filter, as in figure 5
+    noise: float = 0.0  # probability of Gaussian noise, as in figure 5
+    cutout: float = 0.0  # probability of Cutout, as in figure 5: a grey square of half the side, in part outside
+    one_branch: bool = False  # augment one view only and leave the other as it is, as in figure 5
     temperature: float = 0.5  # temperature τ of the loss
-    head_layers: Literal[2, 3] = 2  # layers of the projection head
+    head_layers: Literal[0, 1, 2, 3] = 2  # layers of the projection head; 1: linear; 0: no head, z = h
     head_hidden: int | None = None  # width of the head's hidden layers; null: as wide as the features
-    head_dim: int = 128  # length of the projection z
+    head_dim: int = 128  # length of the projection z, where there is a head
 
     def __post_init__(self) -> None:
         allow(self.batch_size > 1, "batch_size", self.batch_size, "2 or more: one image has no negatives")
@@ -56,7 +62,7 @@ class SimCLRParams(MethodParams):
 
     @property
     def views(self) -> ViewParams:
-        """Both views (appendix A)."""
+        """T of both views (appendix A), or of one with `one_branch`."""
         s = self.strength
         return ViewParams(
             area=self.area,
@@ -66,7 +72,16 @@ class SimCLRParams(MethodParams):
             strengths=(0.8 * s, 0.8 * s, 0.8 * s, 0.2 * s),
             grey=self.grey,
             blur=self.blur,
+            quarter_turn=self.quarter_turn,
+            sobel=self.sobel,
+            noise=self.noise,
+            cutout=self.cutout,
         )
+
+    @property
+    def branches(self) -> list[ViewParams]:
+        """Of each of the two views: t, t' ~ T, or t alone and the identity (section 3.1)."""
+        return [self.views, AS_IT_IS if self.one_branch else self.views]
 
     def faults(self, checks: Sequence[Row], now: Row) -> Iterator[Diagnosis]:
         top_1, apart, spread = now["top_1"], now["embedding_alignment"], now["embedding_uniformity"]
@@ -78,7 +93,7 @@ class SimCLRParams(MethodParams):
             change = f"lower simclr.area (now {list(self.area)}) or raise simclr.strength (now {self.strength})."
             yield Diagnosis("trivial task", because, f"Augment more: {change}")
         if spread > POINT:
-            could = 8 / self.head_dim - 4
+            could = 8 / self.head_dim - 4 if self.head_layers else -4
             because = f"All embeddings lie in one place: their uniformity is {spread:.2f} (spread evenly: {could:.2f})."
             yield Diagnosis("complete collapse", because, f"Lower simclr.optim.lr (now {self.optim.lr}).")
         if relative > EVEN:
@@ -96,6 +111,7 @@ class SimCLR(Pretraining):
 
     PARAMS = SimCLRParams
     TITLE, COLOURS, MARKER = "SimCLR", ("#0b5cad", "#6cb4f5"), "o"
+    KEPT = ("head",)
 
     params: SimCLRParams
 
@@ -107,11 +123,11 @@ class SimCLR(Pretraining):
 
     def draw(self, n: int, height: int, width: int, generator: Generator) -> list[Tensor]:
         """t, t' ~ T for n images (section 2.2)."""
-        return [draw(n, height, width, self.params.views, generator) for _ in range(2)]
+        return [draw(n, height, width, p, generator) for p in self.params.branches]
 
     def views(self, images: Tensor, draws: list[Tensor]) -> list[Tensor]:
         """uint8 (B, 3, H, W) → two views t(x), t'(x), each (B, 3, S, S)."""
-        return [self.augment(images, d, self.size, self.params.views) for d in draws]
+        return [self.augment(images, d, self.size, p) for d, p in zip(draws, self.params.branches, strict=True)]
 
     def loss(self, views: list[Tensor], progress: float) -> Tensor:
         """NT-Xent of the projections of two views, each (B, 3, S, S)."""
@@ -135,7 +151,12 @@ class SimCLR(Pretraining):
 
 
 def projection(dim: int, hidden: int, out: int, layers: int) -> nn.Sequential:
-    """g: linear maps, each with batch norm, ReLU between; start and the last norm without offset as officially."""
+    """g: linear maps, each with batch norm, ReLU between; start and the last norm without offset as officially.
+
+    Without layers z = h.
+    """
+    if not layers:
+        return nn.Sequential()
     widths = [dim] + [hidden] * (layers - 1)
     head = nn.Sequential()
     for a, b in pairwise(widths):

@@ -4,9 +4,9 @@ Only `draw` is random, so a seed gives the same views on any device. `augment` i
 drawn numbers.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import permutations
 from typing import NamedTuple
 
@@ -15,11 +15,16 @@ from torch import Generator, Tensor
 
 from models.views import colour
 from models.views.blur import BlurKernel, gaussian_blur
+from models.views.chance import bernoulli, random_boxes, squares, uniform, whole_numbers
+from models.views.distortion import cut_out, gaussian_noise, quarter_turn, sobel
 from models.views.resample import Filter, resized_crop, resized_crop_bytes, rotate
 
 BLENDS = (colour.brightness, colour.contrast, colour.saturation)
 CONTRAST, SATURATION = 1, 2  # their places there
 ORDERS = torch.tensor(list(permutations(range(3))))  # (6, 3)
+CUTOUT = 0.5  # side of the square that Cutout hides, as a share of the image's side: 16 of 32 px, as in its paper
+SEEDS = 2**24  # float32 holds the whole numbers below it
+PROBABILITIES = ("flip", "jitter", "grey", "blur", "solarize", "quarter_turn", "sobel", "noise", "cutout")
 CACHE = 128 * 3 * 32 * 32  # values of the views that a CPU makes together, so that they stay in its cache
 LARGE = 64  # px; from this side on, a CPU works image by image
 
@@ -40,6 +45,10 @@ class ViewParams:
     blur_kernel: BlurKernel = "tenth"  # which kernel the blur uses: a tenth of the side, or Pillow's
     sigma: tuple[float, float] = (0.1, 2.0)  # width of the blur from lowest to highest, px
     solarize: float = 0.0  # probability of solarising
+    quarter_turn: float = 0.0  # probability of a rotation by 90, 180 or 270 degrees
+    sobel: float = 0.0  # probability of a Sobel filter
+    noise: float = 0.0  # probability of Gaussian noise, of a standard deviation of a tenth of the range
+    cutout: float = 0.0  # probability of Cutout: a grey square of half the side, in part outside
 
     def __post_init__(self) -> None:
         check_area("area", self.area)
@@ -51,7 +60,7 @@ class ViewParams:
             raise ValueError(f"strengths is {list(self.strengths)}. Allowed: 0 or more, and at most 0.5 for the hue")
         if self.rotation < 0:
             raise ValueError(f"rotation is {self.rotation}. Allowed: 0 or more degrees")
-        for name in ("flip", "jitter", "grey", "blur", "solarize"):
+        for name in PROBABILITIES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}, a probability. Allowed: 0 to 1")
 
@@ -75,12 +84,16 @@ class Draws(NamedTuple):
     grey: Tensor  # 0 or 1 (n,)
     sigma: Tensor  # px, 0 where there is no blur (n,)
     solarize: Tensor  # 0 or 1 (n,)
+    quarters: Tensor  # quarter turns, 0 to 3 (n,)
+    sobel: Tensor  # 0 or 1 (n,)
+    noise: Tensor  # the seed of the noise, 0 where there is none (n,)
+    cutout: Tensor  # row and column of the middle as shares of the side, and 0 or 1 (n, 3)
 
     @classmethod
     def of(cls, rows: Tensor) -> "Draws":
-        """From what `draw` made, (n, 17)."""
-        box, flip, angle, factors, order, *single = torch.split(rows, [4, 1, 1, 3, 3, 1, 1, 1, 1, 1], dim=1)
-        return cls(box, flip[:, 0], angle[:, 0], factors, order, *(column[:, 0] for column in single))
+        """From what `draw` made, (n, 23)."""
+        parts = torch.split(rows, [4, 1, 1, 3, 3, *[1] * 8, 3], dim=1)
+        return cls(*(part[:, 0] if part.shape[1] == 1 else part for part in parts))
 
 
 # For the health checks, the same for every method and data set. No flip: a mirrored digit is another sign.
@@ -88,7 +101,10 @@ HEALTH_CHECK = ViewParams(area=(0.5, 1.0), flip=0.0, jitter=0.8, strengths=(0.4,
 
 
 def draw(n: int, height: int, width: int, p: ViewParams, generator: Generator) -> Tensor:
-    """float32 (n, 17): the random numbers of n images of this size, one row per image, in the columns of `Draws`."""
+    """float32 (n, 23): the random numbers of n images of this size, one row per image, in the columns of `Draws`.
+
+    The last four operations were added later. They take no number where they are off, so older draws stay the same.
+    """
     jittered = bernoulli(n, p.jitter, generator)
     factors = [uniform(n, max(0.0, 1 - strength), 1 + strength, generator) for strength in p.strengths[:3]]
     drawn = Draws(
@@ -102,6 +118,10 @@ def draw(n: int, height: int, width: int, p: ViewParams, generator: Generator) -
         grey=bernoulli(n, p.grey, generator),
         sigma=uniform(n, *p.sigma, generator) * bernoulli(n, p.blur, generator),
         solarize=bernoulli(n, p.solarize, generator),
+        quarters=whole_numbers(n, p.quarter_turn, 4, generator),
+        sobel=whole_numbers(n, p.sobel, 2, generator),
+        noise=whole_numbers(n, p.noise, SEEDS, generator),
+        cutout=squares(n, p.cutout, generator),
     )
     return torch.column_stack(drawn).float()
 
@@ -112,6 +132,9 @@ def augment_batch(images: Tensor, draws: Tensor, size: int, p: ViewParams) -> Te
     x = resized_crop(images.to(draws.dtype).div_(255), d.box, d.flip > 0, size, p.filter)
     if p.rotation:
         x = rotate(x, d.angle)
+    if p.quarter_turn:
+        for times in (1, 2, 3):
+            x = only(d.quarters == times, partial(quarter_turn, times=times), x)
     if p.jitter:
         x = only((d.factors != 1).any(dim=1) | (d.hue != 0), jitter, x, d.factors, d.order, d.hue, d.turn)
     if p.grey:
@@ -120,15 +143,20 @@ def augment_batch(images: Tensor, draws: Tensor, size: int, p: ViewParams) -> Te
         x = only(d.sigma > 0, lambda x, sigma: gaussian_blur(x, sigma, p.blur_kernel, p.sigma[1]), x, d.sigma)
     if p.solarize:
         x = only(d.solarize > 0, colour.solarize, x)
-    return x
+    if p.sobel:
+        x = only(d.sobel > 0, sobel, x)
+    if p.noise:
+        x = only(d.noise > 0, gaussian_noise, x, d.noise)
+    return cut_out(x, d.cutout, CUTOUT) if p.cutout else x
 
 
 def augment_image(image: Tensor, draws: Tensor, size: int, p: ViewParams) -> Tensor:
-    """One image (1, 3, H, W), resized as bytes, then step by step what was drawn (1, 17)."""
+    """One image (1, 3, H, W), resized as bytes, then step by step what was drawn (1, 23)."""
     d = Draws.of(draws)
     x = resized_crop_bytes(image, d.box, d.flip > 0, size, p.filter).to(draws.dtype).div_(255)
     if p.rotation:
         x = rotate(x, d.angle)
+    x = quarter_turn(x, int(d.quarters)) if p.quarter_turn else x
     factors, order = d.factors[0].tolist(), d.order[0].tolist()
     hue, turn, grey, sigma, solarize = (column.item() for column in (d.hue, d.turn, d.grey, d.sigma, d.solarize))
     for place in range(4):
@@ -140,11 +168,17 @@ def augment_image(image: Tensor, draws: Tensor, size: int, p: ViewParams) -> Ten
         x = colour.greyed(x)
     if sigma:
         x = gaussian_blur(x, d.sigma, p.blur_kernel, p.sigma[1])
-    return colour.solarize(x) if solarize else x
+    if solarize:
+        x = colour.solarize(x)
+    if p.sobel and d.sobel.item():
+        x = sobel(x)
+    if p.noise and d.noise.item():
+        x = gaussian_noise(x, d.noise)
+    return cut_out(x, d.cutout, CUTOUT) if p.cutout else x
 
 
 def augment(images: Tensor, draws: Tensor, size: int, p: ViewParams) -> Tensor:
-    """uint8 (B, 3, H, W) and draws (B, 17) → views (B, 3, size, size) in [0, 1], in the type of the draws.
+    """uint8 (B, 3, H, W) and draws (B, 23) → views (B, 3, size, size) in [0, 1], in the type of the draws.
 
     Compiled, or on a GPU, the whole batch is one graph without a wait for the host: an operation is done to every image
     and kept where it was drawn. Else, on a CPU, it is done only there, and what is at hand stays in cache: small images
@@ -199,37 +233,3 @@ def view(images: Tensor, size: int, p: ViewParams, generator: Generator) -> Tens
     """uint8 images (B, 3, H, W) → one view of each, float32 in [0, 1], (B, 3, size, size)."""
     draws = draw(images.shape[0], images.shape[2], images.shape[3], p, generator)
     return augment(images, draws.to(images.device), size, p)
-
-
-def uniform(n: int, low: float, high: float, generator: Generator) -> Tensor:
-    """float32 (n,), from low to high."""
-    return torch.empty(n).uniform_(low, high, generator=generator)
-
-
-def bernoulli(n: int, probability: float, generator: Generator) -> Tensor:
-    """bool (n,), each True with this probability."""
-    return torch.rand(n, generator=generator) < probability
-
-
-def random_boxes(
-    n: int, h: int, w: int, area: tuple[float, float], aspect: tuple[float, float], generator: Generator
-) -> Tensor:
-    """Crop boxes (n, 4): top, left, height, width in pixels, distributed as those of torchvision's RandomResizedCrop.
-
-    All ten tries are drawn at once and the first valid one taken; else the largest central crop in range.
-    """
-    target = h * w * uniform(n * 10, *area, generator).view(n, 10)
-    ratio = uniform(n * 10, math.log(aspect[0]), math.log(aspect[1]), generator).view(n, 10).exp()
-    width, height = (target * ratio).sqrt().round(), (target / ratio).sqrt().round()
-    valid = (width >= 1) & (width <= w) & (height >= 1) & (height <= h)
-    first = valid.int().argmax(dim=1, keepdim=True)
-    central_w = min(w, round(h * aspect[1])) if w / h > aspect[1] else w
-    central_h = min(h, round(w / aspect[0])) if w / h < aspect[0] else h
-    found = valid.any(dim=1)
-    width = torch.where(found, width.gather(1, first)[:, 0], central_w)
-    height = torch.where(found, height.gather(1, first)[:, 0], central_h)
-    top = (torch.rand(n, generator=generator) * (h - height + 1)).floor()
-    left = (torch.rand(n, generator=generator) * (w - width + 1)).floor()
-    top = torch.where(found, top, ((h - height) / 2).floor())
-    left = torch.where(found, left, ((w - width) / 2).floor())
-    return torch.stack([top, left, height, width], dim=1)

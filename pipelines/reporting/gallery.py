@@ -49,7 +49,7 @@ class Gallery:
             self.views[m] = self.drawn(method)
             if isinstance(method.encoder, ViT):
                 self.attention[m] = pictures.mosaic(pictures.attended(method.encoder, self.images[:4]))
-            if isinstance(method, Masking) and trained.decoder:
+            if isinstance(method, Masking) and trained.kept:
                 self.reconstructions[m] = self.filled_in(method)
 
     def queries(self) -> NDArray[np.int64]:

@@ -127,8 +127,8 @@ def seen(method: Method, images: Tensor, generator: torch.Generator) -> list[lis
 
 
 def restored(name: str, params: MethodParams, trained: Pretrained, size: int) -> Pretraining:
-    """The method with its trained encoder, and decoder where the checkpoint has one; in eval mode."""
+    """The method with its trained encoder, and head or decoder where the checkpoint has one; in eval mode."""
     method = start.method(name, params, size, (0.0,) * 3, (1.0,) * 3, 0)
     weights.load(method.encoder, trained.weights)
-    method.load_state_dict(trained.decoder, strict=False)
+    method.load_state_dict(trained.kept, strict=False)
     return method.eval()

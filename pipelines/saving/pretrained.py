@@ -22,7 +22,8 @@ class Pretrained:
     spec: Spec
     run_id: str = ""  # of MLflow
     repeats: dict[int, Weights] = field(default_factory=dict)  # further seeds → their encoders
-    decoder: Weights = field(default_factory=dict)  # other weights that the report's pictures need
+    kept: Weights = field(default_factory=dict)  # SimCLR's projection head, MAE's decoder: of the first seed
+    repeats_kept: dict[int, Weights] = field(default_factory=dict)  # the same of further seeds
 
     @classmethod
     def read(cls, path: Path) -> Self:

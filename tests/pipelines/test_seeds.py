@@ -24,15 +24,22 @@ def test_a_kill_in_the_second_seed_does_not_lose_the_first(project: Project, und
     project.set({"seeds": 1, "seed": 1})
     assert project.run("-c", BARE, "mae").returncode == 0
     alone, _ = outcome(project, "mae")
-    assert both["repeats"].keys() == {1}
+    assert both["repeats"].keys() == both["repeats_kept"].keys() == {1}
     assert all(torch.equal(both["repeats"][1][k], v) for k, v in alone["weights"].items())
-    assert alone["repeats"] == {}
+    assert all(torch.equal(both["repeats_kept"][1][k], v) for k, v in alone["kept"].items())
+    assert alone["repeats"] == alone["repeats_kept"] == {}
 
 
 def test_a_checkpoint_holds_the_decoder_that_reconstructs(undisturbed: Project) -> None:
     mae, _ = outcome(undisturbed, "mae")
-    parts = {name.split(".")[0] for name in mae["decoder"]}
+    parts = {name.split(".")[0] for name in mae["kept"]}
     assert parts == {
         "mask_token", "decoder_embed", "decoder_pos_embed", "decoder_blocks", "decoder_norm", "decoder_pred"
     }  # fmt: skip
-    assert not outcome(undisturbed, "dino")[0]["decoder"]
+    assert not outcome(undisturbed, "dino")[0]["kept"]
+
+
+def test_a_checkpoint_holds_the_projection_head(undisturbed: Project) -> None:
+    simclr, _ = outcome(undisturbed, "simclr")
+    assert {name.split(".")[0] for name in simclr["kept"]} == {"head"}
+    assert {"head.0.weight", "head.1.running_mean"} <= simclr["kept"].keys()

@@ -8,8 +8,9 @@ import torch
 from torch import Generator, Tensor
 
 from models import optim
-from models.baselines.fixmatch import GREY, FixMatch, consistency, cut_out
+from models.baselines.fixmatch import FixMatch, consistency
 from models.baselines.supervised import UNLABELLED, cross_entropy, predict
+from models.views.distortion import GREY, cut_out
 from tests.models.baselines.tiny_baselines import FIXMATCH, drawn, made_of, probabilities
 from tests.models.conftest import OPTIM, noise_images
 

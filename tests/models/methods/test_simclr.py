@@ -1,6 +1,7 @@
 """NT-Xent against eq. 1 written out, and the parts of SimCLR that the paper fixes."""
 
 import math
+from itertools import pairwise
 from typing import Literal
 
 import pytest
@@ -69,17 +70,60 @@ def test_nt_xent_is_computed_in_full_precision_under_bf16(generator: Generator) 
     assert torch.equal(loss, nt_xent(z1, z2, 0.1))
 
 
-@pytest.mark.parametrize("layers", [2, 3])
-def test_head_norms_every_layer_and_the_last_norm_has_no_offset(layers: Literal[2, 3]) -> None:
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_head_norms_every_layer_and_the_last_norm_has_no_offset(layers: Literal[1, 2, 3]) -> None:
     head = projection(12, 20, 6, layers)
     linear = [m for m in head if isinstance(m, nn.Linear)]
     norms = [m for m in head if isinstance(m, nn.BatchNorm1d)]
-    assert [(m.in_features, m.out_features) for m in linear] == [(12, 20), *[(20, 20)] * (layers - 2), (20, 6)]
+    widths = [12] + [20] * (layers - 1) + [6]
+    assert [(m.in_features, m.out_features) for m in linear] == list(pairwise(widths))
     assert all(m.bias is None for m in linear)
     assert [m.num_features for m in norms] == [20] * (layers - 1) + [6]
     assert [m.bias is None for m in norms] == [False] * (layers - 1) + [True]
     assert [type(m) for m in head][-2:] == [nn.Linear, nn.BatchNorm1d]  # no ReLU after the last
     assert sum(isinstance(m, nn.ReLU) for m in head) == layers - 1
+
+
+def test_without_a_head_z_is_h(generator: Generator) -> None:
+    method = SimCLR(small(RESNET), SimCLRParams(RESNET, 1, 5, OPTIM, head_layers=0), 16).eval()
+    assert not list(method.head.parameters())
+    views = views_of(method, noise_images(5, 20), generator)
+    h = method.encoder(torch.cat(views))
+    assert torch.equal(method.head(h), h)
+    assert method.loss(views, 0.0) == nt_xent(h[:5], h[5:], 0.5)
+
+
+def params(**changes: object) -> SimCLRParams:
+    """Nothing is augmented but by these."""
+    off = {"area": (1.0, 1.0), "flip": 0.0, "strength": 0.0, "grey": 0.0, "blur": 0.0}
+    return SimCLRParams(RESNET, 1, 6, OPTIM, **(off | changes))  # type: ignore[arg-type]
+
+
+ALONE: dict[str, dict[str, object]] = {
+    "crop": {"area": (0.08, 1.0), "flip": 0.5},
+    "cutout": {"cutout": 1.0},
+    "colour": {"strength": 1.0, "grey": 0.2},
+    "sobel": {"sobel": 1.0},
+    "noise": {"noise": 1.0},
+    "blur": {"blur": 1.0},
+    "rotate": {"quarter_turn": 1.0},
+}
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_each_augmentation_of_figure_5_alone_in_one_branch(name: str, generator: Generator) -> None:
+    images = noise_images(6, 24)
+    method = SimCLR(small(RESNET, 24), params(one_branch=True, **ALONE[name]), 24)
+    first, second = views_of(method, images, generator)
+    torch.testing.assert_close(second, images / 255, rtol=0, atol=1e-5)
+    changed = (first - second).abs().amax(dim=(1, 2, 3)) > 0.01
+    assert changed.all() if name != "colour" else changed.any()  # colours change with probability 0.8, as always
+
+
+def test_with_every_augmentation_off_both_views_are_the_image(generator: Generator) -> None:
+    images = noise_images(6, 16)
+    for view in views_of(SimCLR(small(RESNET), params(), 16), images, generator):
+        torch.testing.assert_close(view, images / 255, rtol=0, atol=1e-5)
 
 
 def test_two_different_views_in_one_pass(generator: Generator) -> None:

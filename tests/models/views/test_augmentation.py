@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor
 
 from models.views import augmentation, colour
-from models.views.augmentation import Draws, ViewParams, augment, draw, view
+from models.views.augmentation import PROBABILITIES, Draws, ViewParams, augment, draw, view
 from models.views.blur import BlurKernel, gaussian_blur
 from models.views.resample import rotate
 from tests.models.conftest import noise_images
@@ -147,7 +147,7 @@ def test_impossible_area_is_named(area: tuple[float, float]) -> None:
         ViewParams(area=area)
 
 
-@pytest.mark.parametrize("name", ["flip", "jitter", "grey", "blur", "solarize"])
+@pytest.mark.parametrize("name", PROBABILITIES)
 def test_impossible_probability_is_named(name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} is 1.5, a probability"):
         view_params(**{name: 1.5})

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from models.views.augmentation import Draws, draw, random_boxes, view
+from models.views.augmentation import PROBABILITIES, Draws, draw, view
+from models.views.chance import random_boxes
 from tests.models.conftest import noise_images
 from tests.models.views.params import FULL, view_params
 
@@ -21,13 +22,14 @@ def is_uniform(draws: Tensor, low: float, high: float) -> bool:
 
 def test_a_row_an_image() -> None:
     draws = draw(5, 20, 30, FULL, torch.Generator().manual_seed(0))
-    assert draws.shape == (5, 17)
+    assert draws.shape == (5, 23)
     assert draws.dtype == torch.float32
     columns = Draws.of(draws)
     assert torch.equal(torch.column_stack(columns), draws)
     assert columns.box.shape == (5, 4)
     assert columns.factors.shape == columns.order.shape == (5, 3)
-    assert all(columns[i].shape == (5,) for i in (1, 2, 5, 6, 7, 8, 9))
+    assert all(columns[i].shape == (5,) for i in (1, 2, *range(5, 13)))
+    assert columns.cutout.shape == (5, 3)
 
 
 def test_boxes_are_inside_and_in_range(generator: Generator) -> None:
@@ -91,7 +93,13 @@ def test_all_24_orders_are_as_frequent(generator: Generator) -> None:
     assert (d.order.sort(dim=1).values == torch.arange(3)).all()
 
 
-@pytest.mark.parametrize("name", ["flip", "jitter", "grey", "blur", "solarize"])
+@pytest.mark.parametrize("side", [8, 16, 31, 32, 224])
+def test_an_area_of_one_is_the_whole_image_whatever_the_aspect(side: int, generator: Generator) -> None:
+    boxes = random_boxes(2000, side, side, (1.0, 1.0), (3 / 4, 4 / 3), generator)
+    assert torch.equal(boxes, torch.tensor([0.0, 0.0, side, side]).expand(2000, 4))
+
+
+@pytest.mark.parametrize("name", PROBABILITIES)
 def test_a_probability_is_the_share_of_images(name: str, generator: Generator) -> None:
     d = Draws.of(draw(4000, 8, 8, view_params(**{"strengths": (0.4, 0.4, 0.4, 0.1), name: 0.3}), generator))
     done = {
@@ -100,6 +108,10 @@ def test_a_probability_is_the_share_of_images(name: str, generator: Generator) -
         "grey": d.grey > 0,
         "blur": d.sigma > 0,
         "solarize": d.solarize > 0,
+        "quarter_turn": d.quarters > 0,
+        "sobel": d.sobel > 0,
+        "noise": d.noise > 0,
+        "cutout": d.cutout[:, 2] > 0,
     }
     if name == "jitter":
         assert torch.equal(done["jitter"], (d.factors != 1).any(dim=1) | (d.hue != 0))  # all four, or none
