@@ -111,6 +111,10 @@ class Masking(Pretraining):
     encoder: ViT
 
     @abstractmethod
+    def noise(self, n: int, generator: Generator) -> Tensor:
+        """Of n images (n, N): its order says what is masked."""
+
+    @abstractmethod
     def split(self, noise: Tensor) -> tuple[Tensor, Tensor]:
         """Noise (B, N) → indices of the visible patches (B, n), and the order (B, N) that puts them first."""
 

@@ -56,7 +56,7 @@ def reconstructions(method: Masking, images: Tensor, generator: torch.Generator)
     which a masked patch does not tell: as in the paper's figures. Visible patches are shown as they were.
     """
     method.eval()
-    noise = torch.rand(len(images), method.encoder.grid**2, generator=generator)
+    noise = method.noise(len(images), generator)
     trained, found = method.params, {}
     for ratio in RATIOS:
         method.params = replace(trained, mask_ratio=ratio)
