@@ -84,6 +84,9 @@ class Method(nn.Module, ABC):
     def after_step(self, progress: float) -> None:
         """Called after the optimiser."""
 
+    def after_epoch(self) -> None:
+        """Called after the last step of an epoch of pretraining."""
+
 
 class Pretraining(Method):
     """A method that learns from images alone."""

@@ -62,6 +62,11 @@ def cosine(start: float, end: float, progress: float) -> float:
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
 
 
+def ramp(start: float, end: float, share: float, progress: float) -> float:
+    """Linear from start to end during this share of the run, then the end."""
+    return start + (min(1.0, progress / share) if share else 1.0) * (end - start)
+
+
 def warmup_cosine(peak: float, end: float, warmup: float, progress: float) -> float:
     """Linear from 0 to the peak during warm-up, then a cosine to the end."""
     if progress < warmup:

@@ -7,8 +7,7 @@ import copy
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,15 +18,15 @@ from models.diagnosis import Diagnosis, Row, percent, undertrained
 from models.encoders.encoder import Encoder, allow
 from models.encoders.vit import ViT
 from models.method import NO_BLOCKS, MethodParams, Pretraining
-from models.optim import cosine
+from models.optim import cosine, ramp
 from models.precision import at_least_fp32, full_precision
 from models.views.augmentation import ViewParams, check_area, draw
+from models.views.sizes import by_size
 
 COLOUR: Any = {"jitter": 0.8, "strengths": (0.4, 0.4, 0.2, 0.1), "grey": 0.2, "blur_kernel": "pillow"}  # as BYOL
 UNIFORM, ONE = 0.95, 0.2  # uniform collapse: teacher's entropy over ln K; complete: its mean's over the most it can be
 FEW = 0.5, 1.2  # dimensional collapse: the same below, and the gain, nats
-GAIN, BEHIND, RISING = 0.5, 1.2, 0.05  # nats: dimensional collapse, but undertrained where KL is above, or
-# the gain has risen by so much since the middle of the run
+GAIN, BEHIND, RISING = 0.5, 1.2, 0.05  # dimensional collapse; undertrained where KL is above or the gain rose so, nats
 
 
 @dataclass(frozen=True)
@@ -50,18 +49,18 @@ class DINOParams(MethodParams):
     norm_last_layer: bool = True  # keep the weights of the last layer at norm 1
     freeze_last_layer: float = 0.01  # share of the run in which the last layer waits (one epoch of 100)
     student_temperature: float = 0.1  # temperature τ_s of the student
-    teacher_temperature: float = 0.04  # temperature τ_t of the teacher after its warm-up
+    teacher_temperature: float = 0.04  # temperature τ_t of the teacher after its warm-up; as τ_s: no sharpening
     warmup_teacher_temperature: float = 0.04  # temperature τ_t of the teacher at the start
     warmup_teacher: float = 0.3  # share of the run in which τ_t rises
+    teacher: Literal["momentum", "copy", "iteration", "epoch"] = "momentum"  # how it follows the student (figure 6)
     momentum: float = 0.996  # momentum λ of the teacher at the start; a cosine leads to 1
-    center_momentum: float = 0.9  # momentum m of the centre
+    center_momentum: float = 0.9  # momentum m of the centre; 1: no centring
 
     def __post_init__(self) -> None:
         for key in ("momentum", "center_momentum"):
             allow(0 <= getattr(self, key) <= 1, key, getattr(self, key), "0 to 1")
         for key in ("student_temperature", "teacher_temperature", "warmup_teacher_temperature"):
             allow(getattr(self, key) > 0, key, getattr(self, key), "a number above 0")
-        allow(self.local_crops >= 0, "local_crops", self.local_crops, "0 or more")
         for key in ("global_area", "local_area"):
             check_area(key, getattr(self, key))
         depth = 0 <= self.drop_path < 1 and (not self.drop_path or self.encoder.BLOCKS)
@@ -82,12 +81,12 @@ class DINOParams(MethodParams):
         """Two global views, then the local ones: BYOL's augmentations and multi-crop (section 3.2)."""
         first = ViewParams(area=self.global_area, flip=self.flip, rotation=self.rotation, blur=self.blur[0], **COLOUR)
         second = replace(first, blur=self.blur[1], solarize=self.solarize)
-        local = replace(first, area=self.local_area, blur=self.blur[2])
-        return [first, second, *[local] * self.local_crops]
+        return [first, second, *[replace(first, area=self.local_area, blur=self.blur[2])] * self.local_crops]
 
     def faults(self, checks: Sequence[Row], now: Row) -> Iterator[Diagnosis]:
         each, mean, gain, kl = (now[key] for key in ("teacher_entropy", "mean_teacher_entropy", "gain", "kl"))
-        steadier = f"Raise dino.momentum (now {self.momentum}; try 0.9 to 0.999)."
+        raised = f"Raise dino.momentum (now {self.momentum}; try 0.9 to 0.999)."
+        steadier = raised if self.teacher == "momentum" else f"Change dino.teacher (now {self.teacher}) to momentum."
         sharpness = f"dino.teacher_temperature (now {self.teacher_temperature})"
         if each > UNIFORM:
             because = f"The teacher spreads its output evenly: its entropy is {percent(each)} of the largest possible."
@@ -106,11 +105,12 @@ class DINOParams(MethodParams):
         if gain < GAIN:
             kinds = f"{math.exp(max(0.0, gain)):.1f} kinds of image"
             because = f"The teacher's output tells only {kinds} apart (its gain is {gain:.2f} nats)."
-            behind, rising = kl > BEHIND, self.momentum >= 0.5 and gain > checks[len(checks) // 2]["gain"] + RISING
+            slow = self.teacher == "epoch" or (self.teacher == "momentum" and self.momentum >= 0.5)
+            behind, rising = kl > BEHIND, slow and gain > checks[len(checks) // 2]["gain"] + RISING
             if behind:
                 because = f"The student does not follow the teacher: their KL divergence is {kl:.1f} nats."
-            slow = undertrained("dino", self.epochs, self.optim.lr, because)
-            yield slow if behind or rising else Diagnosis("dimensional collapse", because, steadier)
+            longer = undertrained("dino", self.epochs, self.optim.lr, because)
+            yield longer if behind or rising else Diagnosis("dimensional collapse", because, steadier)
 
 
 class Head(nn.Module):
@@ -170,10 +170,9 @@ class DINO(Pretraining):
 
     def views(self, images: Tensor, draws: list[Tensor]) -> list[Tensor]:
         """uint8 (B, 3, H, W) → two global views (B, 3, S, S), then the local ones (B, 3, s, s); then what is kept."""
-        params = self.params.views
         sizes = [self.size] * 2 + [self.params.local_size] * self.params.local_crops
-        views = [self.augment(images, d, s, p) for d, s, p in zip(draws, sizes, params, strict=False)]
-        return views + draws[len(params) :]
+        views = [self.augment(images, d, s, p) for d, s, p in zip(draws, sizes, self.params.views, strict=False)]
+        return views + draws[len(views) :]
 
     def loss(self, views: list[Tensor], progress: float) -> Tensor:
         """Of the global views (B, 3, S, S), the local ones (B, 3, s, s), and with stochastic depth what is kept."""
@@ -194,9 +193,8 @@ class DINO(Pretraining):
     def signals(self, views: list[Tensor], progress: float) -> dict[str, Tensor]:
         """How it does on B held-out images, without labels and without stochastic depth; gain and KL in nats."""
         student, teacher = self.outputs(views[: 2 + self.params.local_crops])
-        tau_s, tau_t = self.temperatures(progress)
-        loss = distillation(student, teacher, self.center, tau_s, tau_t)
-        p_t = F.softmax((teacher - self.center) / tau_t, dim=2).flatten(0, 1)  # (2B, K)
+        loss = distillation(student, teacher, self.center, *self.temperatures(progress))
+        p_t = F.softmax((teacher - self.center) / self.temperatures(progress)[1], dim=2).flatten(0, 1)  # (2B, K)
         each, together = (torch.special.entr(p).sum(dim=-1).mean() for p in (p_t, p_t.mean(dim=0)))
         ln_k = math.log(p_t.shape[1])
         return {
@@ -209,30 +207,33 @@ class DINO(Pretraining):
         }
 
     def before_step(self, progress: float) -> None:
-        """The last layer waits for an epoch: no gradient, no weight decay."""
+        """The last layer waits for an epoch: no gradient, no weight decay. The student is still that of this step."""
         if progress < self.params.freeze_last_layer:
             head = cast(Head, self.student["head"])
             head.direction.grad = head.length.grad = None
+        self.follow("iteration")
 
-    @torch.no_grad()
     def after_step(self, progress: float) -> None:
-        """C ← m C + (1 − m) mean of the batch's teacher outputs (eq. 4); θt ← λ θt + (1 − λ) θs."""
+        """C ← m C + (1 − m) mean of the batch's teacher outputs (eq. 4); the teacher follows the student."""
         self.center.lerp_(parallel.mean(torch.stack(self.teacher_means).mean(dim=0)), 1 - self.params.center_momentum)
         self.teacher_means.clear()
-        momentum = cosine(self.params.momentum, 1.0, progress)
-        torch._foreach_lerp_(list(self.teacher.parameters()), list(self.student.parameters()), 1 - momentum)
+        self.follow("copy")
+        self.follow("momentum", cosine(self.params.momentum, 1.0, progress))
+
+    def after_epoch(self) -> None:
+        self.follow("epoch")
+
+    @torch.no_grad()
+    def follow(self, teacher: str, momentum: float = 0.0) -> None:
+        """If this is the kind of teacher: θt ← λ θt + (1 − λ) θs, a copy where λ is 0."""
+        if self.params.teacher == teacher:
+            torch._foreach_lerp_(list(self.teacher.parameters()), list(self.student.parameters()), 1 - momentum)
 
     def temperatures(self, progress: float) -> tuple[float, float]:
         """τ_s, and τ_t: linear warm-up, then constant."""
-        p, start = self.params, self.params.warmup_teacher_temperature
-        done = min(1.0, progress / p.warmup_teacher) if p.warmup_teacher else 1.0
-        return p.student_temperature, start + done * (p.teacher_temperature - start)
-
-
-def by_size(views: list[tuple[Tensor, ...]]) -> list[list[Tensor]]:
-    """Neighbouring views of one size, and what comes with each, in one batch: the encoder runs once a size."""
-    grouped = groupby(views, key=lambda view: view[0].shape[-1])
-    return [[torch.cat(column) for column in zip(*group, strict=True)] for _, group in grouped]
+        p = self.params
+        start, end = p.warmup_teacher_temperature, p.teacher_temperature
+        return p.student_temperature, ramp(start, end, p.warmup_teacher, progress)
 
 
 def distillation(student: Tensor, teacher: Tensor, center: Tensor, tau_s: float, tau_t: float) -> Tensor:

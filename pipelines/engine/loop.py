@@ -89,6 +89,8 @@ def train(
         for step, inputs in enumerate(feed.steps(first, steps), first):
             meter.begin()
             lr, loss, norm = training.step(inputs, step / steps)
+            if (step + 1) % len(batches) == 0:
+                method.after_epoch()
             meter.end()
             progress.advance(batches.batch_size)
             stop.idle = False

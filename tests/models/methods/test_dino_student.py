@@ -9,7 +9,8 @@ from torch import Generator, nn
 
 from models.encoders.resnet import ResNetParams
 from models.encoders.vit import ViTParams
-from models.methods.dino import DINOParams, Head, by_size
+from models.methods.dino import DINOParams, Head
+from models.views.sizes import by_size
 from tests.models.conftest import OPTIM, RESNET, VIT, noise_images, views_of
 from tests.models.methods.tiny_dino import dino
 

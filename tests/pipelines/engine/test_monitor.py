@@ -70,3 +70,11 @@ def test_looks_are_as_often_as_asked_and_at_both_ends(here: Project, epochs: flo
     watched = [row["step"] for row in rows]  # a look is always a row, and here there is no other
     assert (watched[0], watched[-1]) == (1, max(watched))
     assert len(watched) == pytest.approx(looks, abs=0 if epochs else 8)
+
+
+def test_the_teacher_of_the_previous_epoch_is_the_student_at_its_end(here: Project) -> None:
+    here.set({"dino.epochs": 2, "dino.teacher": "epoch"})
+    _, weights = trained("dino", Blindfold)
+    learned = [name for name in weights if name.startswith("student.") and name.endswith("weight")]
+    assert learned
+    assert all(torch.equal(weights[name], weights[f"teacher{name.removeprefix('student')}"]) for name in learned)
