@@ -23,7 +23,7 @@ LAYERS = {
     "models": "precision parallel optim signals encoders views evaluation diagnosis method baselines methods start "
     "diagnose saved",
     "serving": "host worker client rollout torchserve fastapi bulk deploy watchdog server app embed",
-    "pipelines": "project machine saving registry engine evaluation estimation release reporting orchestration "
+    "pipelines": "project machine saving registry engine evaluation estimation release reporting orchestration studies "
     f"{' '.join(STAGES)} estimate plan flow drift command_line",
     "benchmarks": "workspace report speed endpoint studies endurance __main__",
 }
@@ -105,10 +105,10 @@ def test_stages_do_not_import_stages() -> None:
             "mlflow",
             {
                 *("registry.mlflow_store", "registry.runs", "registry.receipts", "registry.sync", "register", "export"),
-                "orchestration.warm.server",
+                *("orchestration.warm.server", "studies.children"),
             },
         ),
-        ("prefect", {"drift", "orchestration.prefect_flow", "orchestration.prefect_server"}),
+        ("prefect", {"drift", *(f"orchestration.prefect_{name}" for name in ("flow", "server", "study"))}),
         ("dvc", {"orchestration.dvc_graph", "orchestration.dvc_process", "orchestration.warm.server"}),
     ],
 )

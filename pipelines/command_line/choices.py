@@ -6,6 +6,8 @@ import typer
 
 from pipelines.command_line import project
 
+SCALES = ("quick", "small", "gpu")  # of studies, the smallest first
+
 
 def recipe(given: str | None) -> str | None:
     """The name of a recipe. Raises BadParameter with the names that there are."""
@@ -19,6 +21,16 @@ def methods(given: str | None) -> str | None:
     return ",".join(one_of(project.method_names(), name.strip(), "method") for name in given.split(","))
 
 
+def studies(given: list[str] | None) -> list[str] | None:
+    """Names of studies. Raises BadParameter with the names that there are."""
+    return None if given is None else [one_of(project.study_names(), name, "study") for name in given]
+
+
+def scale(given: str | None) -> str | None:
+    """How large a study is run. Raises BadParameter with what there is."""
+    return None if given is None else one_of(SCALES, given, "scale")
+
+
 def one_of(known: Sequence[str], name: str, what: str) -> str:
     """The name, when it is known."""
     if name not in known:
@@ -29,6 +41,11 @@ def one_of(known: Sequence[str], name: str, what: str) -> str:
 def complete_recipe(incomplete: str) -> list[str]:
     """Recipes that begin so."""
     return [name for name in project.recipe_names() if name.startswith(incomplete)]
+
+
+def complete_study(incomplete: str) -> list[str]:
+    """Studies that begin so."""
+    return [name for name in project.study_names() if name.startswith(incomplete)]
 
 
 def complete_methods(incomplete: str) -> list[str]:

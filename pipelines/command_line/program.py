@@ -22,6 +22,8 @@ RECIPE: dict[str, Any] = {  # how the name of a recipe is checked and completed
     "autocompletion": choices.complete_recipe,
 }
 
+STUDY: dict[str, Any] = {"metavar": "NAME…", "callback": choices.studies, "autocompletion": choices.complete_study}
+
 
 def start(arguments: Sequence[str]) -> int:
     """Do what the command line says, and return the exit code. A wrong argument is one sentence and 2."""
@@ -115,6 +117,28 @@ def status() -> None:
     with command():
         project.enter()
         page.show()
+
+
+@app.command(epilog="Example: foundry study M1 --dataset photos")
+def study(
+    context: typer.Context,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Studies, such as S1. Without a name: list them.", **STUDY)
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Run every study.")] = False,
+    scale: Annotated[
+        str | None, typer.Option(metavar="NAME", help="quick, small or gpu. Without it: small.", callback=choices.scale)
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Your own images, those of data/raw/NAME.")
+    ] = None,
+) -> None:
+    """Test the findings of the papers.
+
+    Each claim gets a verdict: HOLDS, DOES NOT HOLD or UNDERPOWERED. The results are in studies/report.html.
+    After a stop, run the same command again: what is finished is not run again.
+    """
+    module.become("pipelines.studies", context)
 
 
 @app.command(epilog="Example: foundry report --print-path")

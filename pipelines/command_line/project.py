@@ -47,6 +47,11 @@ def recipe_names() -> list[str]:
     return sorted(path.stem for path in (root() / "recipes").glob("*.yaml"))
 
 
+def study_names() -> list[str]:
+    """The files of studies/, without their ending."""
+    return sorted(path.stem for path in (root() / "studies").glob("*.yaml"))
+
+
 def method_names() -> list[str]:
     """The methods, by their files: importing them would take seconds."""
     return sorted(path.stem for path in (root() / "models" / "methods").glob("[!_]*.py"))

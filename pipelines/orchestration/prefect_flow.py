@@ -120,16 +120,21 @@ def run_all(run: Run) -> State[Any]:
         if node.name == "prepare" and run.trainings:
             futures[PLAN] = plan.submit(run, wait_for=[futures[node.name]])  # type: ignore[call-overload]
     futures[DEPLOY] = deploy.submit(run, wait_for=[futures["promote"]])  # type: ignore[call-overload]
-    failed = []
-    for name, future in futures.items():
-        future.wait()
-        if future.state.is_failed() or future.state.is_crashed():
-            failed.append(future.state.message or f"{name}: It failed.")
-    if failed:
+    if failed := faults(futures):
         return Failed(message="\n".join(failed))
     dataset = config.load().dataset
     create_table_artifact(tables.accuracies(results.read()), key=f"{slug(dataset)}-results", description=dataset)
     return Completed()
+
+
+def faults(futures: Mapping[str, PrefectFuture[Any]]) -> list[str]:
+    """Wait for all of them. What failed, a sentence each."""
+    found = []
+    for name, future in futures.items():
+        future.wait()
+        if future.state.is_failed() or future.state.is_crashed():
+            found.append(future.state.message or f"{name}: It failed.")
+    return found
 
 
 def ended(fault: str | None, skipped: bool) -> display.State:

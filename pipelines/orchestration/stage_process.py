@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from data import progress
@@ -14,6 +14,7 @@ from pipelines.project import stage
 
 LOGS = stage.SCRATCH / "logs"
 UP_TO_DATE = "didn't change, skipping"
+DVC = ("pipelines.orchestration.dvc_process", "--wait-for-lock", "repro")
 LOGGED_EVERY_S = 30.0  # a progress line, in Prefect's page
 CHATTER = (
     *("Running stage", "> ", "Updating lock file", "Generating lock file", "ERROR: failed to reproduce"),
@@ -24,10 +25,11 @@ CHATTER = (
 
 
 def environment() -> dict[str, str]:
-    """Of every stage: its share of the cores, and this interpreter as `python`."""
+    """Of every stage: its share of the cores, this interpreter as `python`, and the project's modules in any folder."""
     threads = str(cores.threads())
     return os.environ | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(Path.cwd()), os.environ.get("PYTHONPATH")))),
         "OMP_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": threads,
         "PYTHONUNBUFFERED": "1",
@@ -48,13 +50,20 @@ class StageProcess:
 
         log: gets each line that is not DVC's own.
         """
-        dvc = ("pipelines.orchestration.dvc_process", "--wait-for-lock", "repro", "--single-item", address)
-        return self.run(name, *dvc, log=log)
+        return self.run(name, *DVC, "--single-item", address, log=log)
 
-    def run(self, name: str, *command: str, log: Callable[[str], None]) -> tuple[str | None, bool]:
+    def repro_all(
+        self, name: str, targets: Sequence[str], folder: Path, log: Callable[[str], None]
+    ) -> tuple[str | None, bool]:
+        """Run DVC for stages of the project in this folder, and for what they depend on."""
+        return self.run(name, *DVC, *targets, log=log, folder=folder)
+
+    def run(
+        self, name: str, *command: str, log: Callable[[str], None], folder: Path | None = None
+    ) -> tuple[str | None, bool]:
         """Run a module in the way of a stage. Its last line on stdout is its key figure; those on stderr are notes."""
         LOGS.mkdir(parents=True, exist_ok=True)
-        child = self._python.start(*command)
+        child = self._python.start(*command, folder=folder)
         lines, faults, skipped, logged = list[str](), list[str](), False, 0.0
         with (LOGS / f"{name}.log").open("w", encoding="utf-8") as file:
             for is_error, line in child.lines():

@@ -47,6 +47,10 @@ def convert(value: Any, kind: Any, key: str) -> Any:
         return convert_union(value, get_args(kind), key)
     if origin is tuple:
         return convert_tuple(value, get_args(kind), key)
+    if origin is Mapping:
+        return convert_mapping(value, get_args(kind)[1], key)
+    if kind is Any:
+        return value
     if kind is float:
         try:
             number = float("" if isinstance(value, bool) else value)
@@ -97,7 +101,7 @@ def convert_section(value: Any, kind: Any, key: str) -> Any:
         if k not in known:
             raise ConfigError(f"There is no parameter {prefix}{str(k)[:100]}. Allowed: {', '.join(known)}.")
     for k, f in known.items():
-        if k not in value and f.default is MISSING:
+        if k not in value and f.default is MISSING and f.default_factory is MISSING:
             raise ConfigError(f"Parameter {prefix}{k} is missing.")
     converted = {known[k].name: convert(v, hints[known[k].name], f"{prefix}{k}") for k, v in value.items()}
     try:
@@ -134,6 +138,13 @@ def convert_encoder(value: Any, key: str) -> Any:
     if not isinstance(arch, str) or arch not in ENCODERS:
         raise refused(f"{key}.arch", shown(arch), ", ".join(ENCODERS))
     return convert_section(value, ENCODERS[arch], key)
+
+
+def convert_mapping(value: Any, kind: Any, key: str) -> dict[str, Any]:
+    """Any names, each with a value of this kind."""
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        raise refused(key, shown(value), "a section of named values")
+    return {name: convert(each, kind, f"{key}.{name}") for name, each in value.items()}
 
 
 def convert_tuple(value: Any, kinds: tuple[Any, ...], key: str) -> Any:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
 SQLITE = "sqlite:///"
+INSIDE = ((".dvc", "tmp", "exps"), (".scratch", "studies"))  # where `dvc exp run` and studies make projects
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # the page opens with curves and figures
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",  # for privacy, and so that nothing waits without a network
@@ -58,16 +59,21 @@ def connect() -> "MlflowClient":
 
 
 def root() -> Path:
-    """The working directory; in a temporary workspace of `dvc exp run`, the project that it belongs to.
+    """The working directory; in a temporary workspace or in the cell of a study, the project that it belongs to.
 
-    DVC deletes that workspace: a store in it would be lost, and its version numbers would mean nothing elsewhere.
+    A store there would be lost with it, and its version numbers would mean nothing elsewhere.
     """
     here = Path.cwd()
-    return next((path.parents[2] for path in here.parents if path.parts[-3:] == (".dvc", "tmp", "exps")), here)
+    inside = (path.parents[len(parts) - 1] for path in here.parents for parts in INSIDE if ends(path, parts))
+    return next(inside, here)
+
+
+def ends(path: Path, parts: tuple[str, ...]) -> bool:
+    return path.parts[-len(parts) :] == parts
 
 
 def is_temporary() -> bool:
-    """Whether this is a temporary workspace of `dvc exp run`, whose results may never be applied."""
+    """Whether this is a temporary workspace of `dvc exp run`, or a cell, whose results may never be applied."""
     return root() != Path.cwd()
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 
 from models.encoders.vit import ViT
 from models.method import Masking, Method
@@ -96,7 +95,9 @@ class Gallery:
         images |= self.reconstructions.get(method, {})
         drawn = {"map": self.maps.get(method), "loss": self.training[charts.loss_of(method)]}
         drawn |= {"label efficiency": self.curves.get(method), "frozen features": self.curves.get("frozen")}
-        return {name: png(i) for name, i in images.items()} | {name: chart_png(f) for name, f in drawn.items() if f}
+        return {name: pictures.png(i) for name, i in images.items()} | {
+            name: chart_png(f) for name, f in drawn.items() if f
+        }
 
 
 def framed(tile: torch.Tensor) -> torch.Tensor:
@@ -116,14 +117,6 @@ def confusion(features: Arrays, classes: int) -> NDArray[np.int64] | None:
     counts = np.zeros((classes, classes), np.int64)
     np.add.at(counts, (truth[truth >= 0], predicted[truth >= 0]), 1)
     return counts
-
-
-def png(pixels: pictures.Image) -> bytes:
-    file = io.BytesIO()
-    image = Image.fromarray(pixels)
-    factor = max(1, 640 // image.width)
-    image.resize((image.width * factor, image.height * factor), Image.Resampling.NEAREST).save(file, "png")
-    return file.getvalue()
 
 
 def chart_png(figure: Figure) -> bytes:

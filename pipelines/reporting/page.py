@@ -21,14 +21,14 @@ LOSSLESS = 200_000  # pixels of a picture, up to which it is kept exactly
 COLOURS = charts.COLOURS | charts.CLASSES
 
 
-def render(context: Mapping[str, Any]) -> str:
-    """The page; every text in the context is escaped."""
-    loader = jinja2.FileSystemLoader(TEMPLATE.parent)
+def render(context: Mapping[str, Any], template: Path = TEMPLATE) -> str:
+    """The page; every text in the context is escaped. All templates share style.css."""
+    loader = jinja2.FileSystemLoader([template.parent, TEMPLATE.parent])
     strict: Any = {"autoescape": True, "undefined": jinja2.StrictUndefined, "finalize": together}
     environment = jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, **strict)
     environment.filters["named"] = title
     environment.globals |= {"svg": svg, "img": img, "colours": COLOURS}
-    return environment.get_template(TEMPLATE.name).render(context)
+    return environment.get_template(template.name).render(context)
 
 
 def together(value: Any) -> Any:

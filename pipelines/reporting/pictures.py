@@ -1,10 +1,12 @@
 """What an encoder does to images, as images."""
 
+import io
 from collections.abc import Sequence
 from dataclasses import replace
 
 import matplotlib as mpl
 import numpy as np
+import PIL.Image
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
@@ -39,6 +41,15 @@ def mosaic(rows: Sequence[Sequence[Tensor | None]], lead: bool = False) -> Image
     return canvas
 
 
+def png(pixels: Image) -> bytes:
+    """A PNG of it; a small picture is magnified in squares."""
+    file = io.BytesIO()
+    image = PIL.Image.fromarray(pixels)
+    factor = max(1, 640 // image.width)
+    image.resize((image.width * factor, image.height * factor), PIL.Image.Resampling.NEAREST).save(file, "png")
+    return file.getvalue()
+
+
 def to_bytes(tile: Tensor, side: int) -> NDArray[np.uint8]:
     fitted = F.adaptive_avg_pool2d(tile.float(), side) if tile.shape[-1] > side else resized(tile, side)
     return (fitted.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy()
@@ -49,7 +60,9 @@ def resized(tile: Tensor, side: int) -> Tensor:
 
 
 @torch.inference_mode()
-def reconstructions(method: Masking, images: Tensor, generator: torch.Generator) -> dict[float, list[list[Tensor]]]:
+def reconstructions(
+    method: Masking, images: Tensor, generator: torch.Generator, ratios: Sequence[float] = RATIOS
+) -> dict[float, list[list[Tensor]]]:
     """uint8 (B, 3, S, S) → mask ratio → the masked images and their reconstructions.
 
     Predictions of normalised patches are given the mean and the standard deviation of the patch that they stand for,
@@ -58,7 +71,7 @@ def reconstructions(method: Masking, images: Tensor, generator: torch.Generator)
     method.eval()
     noise = method.noise(len(images), generator)
     trained, found = method.params, {}
-    for ratio in RATIOS:
+    for ratio in ratios:
         method.params = replace(trained, mask_ratio=ratio)
         prediction, target, masked = method.reconstruct(images, noise)
         if trained.norm_pix:

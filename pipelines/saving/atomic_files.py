@@ -60,6 +60,11 @@ def replace(path: Path, content: Callable[[Any], object]) -> None:
     sync(path.parent)
 
 
+def replace_text(path: Path, text: str) -> None:
+    """The same of a text in UTF-8."""
+    replace(path, lambda file: file.write(text.encode()))
+
+
 def write_atomically(path: Path, content: Mapping[str, Any]) -> None:
     """torch.save by `replace`; creates the folder. Raises StageError when the file cannot be written."""
     try:

@@ -12,17 +12,19 @@ import sys
 
 
 def main(path: str, arguments: list[str]) -> int:
-    """The exit status of the fork, which writes to this process's outputs."""
+    """The exit status of the fork, which works in this process's folder and writes to its outputs."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # until there is a fork to pass it on to
     with socket.socket(socket.AF_UNIX) as server:
         try:
             if arguments[:1] != ["-m"]:
                 raise OSError
-            server.connect(path)
+            connect(server, path)
         except OSError:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
             os.execv(sys.executable, [sys.executable, *arguments])
-        request = json.dumps({"command": arguments[1:], "environment": dict(os.environ)}).encode()
+        request = json.dumps(
+            {"command": arguments[1:], "environment": dict(os.environ), "folder": os.getcwd()}
+        ).encode()
         socket.send_fds(server, [len(request).to_bytes(4, "big")], [1, 2])
         server.sendall(request)
         answer = server.makefile("r", encoding="ascii")
@@ -31,6 +33,16 @@ def main(path: str, arguments: list[str]) -> int:
             signal.signal(signal.SIGTERM, lambda number, _: os.kill(child, number))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         return int(answer.readline() or 128 + signal.SIGKILL)
+
+
+def connect(server: socket.socket, path: str) -> None:
+    """From the socket's own folder, since an address holds 100 characters."""
+    here = os.getcwd()
+    os.chdir(os.path.dirname(path))
+    try:
+        server.connect(os.path.basename(path))
+    finally:
+        os.chdir(here)
 
 
 if __name__ == "__main__":

@@ -55,13 +55,14 @@ class WarmPython:
         self._process.terminate()
         self._process.wait()
 
-    def start(self, *command: str) -> "Child":
-        """Run the words after `python -m`. Raises OSError when the server has ended."""
+    def start(self, *command: str, folder: Path | None = None) -> "Child":
+        """Run the words after `python -m`, in this folder or here. Raises OSError when the server has ended."""
         server = socket.socket(socket.AF_UNIX)
         server.connect(str(SOCKET))
         (out, out_end), (error, error_end) = os.pipe(), os.pipe()
         try:
-            request = json.dumps({"command": command, "environment": self._environment}).encode()
+            where = str((folder or Path()).resolve())
+            request = json.dumps({"command": command, "environment": self._environment, "folder": where}).encode()
             socket.send_fds(server, [len(request).to_bytes(4, "big")], [out_end, error_end])
             server.sendall(request)
         finally:
@@ -110,5 +111,7 @@ def install_client() -> None:
     """Make the client `python` of the stages: it is first on their PATH, and DVC runs `python -m …`."""
     command = FOLDER / "python"
     program = Path(client.__file__)
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -IS "{program}" "{SOCKET}" "$@"\n', encoding="utf-8")
+    command.write_text(
+        f'#!/bin/sh\nexec "{sys.executable}" -IS "{program}" "{SOCKET.resolve()}" "$@"\n', encoding="utf-8"
+    )
     command.chmod(0o755)

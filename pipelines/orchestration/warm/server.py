@@ -1,7 +1,8 @@
 """The process behind a warm Python: it has imported the slow libraries, and forks a child per request.
 
 A request is the length of a JSON object in four bytes, with the descriptors of both outputs, then the object: the words
-after `python -m`, and the environment. The answer is two lines: the child's process id, and its exit status at its end.
+after `python -m`, the environment and the folder to work in. The answer is two lines: the child's process id, and its
+exit status at its end.
 """
 
 import importlib
@@ -46,6 +47,7 @@ def run(connection: socket.socket) -> None:
     with connection.makefile("rb") as asked:
         request = json.loads(asked.read(int.from_bytes(head, "big")))
     become(outputs, request["environment"])
+    os.chdir(request["folder"])
     connection.sendall(f"{os.getpid()}\n".encode())
     status = 1
     try:

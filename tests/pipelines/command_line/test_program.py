@@ -39,7 +39,7 @@ def context(*arguments: str) -> typer.Context:
 
 
 def test_these_are_the_commands() -> None:
-    expected = "clean deploy doctor embed estimate promote recipes report run serve status ui"
+    expected = "clean deploy doctor embed estimate promote recipes report run serve status study ui"
     assert expected.split() == COMMANDS
 
 

@@ -1,0 +1,1 @@
+"""Findings of the papers as experiments: studies/*.yaml → cells → decisions → a page."""
