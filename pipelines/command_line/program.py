@@ -16,12 +16,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-RECIPE: dict[str, Any] = {  # how the name of a recipe is checked and completed
-    "metavar": "NAME",
-    "callback": choices.recipe,
-    "autocompletion": choices.complete_recipe,
-}
-
+# How the name of a recipe and those of studies are checked and completed.
+RECIPE: dict[str, Any] = {"metavar": "NAME", "callback": choices.recipe, "autocompletion": choices.complete_recipe}
 STUDY: dict[str, Any] = {"metavar": "NAME…", "callback": choices.studies, "autocompletion": choices.complete_study}
 
 

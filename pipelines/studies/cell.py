@@ -25,6 +25,10 @@ class Images:
     params: str
     dataset: str
     download: tuple[str, ...]
+    size: int  # px of a side
+
+    def __str__(self) -> str:
+        return f"images of {self.dataset}, {self.size} px"
 
     @property
     def folder(self) -> Path:
@@ -90,7 +94,9 @@ def images_of(base: Mapping[str, Any], given: Mapping[str, Any]) -> Images:
     dataset = given["dataset"]
     download = base["download"] if dataset == base["dataset"] else []
     params = {**base, "dataset": dataset, "download": download, "prepare": given["prepare"]}
-    return Images(yaml.safe_dump(params, sort_keys=True, allow_unicode=True), dataset, tuple(download))
+    return Images(
+        yaml.safe_dump(params, sort_keys=True, allow_unicode=True), dataset, tuple(download), given["prepare"]["size"]
+    )
 
 
 def started(encoder: dict[str, Any], seed: int, others: Cells, where: str) -> tuple[Path, ...]:

@@ -9,7 +9,7 @@ from pipelines.orchestration.stage_process import StageProcess
 from pipelines.orchestration.warm.python import WarmPython
 from pipelines.registry import mlflow_store, provenance
 from pipelines.studies import cell, children, finding, page, result, study, workspace
-from pipelines.studies.cell import Cells, Images
+from pipelines.studies.cell import Cells
 from pipelines.studies.result import Result
 from pipelines.studies.study import Scale, Study
 
@@ -51,23 +51,18 @@ def trained(several: Sequence[Cells], python: WarmPython, began: float) -> str |
     jobs = []
     for folder, shared in images.items():
         workspace.make_images(shared)
-        jobs.append(prefect_study.Job(prepared(shared), folder, ("prepare",)))
+        jobs.append(prefect_study.Job(str(shared), folder, ("prepare",)))
     titles = {each.folder: each.title for each in every}
     for each in every:
         workspace.make(each)
         needs = [titles[source.parents[3]] for source in each.starts_from]
-        upstream = (prepared(each.images), *needs)
+        upstream = (str(each.images), *needs)
         jobs.append(prefect_study.Job(each.title, each.folder, each.targets, upstream))
     prefect_server.start()
     with display([job.name for job in jobs]) as shown:
         shown.began = began
         state = prefect_study.studies(prefect_study.Run(jobs, shown, StageProcess(python, shown)), return_state=True)
     return None if state.is_completed() else str(state.message)
-
-
-def prepared(images: Images) -> str:
-    """What the job that prepares them is called."""
-    return f"images of {images.dataset}"
 
 
 def measured(name: str, of: Study, scale: Scale, cells: Cells, kind: str) -> Result:
