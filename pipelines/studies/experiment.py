@@ -61,6 +61,7 @@ def trained(several: Sequence[Cells], python: WarmPython, began: float) -> str |
     prefect_server.start()
     with display([job.name for job in jobs]) as shown:
         shown.began = began
+        shown.expect({job.name: 1.0 for job in jobs})  # the time left, as if all took the same time
         state = prefect_study.studies(prefect_study.Run(jobs, shown, StageProcess(python, shown)), return_state=True)
     return None if state.is_completed() else str(state.message)
 
