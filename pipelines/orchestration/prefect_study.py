@@ -19,6 +19,8 @@ from pipelines.orchestration.prefect_flow import ended, faults
 from pipelines.orchestration.slots import Slots
 from pipelines.orchestration.stage_process import StageProcess
 
+STOPPED = "The other runs were not started, because the study was stopped."
+
 
 @dataclass(frozen=True)
 class Job:
@@ -31,9 +33,10 @@ class Job:
 
 
 class Run:
-    """One run of jobs: how they are shown, and where they run."""
+    """One run of jobs: how they are shown, where they run, and the folders of those that are done."""
 
     def __init__(self, jobs: Sequence[Job], shown: Display, processes: StageProcess) -> None:
+        self.done: set[Path] = set()
         self.jobs, self.shown, self.processes = jobs, shown, processes
         self.slots = Slots(cores.side_by_side(), {job.name: job.upstream for job in jobs})
         self.slots.ranks = {job.name: float(len(jobs) - place) for place, job in enumerate(jobs)}
@@ -44,10 +47,11 @@ def run_job(run: Run, job: Job) -> State[Any]:
     """One job through DVC. Fails with the sentence that the stage itself printed."""
     with run.slots.hold(job.name):
         if stop.STOPPING.is_set():
-            return Failed(message=f"{job.name}: It was not started, because the study was stopped.")
+            return Failed(message=STOPPED)
         run.shown.start(job.name)
         fault, _ = run.processes.repro_all(job.name, job.targets, job.folder, get_run_logger().info)
         if not fault:
+            run.done.add(job.folder)
             run.slots.finish(job.name)
     run.shown.end(job.name, ended(fault, False))
     return Failed(message=fault) if fault else Completed()
@@ -67,4 +71,4 @@ def run_all(run: Run) -> State[Any]:
         named = run_job.with_options(task_run_name=job.name)
         futures[job.name] = named.submit(run, job, wait_for=[futures[name] for name in job.upstream])  # type: ignore[call-overload]
     failed = faults(futures)
-    return Failed(message="\n".join(failed)) if failed else Completed()
+    return Failed(message="\n".join(dict.fromkeys(failed))) if failed else Completed()

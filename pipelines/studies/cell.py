@@ -1,6 +1,7 @@
 """A cell: one level of a study with one seed. It is an ordinary run of the pipeline with params of its own."""
 
 import hashlib
+import sys
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ import yaml
 
 from models.methods import BASELINES, METHODS
 from pipelines.project import ConfigError, config, params, recipes, stage
+from pipelines.project.config import Config
 from pipelines.studies.study import Level, Scale, Study
 
 CELLS = stage.SCRATCH / "studies"
@@ -59,9 +61,9 @@ class Cell:
         return CELLS / f"{self.method}-{digest(self.params)}"
 
     @property
-    def batch_size(self) -> int:
-        """Images per step."""
-        return int(yaml.safe_load(self.params)[self.method]["batch_size"])
+    def config(self) -> Config:
+        """Its params, checked."""
+        return config.checked(yaml.safe_load(self.params))
 
     def artifact(self, name: str) -> Path:
         """Where the stages of its method leave a file."""
@@ -74,18 +76,28 @@ Cells = dict[tuple[str, int], Cell]  # level, seed → the cell
 def cells(name: str, study: Study, scale: Scale, dataset: str | None) -> Cells:
     """Every level with every seed. dataset: the user's own, with the project's params. Raises ConfigError."""
     base = base_params(scale.recipe, dataset)
+    if study.method not in base:
+        raise ConfigError(f"The study {name} needs the section {study.method} in params.yaml.")
     metrics = scale.metrics or study.metrics
     found: Cells = {}
     for label, level in study.shown(scale).items():
         method, where = level.method or study.method, f"studies/{name}.yaml, level {label}"
         values = {**scale.set, **level.set}
         for seed in range(base["seed"], base["seed"] + scale.seeds):
-            given = with_values(base, values, where)
-            images = images_of(base, given)
-            source = started(given[method]["encoder"], seed, found, where)
-            text = written(given, method, seed, where)
+            try:
+                given = with_values(base, values, where)
+                images = images_of(base, given)
+                source = started(given[method]["encoder"], seed, found, where)
+                text = written(given, method, seed, where)
+            except ConfigError as sentence:
+                if dataset is None:
+                    raise
+                print(f"{name} {label} is left out. {sentence}", file=sys.stderr)  # the user's images cannot have it
+                break
             targets = wanted(study, level, metrics, method)
             found[label, seed] = Cell(text, method, seed, targets, f"{name} {label}, seed {seed}", images, source)
+    if not found:
+        raise ConfigError(f"No level of the study {name} can be run on {dataset}.")
     return found
 
 
@@ -115,8 +127,10 @@ def base_params(recipe: str | None, dataset: str | None) -> dict[str, Any]:
     """The params that every level starts from: the recipe's, or for the user's own images those of the project."""
     if dataset is None:
         return dict(yaml.safe_load(recipes.read(str(recipe))))
+    config.check_name(dataset, "--dataset")
     given = params.read(config.PARAMS)
     if given.get("dataset") == dataset:
+        config.load()  # its messages name the file
         return dict(given)
     return dict(yaml.safe_load(recipes.of_own_folder(recipes.read("photos"), dataset)))
 
@@ -127,6 +141,8 @@ def with_values(base: Mapping[str, Any], values: Mapping[str, Any], where: str) 
     for key, value in values.items():
         *sections, last = key.split(".")
         section: Any = changed
+        if sections and sections[0] in METHODS and sections[0] not in changed:
+            raise ConfigError(f"The params have no section {sections[0]}, which {where} needs. Add it to params.yaml.")
         for part in sections:
             section = section.get(part) if isinstance(section, dict) else None
         if not isinstance(section, dict):

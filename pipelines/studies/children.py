@@ -22,8 +22,7 @@ def record(found: Result, cells: Cells) -> None:
     client = mlflow_store.connect()
     parent = parent_run(client, found)
     for (level, seed), cell in cells.items():
-        if cell.artifact("metrics.json").exists():
-            child(client, parent, found, level, seed, cell)
+        child(client, parent, found, level, seed, cell)
     for key, value in result.summary(found).items():
         client.set_tag(parent, key, value)
     client.set_terminated(parent)
@@ -43,7 +42,7 @@ def child(client: "MlflowClient", parent: str, found: Result, level: str, seed: 
     """The training run of a cell. One that several studies share is the child of the first, and has the tags of all."""
     history = cell.artifact("history.jsonl")
     trained = Pretrained.read(cell.artifact("checkpoint.pt"))
-    run = runs.ensure_run(client, found.dataset, cell.method, trained.run_id, history)
+    run = runs.ensure_run(client, cell.images.dataset, cell.method, trained.run_id, history)
     tags = client.get_run(run).data.tags
     digest = hashlib.sha256(cell.params.encode()).hexdigest()
     if tags.get("cell") != digest:

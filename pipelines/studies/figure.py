@@ -2,20 +2,19 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
-import yaml
 
 from data.shards import Manifest
 from pipelines.evaluation import difference, scores
 from pipelines.evaluation.difference import Answers, Difference
 from pipelines.evaluation.scores import Score
 from pipelines.machine import flops
-from pipelines.project import config, stage
+from pipelines.project import stage
 from pipelines.project.history import read_history, trained_seconds
 from pipelines.studies.cell import Cell
 
@@ -24,10 +23,14 @@ SIGNAL, MEASURED = "signal:", "measured:"  # metrics of the training history, an
 
 @dataclass(frozen=True)
 class Figure:
-    """Of one level: a figure per seed; of an accuracy also the answers (seeds, test images), else None."""
+    """Of one level: a figure per seed; of an accuracy also the answers (seeds, test images), else None.
+
+    of: what was read of which cells, to see that two levels are the same.
+    """
 
     values: tuple[float, ...]
     answers: Answers | None = None
+    of: object = field(default_factory=object)
 
     @property
     def mean(self) -> float:
@@ -45,6 +48,10 @@ class Figure:
 
 def read(cells: Sequence[Cell], who: str, metric: str) -> Figure:
     """The figure of a level. cells: one per seed. Raises KeyError when a cell was not measured so."""
+    return replace(measured(cells, who, metric), of=([cell.folder for cell in cells], who, metric))
+
+
+def measured(cells: Sequence[Cell], who: str, metric: str) -> Figure:
     if metric == "memory" or metric.startswith(SIGNAL):
         return Figure(tuple(signal(cell, metric.removeprefix(SIGNAL)) for cell in cells))
     if metric.startswith(MEASURED):
@@ -82,7 +89,7 @@ def signal(cell: Cell, key: str) -> float:
 def operations(cell: Cell) -> float:
     """GFLOPs per image of a training step, forward and backward. Raises OSError when nothing was prepared."""
     manifest = Manifest.read(cell.folder / stage.PREPARED)
-    method = config.checked(yaml.safe_load(cell.params)).build(cell.method, manifest)
+    method = cell.config.build(cell.method, manifest)
     return flops.flops(method, manifest.preprocess.size) / 1e9
 
 
@@ -94,8 +101,10 @@ def table(cell: Cell, who: str) -> list[Score]:
 
 
 def trained(cell: Cell) -> float:
-    """The seconds of its training run. Raises OSError when it has not finished."""
-    return trained_seconds(read_history(cell.artifact("history.jsonl")), cell.batch_size)
+    """The seconds of its pretraining. Raises OSError when it has not finished."""
+    manifest = Manifest.read(cell.folder / stage.PREPARED)
+    fitted = cell.config.fitted(manifest.splits["train"])
+    return trained_seconds(read_history(cell.artifact("history.jsonl")), fitted.method(cell.method).batch_size)
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -1,15 +1,15 @@
 """What a study found: a decision for each claim, and the answer to the user's question. Pure functions."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from pipelines.evaluation import decision
+from pipelines.evaluation import decision, pairs
 from pipelines.evaluation.decision import Decision
-from pipelines.evaluation.difference import Difference
+from pipelines.evaluation.difference import SEEDS, Difference
 from pipelines.evaluation.words import listed
 from pipelines.studies import figure
 from pipelines.studies.figure import Figure
-from pipelines.studies.metric import lower, named, unit
+from pipelines.studies.metric import kind, lower, named, unit
 from pipelines.studies.study import Claim, Study
 
 Figures = Mapping[str, Mapping[str, Figure]]  # metric → level → its figure
@@ -32,6 +32,7 @@ class Finding:
     claim: Claim
     metric: str
     parts: tuple[Part, ...]
+    why_not: str = ""  # why it was not run, in one sentence
 
     @property
     def decision(self) -> Decision | None:
@@ -45,9 +46,11 @@ class Finding:
 
     @property
     def needed(self) -> str:
-        """What would decide, in one sentence; empty where it is decided."""
+        """What would decide it, or why it was not run, in one sentence; empty where it is decided."""
         if self.decision is not Decision.OPEN:
-            return ""
+            return self.why_not
+        if any(part.difference.seeds < SEEDS for part in self.parts):
+            return f"At least {SEEDS} seeds are needed."
         counts = [part.seeds_needed for part in self.parts if part.decision is Decision.OPEN]
         known = [count for count in counts if count is not None]
         if len(known) < len(counts):
@@ -55,36 +58,54 @@ class Finding:
         return f"About {max(known)} seeds would decide it, if the difference stays."
 
 
-def findings(study: Study, first: str, figures: Figures) -> list[Finding]:
-    """One per claim. first: the metric of claims that name none."""
-    return [found(claim, claim.metric or first, figures) for claim in study.claims]
+def findings(study: Study, scale: str, figures: Figures) -> list[Finding]:
+    """One per claim."""
+    return [found(claim, measured(claim.metric or study.metrics[0], figures), scale, figures) for claim in study.claims]
 
 
-def found(claim: Claim, metric: str, figures: Figures) -> Finding:
+def measured(metric: str, figures: Figures) -> str:
+    """The metric itself, or where it was not measured another one of its kind: `linear_all` for `linear_5`."""
+    alike = [known for known in figures if kind(known) == kind(metric)]
+    return metric if metric in figures or not alike else alike[0]
+
+
+def found(claim: Claim, metric: str, scale: str, figures: Figures) -> Finding:
     """The claim's levels against each other."""
     of = figures.get(metric, {})
-    if not {claim.better, *claim.than} <= of.keys():
-        return Finding(claim, metric, ())
+    if claim.scales and scale not in claim.scales:
+        return Finding(claim, metric, (), f"It is decided only at the scale {listed(claim.scales, 'or')}.")
+    if not of:
+        return Finding(claim, metric, (), f"It needs what was not measured here: {named(metric)}.")
+    if missing := [level for level in (claim.better, *claim.than) if level not in of]:
+        return Finding(claim, metric, (), f"Not run here: {listed(missing)}.")
+    if any(of[level].of == of[claim.better].of for level in claim.than):
+        return Finding(claim, metric, (), "Its levels are the same training runs here.")
     return Finding(claim, metric, tuple(part(claim, worse, of) for worse in claim.than))
 
 
 def part(claim: Claim, worse: str, of: Mapping[str, Figure]) -> Part:
+    """That one part does not hold decides the claim, so its level is corrected for their number (Bonferroni)."""
     first, second = (worse, claim.better) if claim.lower else (claim.better, worse)
     d = figure.compare(of[first], of[second])
-    return Part(worse, d, decision.decide(d, claim.by), decision.seeds_needed(d, claim.by))
+    decided = decision.decide(d, claim.by)
+    if decided is Decision.FAILS:
+        decided = decision.decide(d.at_level(1 - (1 - d.level) / len(claim.than)), claim.by)
+    return Part(worse, d, decided, decision.seeds_needed(d, claim.by))
 
 
-def answer(study: Study, metric: str, of: Mapping[str, Figure]) -> str:
-    """One sentence for the user's question: the best level, and which others are not clearly worse."""
+def answer(study: Study, metric: str, of: Mapping[str, Figure], found: Sequence[Finding]) -> str:
+    """One sentence for the user's question: the best level and those not clearly worse, or the verdict of a claim."""
     if not of:
         return "Nothing was measured."
+    if not study.best:
+        return f"{found[0].claim.claim} Here: {found[0].verdict}."
     best = (min if lower(metric) else max)(of, key=lambda level: of[level].mean)
     lead = f"Best here: {best} ({named(metric)} {of[best]} {unit(metric)})."
     if len(of) == 1:
         return lead
     close = list(alike(best, of))
-    if len(of[best].values) < 3:
-        return f"{lead} With fewer than three seeds a different seed may change this."
+    if len(of[best].values) < SEEDS:
+        return f"{lead} With fewer than {SEEDS} seeds, a different seed may change this."
     if not close:
         return f"{lead} Every other level is clearly worse."
     return f"{lead} Not clearly worse: {listed(close)}."
@@ -92,11 +113,6 @@ def answer(study: Study, metric: str, of: Mapping[str, Figure]) -> str:
 
 def alike(best: str, of: Mapping[str, Figure]) -> Iterator[str]:
     """The levels that are not clearly worse than the best one, after Holm's correction for the number of levels."""
-    ranked = sorted((figure.compare(of[best], of[level]).p_value, level) for level in of if level != best)
-    rejected = 0
-    for place, (p, _) in enumerate(ranked):
-        if p > 0.05 / (len(ranked) - place):
-            break
-        rejected += 1
-    close = {level for _, level in ranked[rejected:]}
-    yield from (level for level in of if level in close)
+    others = [level for level in of if level != best]
+    differences = pairs.corrected([figure.compare(of[best], of[level]) for level in others])
+    yield from (level for level, d in zip(others, differences, strict=True) if not d.outcome)

@@ -31,6 +31,12 @@ def named(metric: str) -> str:
     return f"{HOW[how]}, " + ("all labels" if labels == ALL else f"{labels} label{'s' * (labels != '1')} per class")
 
 
+def kind(metric: str) -> str:
+    """`linear` of `linear_5`; of another metric the metric itself."""
+    how = metric.partition("_")[0]
+    return how if how in HOW else metric
+
+
 def lower(metric: str) -> bool:
     """Whether a smaller figure is the better one."""
     return metric in (*COSTS, "signal:memory") or metric.startswith(("measured:reconstruction", "measured:histogram"))

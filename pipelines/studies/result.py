@@ -2,8 +2,8 @@
 
 import base64
 import json
+import sys
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +13,7 @@ import torch
 from pipelines.evaluation.decision import Decision
 from pipelines.machine import cores
 from pipelines.project.history import read_history
+from pipelines.saving.atomic_files import replace_text
 from pipelines.studies import figure, finding
 from pipelines.studies.cell import Cells
 from pipelines.studies.figure import Figure
@@ -79,7 +80,7 @@ class Result:
 
     def write(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        replace_text(self.path, json.dumps(asdict(self), indent=1) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -96,7 +97,9 @@ def figures(study: Study, scale: Scale, cells: Cells) -> dict[str, dict[str, Fig
         for name, level in study.shown(scale).items():
             if level.source:
                 continue
-            own = [cells[name, seed] for seed in seeds]
+            own = [cells[name, seed] for seed in seeds if (name, seed) in cells]
+            if len(own) < len(seeds):
+                continue
             who = level.who or level.method or study.method
             try:
                 found.setdefault(metric, {})[name] = figure.read(own, who, level.metric or metric)
@@ -123,9 +126,8 @@ def curves(study: Study, scale: Scale, cells: Cells) -> Curves:
     first = min(seed for _, seed in cells)
     found: Curves = {}
     for signal in study.curves:
-        for name in study.shown(scale):
-            history = cells[name, first].artifact("history.jsonl")
-            rows = read_history(history) if history.exists() else []
+        for name in [name for name in study.shown(scale) if (name, first) in cells]:
+            rows = read_history(cells[name, first].artifact("history.jsonl"))
             last = rows[-1]["step"] if rows else 1
             if line := [(100 * row["step"] / last, row[signal]) for row in rows if signal in row]:
                 found.setdefault(signal, {})[name] = line
@@ -133,12 +135,8 @@ def curves(study: Study, scale: Scale, cells: Cells) -> Curves:
 
 
 def seconds(cells: Cells) -> float:
-    """That the training runs of the finished cells took together."""
-    found = 0.0
-    for cell in cells.values():
-        with suppress(OSError):
-            found += figure.trained(cell)
-    return found
+    """That the pretraining of the cells took together."""
+    return sum(figure.trained(cell) for cell in {cell.folder: cell for cell in cells.values()}.values())
 
 
 def pictures(cells: Cells) -> dict[str, str]:
@@ -167,7 +165,11 @@ def every() -> dict[str, list[Result]]:
     """Scale → its results."""
     found: dict[str, list[Result]] = {}
     for path in sorted(RESULTS.glob("*/*.json")):
-        result = Result.read(path)
+        try:
+            result = Result.read(path)
+        except (ValueError, TypeError, KeyError):
+            print(f"The file {path} is damaged or from another version. Run the study again.", file=sys.stderr)
+            continue
         found.setdefault(result.scale, []).append(result)
     return found
 

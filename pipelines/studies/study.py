@@ -1,16 +1,26 @@
 """A study: what a paper claims, what is varied, and what would show that the claim does not hold. studies/*.yaml."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from models.methods import METHODS
 from pipelines.project import ConfigError
 from pipelines.project.params import read
 from pipelines.project.parse import convert, refused
 
 FOLDER = Path("studies")
 SCALES = ("quick", "small", "gpu")
+OTHERS = (
+    "retrieval",
+    "between_images",
+    "seconds",
+    "memory",
+    "gflops",
+    "accuracy",
+)  # metrics without a number of labels
 OWN_SEEDS = 3  # the fewest that decide anything
 Chart = Literal["lines", "bars", "matrix"]
 
@@ -39,6 +49,7 @@ class Claim:
     by: float  # the smallest difference that matters, in units of the metric
     metric: str | None = None  # null: the first metric of the study
     lower: bool = False  # whether a lower figure is better
+    scales: tuple[str, ...] = ()  # the scales at which its condition is met; [] for all
 
 
 @dataclass(frozen=True)
@@ -80,21 +91,48 @@ class Study:
     )
     curves: tuple[str, ...] = ()  # signals of the training history to draw
     log_x: bool = False  # whether the axis is logarithmic
+    best: bool = True  # whether the best level answers the question; false: the verdict of the first claim does
     own: Mapping[str, Any] = field(default_factory=dict)  # what a user's own params need for this study, such as a ViT
 
     def __post_init__(self) -> None:
-        for claim in self.claims:
-            for level in (claim.better, *claim.than):
-                if level not in self.levels:
-                    raise ValueError(f"claims names the level {level}. Allowed: {', '.join(self.levels)}")
-        for scale in self.scales.values():
-            for level in scale.levels:
-                if level not in self.levels:
-                    raise ValueError(f"scales names the level {level}. Allowed: {', '.join(self.levels)}")
+        named = {"claims": [level for claim in self.claims for level in (claim.better, *claim.than)]}
+        named["scales"] = [level for scale in self.scales.values() for level in scale.levels]
+        named["paper"] = [level for of in self.paper.numbers.values() for level in of] if self.paper else []
+        for key, levels in named.items():
+            for level in levels:
+                allow(level in self.levels, f"{key} names the level {level}", self.levels)
+        for level in self.levels:
+            allow("/" not in level, f"levels has the name {level}", ["a name without a slash"])
+        for method in (self.method, *(level.method for level in self.levels.values() if level.method)):
+            allow(method in METHODS, f"method is {method}", METHODS)
+        read = [claim.metric for claim in self.claims] + [level.metric for level in self.levels.values()]
+        for metric in (
+            *self.metrics,
+            *filter(None, read),
+            *(m for scale in self.scales.values() for m in scale.metrics),
+        ):
+            allow(
+                is_metric(metric),
+                f"metrics has {metric}",
+                ["linear_N", "knn_N", "finetune_N with N labels or all", *OTHERS],
+            )
+        allow(bool(self.metrics), "metrics is empty", ["one or more"])
+        allow(all(claim.than for claim in self.claims), "claims has one without than", ["one or more levels"])
 
     def shown(self, scale: Scale) -> dict[str, Level]:
         """The levels that are run at this scale."""
         return {name: level for name, level in self.levels.items() if not scale.levels or name in scale.levels}
+
+
+def allow(holds: bool, what: str, allowed: Iterable[str]) -> None:
+    """Raises ValueError when something else is wanted."""
+    if not holds:
+        raise ValueError(f"{what}. Allowed: {', '.join(allowed)}")
+
+
+def is_metric(name: str) -> bool:
+    """Whether figures of this name can be read."""
+    return bool(re.fullmatch(r"(linear|knn|finetune)_(\d+|all)|signal:\w+|measured:\w+\.\w+", name)) or name in OTHERS
 
 
 def names() -> list[str]:
@@ -102,8 +140,10 @@ def names() -> list[str]:
     return sorted((path.stem for path in FOLDER.glob("*.yaml")), key=order)
 
 
-def order(name: str) -> tuple[int, int]:
-    return "SMDX".find(name[:1]), int(name[1:] or 0)
+def order(name: str) -> tuple[int, int, str]:
+    """Letters in the order of the papers, then numbers; names of another form come last."""
+    known = re.fullmatch(r"([SMDX])(\d+)", name)
+    return ("SMDX".index(known[1]), int(known[2]), name) if known else (len("SMDX"), 0, name)
 
 
 def load(name: str) -> Study:
@@ -127,8 +167,11 @@ def scale_of(study: Study, name: str) -> Scale:
 
 def own_scale(study: Study, labels: int | str) -> Scale:
     """For the user's own images: their params, three seeds, and the accuracy at promote.labels, if there are labels."""
-    accuracy = {"linear", "knn", "finetune", "retrieval"}
-    costs = [metric for metric in study.metrics if metric.partition("_")[0] not in accuracy]
-    metrics = (f"linear_{labels}", "linear_all", "retrieval", *costs)
+    others = [metric for metric in study.metrics if metric.partition("_")[0] not in ("linear", "knn", "finetune")]
+    accuracies: tuple[str, ...] = (f"linear_{labels}", "linear_all", "retrieval")
+    if any(metric.startswith("finetune") for metric in study.metrics):
+        accuracies += (f"finetune_{labels}", "finetune_all")
     levels = study.scales["small"].levels if "small" in study.scales else ()
+    own = [level.metric for level in study.shown(Scale("", 1, levels=levels)).values() if level.metric]
+    metrics = study.metrics if own else (*accuracies, *others)  # own: levels that say what is read of them
     return Scale(recipe="", seeds=OWN_SEEDS, set=study.own, levels=levels, metrics=tuple(dict.fromkeys(metrics)))

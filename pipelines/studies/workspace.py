@@ -23,7 +23,13 @@ STAGES = ("settings", "pretrain", "probe", "finetune", "baseline")
 CONFIG = "[core]\n    no_scm = true\n    analytics = false\n    check_update = false\n"
 OWN = ("params.yaml", "data/prepared", "data/raw", "artifacts")  # dependencies that lie in the cell's folder
 UP = Path("../../..")  # from there to this project
-SOURCES = ("models", "pipelines/evaluation", "pipelines/reporting/pictures.py")  # of the readings
+SOURCES = (
+    "data/shards.py",
+    "models",
+    "pipelines/engine/prefetch.py",
+    "pipelines/evaluation",
+    "pipelines/reporting/pictures.py",
+)  # of the readings
 READINGS = {  # what is measured beside the probe → the files that it makes
     "projection": ["projection.csv", "projection.npz"],
     "reconstruction": ["reconstruction.json", "reconstruction.png"],

@@ -55,6 +55,9 @@ def test_the_papers_numbers_are_of_levels_and_metrics(name: str) -> None:
         ({"claims": [{"claim": "A.", "source": "b", "better": "c", "than": ["d"], "by": 1}]}, "names the level c"),
         ({"chart": "pie"}, "Parameter chart is 'pie'. Allowed: lines, bars, matrix."),
         ({"colour": "red"}, "There is no parameter colour."),
+        ({"method": "maee"}, "Parameter method is maee. Allowed: simclr, mae, dino."),
+        ({"metrics": ["linar_5"]}, "Parameter metrics has linar_5. Allowed: linear_N,"),
+        ({"metrics": []}, "Parameter metrics is empty."),
         ({"levels": [1]}, "Parameter levels is [1]. Allowed: a section of named values."),
     ],
 )
@@ -87,7 +90,7 @@ def test_what_a_reading_imports_is_a_dependency_or_cannot_change_its_result(read
 def a_study(levels: dict[str, study.Level], metric: str) -> study.Study:
     """Without a claim."""
     base = vars(study.load("M1")) | {"scales": {}}
-    return study.Study(**(base | {"levels": levels, "metrics": (metric,), "claims": ()}))
+    return study.Study(**(base | {"levels": levels, "metrics": (metric,), "claims": (), "paper": None}))
 
 
 def test_equal_params_are_the_same_cell_and_keep_every_wanted_stage() -> None:
@@ -107,3 +110,39 @@ def test_a_level_that_is_not_allowed_names_its_file_and_level() -> None:
     wrong = a_study({"none": study.Level(set={"mae.mask_ratio": 1.5})}, "linear_5")
     with pytest.raises(ConfigError, match=r"mask_ratio is 1.5.*Correct studies/M1.yaml, level none."):
         cell.cells("M1", wrong, study.Scale("digits", seeds=1), None)
+
+
+def test_a_file_with_a_name_of_its_own_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "studies").mkdir()
+    for name in ("mine", "M10", "M2", "X1"):
+        (tmp_path / f"studies/{name}.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    assert study.names() == ["M2", "M10", "X1", "mine"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_study_can_ask_its_question_of_the_users_images(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the recipe photos, 64 px. A level that such images cannot have is left out, with a sentence."""
+    found = study.load(name)
+    scale = study.own_scale(found, 10)
+    cells = cell.cells(name, found, scale, "photos-of-mine")
+    left_out = capsys.readouterr().err.splitlines()
+    assert len(cells) == (len(found.shown(scale)) - len(left_out)) * study.OWN_SEEDS
+    assert all(line.startswith(f"{name} ") and line.endswith(".") for line in left_out)
+    for each in cells.values():
+        assert each.config.dataset in ("photos-of-mine", "cifar10-10k")
+
+
+def test_own_images_take_the_params_of_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    params = yaml.safe_load((ROOT / "recipes/demo.yaml").read_text()) | {"dataset": "mine", "download": []}
+    params["mae"]["epochs"] = 7
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(params))
+    monkeypatch.chdir(tmp_path)
+    level = {"75 %": study.Level(set={"mae.mask_ratio": 0.75})}
+    base = vars(study.Study("T", "Which?", "mae", "us", "x", ("linear_5",), level, (), {}))
+    of = study.Study(**base)
+    (first, *_) = cell.cells("T", of, study.own_scale(of, 5), "mine").values()
+    assert first.config.trainings["mae"].epochs == 7
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump({key: value for key, value in params.items() if key != "mae"}))
+    with pytest.raises(ConfigError, match="methods names it"):
+        cell.cells("T", of, study.own_scale(of, 5), "mine")
