@@ -14,7 +14,7 @@ from pipelines.studies.result import Result
 from tests.browser import check, look, needs_chromium
 from tests.pipelines.studies.example import STUDIES, png, result
 
-NASTY = '<script>alert(1)</script><b>&"$x$'
+NASTY = '<script>alert(1)<b>&"$x$'
 STUDY = {
     "title": "How much to mask",
     "question": "How much should MAE mask?",
