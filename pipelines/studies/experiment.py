@@ -30,7 +30,7 @@ def run(python: WarmPython, names: Sequence[str], scale: str | None, dataset: st
         raise refused("--dataset", dataset, f"another name than those of the scales, {', '.join(study.SCALES)}")
     done, fault = trained(list(cells.values()), python, began)
     if stop.STOPPING.is_set():
-        sys.exit(f"{fault} Run the same command again to continue.")
+        sys.exit("The studies were stopped. Run the same command again to continue.")
     finished = {name: {k: each for k, each in of.items() if each.folder in done} for name, of in cells.items()}
     results = {
         n: measured(n, of, scales[n], finished[n], dataset, scale or SCALE) for n, of in wanted.items() if finished[n]
