@@ -105,7 +105,7 @@ def measured(name: str, of: Study, scale: Scale, cells: Cells, own: str | None, 
         figures={metric: {level: list(f.values) for level, f in levels.items()} for metric, levels in figures.items()},
         claims=tuple(map(result.judged, found)),
         curves=result.curves(of, scale, cells),
-        pictures=result.pictures(cells),
+        pictures=result.pictures(of, cells),
     )
 
 

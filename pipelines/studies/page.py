@@ -33,6 +33,13 @@ NOTES = {
     NOT_RUN: "one command each",
 }
 
+PICTURED = {  # reading of the study → what its pictures show
+    "reconstruction": "Each row: an image, then what is shown of it and its reconstruction, with 25, 50, 75, 85, 90 "
+    "and 95 % of the patches masked.",
+    "outline": "Rows: test images; what counts as the object; the attention's mask of the head that overlaps most.",
+    "histogram": "Two images, two pairs of views of each, and the histogram of every view's intensities.",
+}
+
 
 @dataclass(frozen=True)
 class Run:
@@ -47,6 +54,7 @@ class Run:
     levels: Levels
     facts: dict[str, str]
     here: str  # what stands below its charts
+    pictured: str  # what its pictures show
 
 
 def write() -> None:
@@ -112,6 +120,7 @@ def runs(name: str, of: Study, results: tables.Results, scales: list[str]) -> li
             levels=tables.levels(of, r),
             facts=facts(of, r),
             here=", ".join(filter(None, (r.dataset, network(of, r), seeds(r.seeds)))),
+            pictured=PICTURED.get(of.reading or "", ""),
         )
         for i, scale in enumerate(scales)
         if name in results[scale]

@@ -21,7 +21,6 @@ from pipelines.studies.finding import Finding
 from pipelines.studies.study import Scale, Study
 
 RESULTS = Path("artifacts/studies")
-PICTURES = ("reconstruction.png", "outline.png", "histogram.png")
 Curves = dict[str, dict[str, list[tuple[float, float]]]]  # signal → level → (% of the training run, value)
 
 
@@ -139,14 +138,15 @@ def seconds(cells: Cells) -> float:
     return sum(figure.trained(cell) for cell in {cell.folder: cell for cell in cells.values()}.values())
 
 
-def pictures(cells: Cells) -> dict[str, str]:
-    """Level → the PNG that the study's reading drew of its first seed, in Base64."""
+def pictures(study: Study, cells: Cells) -> dict[str, str]:
+    """Level → the PNG that the study's reading drew of its first seed, in Base64. Equal ones are kept once."""
     first = min(seed for _, seed in cells)
-    found = {}
+    found: dict[str, str] = {}
     for (level, seed), cell in cells.items():
-        for name in PICTURES:
-            if seed == first and (path := cell.artifact(name)).exists():
-                found[level] = base64.b64encode(path.read_bytes()).decode()
+        if study.reading and seed == first and (path := cell.artifact(f"{study.reading}.png")).exists():
+            data = base64.b64encode(path.read_bytes()).decode()
+            if data not in found.values():
+                found[level] = data
     return found
 
 

@@ -137,6 +137,12 @@ def span(*values: float) -> tuple[float, ...]:
 def counted(verdicts: Sequence[str]) -> str:
     """`12 of 31 claims hold, 4 do not hold, 9 are underpowered and 6 were not run.`"""
     counts = Counter(verdicts)
+    if not counts[Decision.HOLDS] + counts[Decision.FAILS]:
+        return (
+            "Nothing is decided yet: it takes three seeds and a larger scale."
+            if counts[Decision.OPEN]
+            else "Nothing was run yet."
+        )
     hold = counts.pop(str(Decision.HOLDS), 0)
     plural = "claims" if len(verdicts) != 1 else "claim"
     parts = [f"{hold or 'None'} of {len(verdicts)} {plural} {WORDS[Decision.HOLDS][hold > 1]}"]

@@ -1,7 +1,7 @@
 """Reconstruct test images of which other shares are masked than in training: MAE, figure 4.
 
 → artifacts/methods/<method>/reconstruction.json: loss_75, … per share in percent, the error on masked patches over that
-of the mean image; reconstruction.png: six images, masked and reconstructed at each share.
+of the mean image; reconstruction.png: six images in rows, masked and reconstructed at each share.
 """
 
 import json
@@ -49,9 +49,10 @@ def relative(method: Masking, images: Tensor, noise: Tensor, share: float) -> fl
 
 
 def picture(method: Masking, images: Tensor, seed: int) -> pictures.Image:
-    """The images; then for each share a row of masked ones and one of reconstructions."""
+    """A row per image: it, then for each share what is shown of it and its reconstruction."""
     found = pictures.reconstructions(method, images, generator(seed, 0), SHARES)
-    return pictures.mosaic([list(images / 255), *(strip for pair in found.values() for strip in pair)])
+    columns = [list(images / 255), *(strip for pair in found.values() for strip in pair)]
+    return pictures.mosaic(list(zip(*columns, strict=True)), lead=True)
 
 
 if __name__ == "__main__":
