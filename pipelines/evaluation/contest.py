@@ -84,7 +84,7 @@ def answer(found: Sequence[Contest]) -> str:
     if unknown:
         first, d = unknown[0], unknown[0].difference
         both = f"{first.ours} reached {percent(d.ours)} test accuracy and {first.theirs} {percent(d.theirs)}"
-        chance = f"with {seeds(d.seeds)} each; a different seed may change this. Set seeds={SEEDS}."
+        chance = f"with {seeds(d.seeds)} each: another seed may change this."
         return f"{capital(both)} {at([first.labels])}, {chance}"
     return "Nobody can say whether pretraining helped: there is nothing to compare it with."
 

@@ -124,7 +124,7 @@ def test_few_seeds_say_what_was_seen_and_claim_nothing(seeds: int, said: str) ->
     found = contests(measured)
     assert answer(found) == (
         "SimCLR + linear probe reached 85.0 % test accuracy and FixMatch 60.0 % at 1 label per class, "
-        f"with {said} each; a different seed may change this. Set seeds=3."
+        f"with {said} each: another seed may change this."
     )
     assert str(figures(found, {})[2]) == f"Difference: +25.0 points ({said}: a different seed may change this)."
 
