@@ -126,13 +126,14 @@ def study(
         str | None, typer.Option(metavar="NAME", help="quick, small or gpu. Without it: small.", callback=choices.scale)
     ] = None,
     dataset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Your own images, those of data/raw/NAME.")
+        str | None, typer.Option(metavar="NAME", help="Your own images, those of data/raw/NAME, instead of a scale.")
     ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, metavar="N", help="Training runs per level.")] = None,
 ) -> None:
     """Test the findings of the papers.
 
     Each claim gets a verdict: HOLDS, DOES NOT HOLD or UNDERPOWERED. The results are in studies/report.html.
-    After a stop, run the same command again: what is finished is not run again.
+    After a stop, run the same command again: it skips finished runs.
     """
     module.become("pipelines.studies", context)
 

@@ -13,6 +13,8 @@ from pipelines.project import ConfigError, stage
 from pipelines.project.stage import StageError
 from serving.host.command import Parser, command
 
+MOST_SEEDS = 1000
+
 
 def main() -> None:
     began = time.monotonic()
@@ -21,7 +23,10 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="run every study")
     parser.add_argument("--scale", metavar="NAME", help="quick, small or gpu; without it: small")
     parser.add_argument("--dataset", metavar="NAME", help="your own images, data/raw/NAME, with your params.yaml")
+    parser.add_argument("--seeds", type=int, metavar="N", help="training runs per level, when the scale's are too few")
     given = parser.parse_args()
+    if given.seeds is not None and not 1 <= given.seeds <= MOST_SEEDS:
+        parser.error(f"The option --seeds is {given.seeds}. Allowed: 1 to {MOST_SEEDS}.")
     if given.names and given.all:
         parser.error("Give names of studies, or --all, not both.")
     if given.scale and given.dataset:
@@ -37,7 +42,7 @@ def main() -> None:
             # Imported here, while the warm Python makes its own imports on another core.
             from pipelines.studies import experiment  # noqa: PLC0415
 
-            experiment.run(python, given.names, given.scale, given.dataset, began)
+            experiment.run(python, given.names, given.scale, given.dataset, given.seeds, began)
 
 
 if __name__ == "__main__":

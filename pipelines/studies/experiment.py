@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from pipelines.estimation.durations import spoken
@@ -21,10 +22,19 @@ from pipelines.studies.study import Scale, Study
 SCALE = "small"  # unless another is asked for
 
 
-def run(python: WarmPython, names: Sequence[str], scale: str | None, dataset: str | None, began: float) -> None:
+def run(
+    python: WarmPython,
+    names: Sequence[str],
+    scale: str | None,
+    dataset: str | None,
+    seeds: int | None,
+    began: float,
+) -> None:
     """The whole of it. names: of studies; none: all. Ends the process with the sentences of what failed."""
     wanted = {name: study.load(name) for name in names or study.names()}
     scales = {name: scale_for(of, scale, dataset) for name, of in wanted.items()}
+    if seeds:
+        scales = {name: replace(of, seeds=seeds) for name, of in scales.items()}
     cells = {name: cell.cells(name, of, scales[name], dataset) for name, of in wanted.items()}
     if dataset in study.SCALES:
         raise refused("--dataset", dataset, f"another name than those of the scales, {', '.join(study.SCALES)}")
@@ -89,19 +99,20 @@ def trained(several: Sequence[Cells], python: WarmPython, began: float) -> tuple
 def measured(name: str, of: Study, scale: Scale, cells: Cells, own: str | None, size: str) -> Result:
     """What the cells found. own: the user's data set, if any; size: the name of the scale."""
     figures = result.figures(of, scale, cells)
-    first = next(iter(figures), of.metrics[0])
     found = finding.findings(of, own or size, figures)
+    usual = of.scales[size].seeds if not own and size in of.scales else study.OWN_SEEDS
+    more = [f"--seeds {scale.seeds}"] if scale.seeds != usual else []
     judged = [each for (level, _), each in cells.items() if not of.levels[level].source]
     return Result(
         name=name,
         scale=own or size,
         dataset=(judged or list(cells.values()))[0].images.dataset,
         seeds=scale.seeds,
-        command=f"foundry study {name} " + (f"--dataset {own}" if own else f"--scale {size}"),
+        command=" ".join(["foundry study", name, f"--dataset {own}" if own else f"--scale {size}", *more]),
         commit=provenance.git_commit(),
         machine=result.machine(),
         seconds=result.seconds(cells),
-        answer=finding.answer(of, first, figures.get(first, {}), found),
+        answer=finding.answer(of, figures, found),
         figures={metric: {level: list(f.values) for level, f in levels.items()} for metric, levels in figures.items()},
         claims=tuple(map(result.judged, found)),
         curves=result.curves(of, scale, cells),

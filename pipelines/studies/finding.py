@@ -9,7 +9,7 @@ from pipelines.evaluation.difference import SEEDS, Difference
 from pipelines.evaluation.words import listed
 from pipelines.studies import figure
 from pipelines.studies.figure import Figure
-from pipelines.studies.metric import kind, lower, named, unit
+from pipelines.studies.metric import HOW, kind, lower, named, unit
 from pipelines.studies.study import Claim, Study
 
 Figures = Mapping[str, Mapping[str, Figure]]  # metric → level → its figure
@@ -93,22 +93,31 @@ def part(claim: Claim, worse: str, of: Mapping[str, Figure]) -> Part:
     return Part(worse, d, decided, decision.seeds_needed(d, claim.by))
 
 
-def answer(study: Study, metric: str, of: Mapping[str, Figure], found: Sequence[Finding]) -> str:
-    """One sentence for the user's question: the best level and those not clearly worse, or the verdict of a claim."""
-    if not of:
+def answer(study: Study, figures: Figures, found: Sequence[Finding]) -> str:
+    """The answer to the user's question: the best level by each accuracy, or the verdict of a claim."""
+    if not figures:
         return "Nothing was measured."
     if not study.best:
         return f"{found[0].claim.claim} Here: {found[0].verdict}."
+    deciding = next(iter(figures))
+    others = [metric for metric in figures if kind(metric) in HOW and kind(metric) != kind(deciding)]
+    return " ".join(best_of(study, metric, figures[metric]) for metric in (deciding, *others))
+
+
+def best_of(study: Study, metric: str, every: Mapping[str, Figure]) -> str:
+    """The best level by one metric, those that are not clearly worse, and an untrained encoder that is better."""
+    of = {level: f for level, f in every.items() if not study.levels[level].untrained} or every
     best = (min if lower(metric) else max)(of, key=lambda level: of[level].mean)
-    lead = f"Best here: {best} ({named(metric)} {of[best]} {unit(metric)})."
-    if len(of) == 1:
-        return lead
-    close = list(alike(best, of))
+    lead = f"Best by {named(metric)}: {best}, {of[best]} {unit(metric)}".rstrip() + "."
     if len(of[best].values) < SEEDS:
-        return f"{lead} With fewer than {SEEDS} seeds, a different seed may change this."
-    if not close:
-        return f"{lead} Every other level is clearly worse."
-    return f"{lead} Not clearly worse: {listed(close)}."
+        lead += f" With fewer than {SEEDS} seeds, a different seed may change this."
+    elif len(of) > 1:
+        close = list(alike(best, of))
+        lead += f" Not clearly worse: {listed(close)}." if close else " Every other level is clearly worse."
+    above = [level for level in every if level not in of and (every[level].mean > of[best].mean) != lower(metric)]
+    return lead + "".join(
+        f" But the {level} has {every[level]} {unit(metric)}: training did not help." for level in above
+    )
 
 
 def alike(best: str, of: Mapping[str, Figure]) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from pipelines.evaluation.scores import ALL
 
-HOW = {"linear": "linear probe", "knn": "kNN", "finetune": "fine-tuned"}
+HOW = {"linear": "linear probe", "knn": "kNN", "finetune": "fine-tuning"}
 COSTS = {
     "seconds": ("time of training", "s"),
     "memory": ("memory", "MiB"),

@@ -27,10 +27,10 @@ TEMPLATE = Path(__file__).with_name("page.html")
 SIDES = {"here": "Here", "paper": "In the paper"}
 GROUPS = {"S": "SimCLR", "M": "MAE", "D": "DINO", "X": "Across methods"}
 NOTES = {
-    "HOLDS": "the whole interval is beyond the smallest difference that matters",
-    "DOES NOT HOLD": "the whole interval is below it",
-    "UNDERPOWERED": "the interval contains it: more seeds would decide",
-    NOT_RUN: "one command each",
+    "HOLDS": "the whole interval is above the smallest difference that matters",
+    "DOES NOT HOLD": "the whole interval is below it: the effect is smaller, zero or opposite",
+    "UNDERPOWERED": "too few seeds, or the interval contains it",
+    NOT_RUN: "the reason stands beside each claim",
 }
 
 PICTURED = {  # reading of the study → what its pictures show
@@ -134,7 +134,9 @@ def facts(of: Study, r: Result) -> dict[str, str]:
     return {
         "Images": r.dataset,
         "What was varied": of.factor,
-        "What was fixed": "; ".join([f"recipe {scale.recipe}", *fixed]) if scale else "your params.yaml",
+        "What was fixed": "; ".join([f"recipe {scale.recipe}", *fixed])
+        if scale
+        else "your params.yaml, or the recipe photos where that is for another data set",
         "Seeds per level": str(r.seeds),
         "Time of training": f"{tables.duration(r.seconds)} in all",
         "Machine": r.machine,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from models.methods import METHODS
+from pipelines.evaluation.approach import PLAIN
 from pipelines.project import ConfigError
 from pipelines.project.params import read
 from pipelines.project.parse import convert, refused
@@ -36,6 +37,11 @@ class Level:
     who: str | None = None  # whose scores are read, such as supervised-simclr; null: the method's
     metric: str | None = None  # what is read; null: every metric of the study
     source: bool = False  # only trained, for other levels to start from
+
+    @property
+    def untrained(self) -> bool:
+        """Whether it is a baseline that learnt nothing: a random encoder, or raw pixels."""
+        return (self.who or "").partition("-")[0] in PLAIN
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ class Part:
     interval: str
     paper: str
     decision: str
+    favour: float  # the difference in the claim's direction
     span: tuple[float, ...]
 
 
@@ -90,8 +91,9 @@ def claims(name: str, of: Study, result: Result | None) -> Iterator[Row]:
         )
 
 
-def decisive(part: Part) -> int:
-    return ORDER.index(part.decision)
+def decisive(part: Part) -> tuple[int, float]:
+    """The verdict that decides comes first; of equal verdicts, the smallest difference in favour of the claim."""
+    return ORDER.index(part.decision), part.favour
 
 
 def part(of: Study, judged: Judged, p: Comparison, lower: bool, seeds: int) -> Part:
@@ -112,6 +114,7 @@ def part(of: Study, judged: Judged, p: Comparison, lower: bool, seeds: int) -> P
         interval,
         signed(paper[0] - paper[1], judged.by) if len(paper) == 2 else "",
         p.decision,
+        (p.low + p.high) / 2,
         span(p.low, sign * (p.ours - p.theirs), p.high, judged.by) if seeds >= SEEDS else (),
     )
 

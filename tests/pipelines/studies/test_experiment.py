@@ -79,7 +79,7 @@ def test_a_killed_study_repeats_no_finished_cell_and_leaves_no_process(studies: 
 
 def test_it_ends_with_the_answer_and_a_verdict_for_each_claim(studies: Studies) -> None:
     """One seed decides nothing, and says so."""
-    assert "T1: Best here: " in studies.first.stdout
+    assert "T1: Best by linear probe, 5 labels per class: " in studies.first.stdout
     assert "  UNDERPOWERED: More is better." in studies.first.stdout
     assert "studies/report.html" in studies.first.stdout
     assert (studies.project.root / "studies/report.html").exists()

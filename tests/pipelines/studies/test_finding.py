@@ -50,11 +50,11 @@ def test_one_seed_decides_nothing() -> None:
 
 def test_the_answer_names_the_best_level_and_those_not_clearly_worse() -> None:
     of = figures(A=(60.0, 60.2, 59.8), B=(50.0, 50.1, 49.9), C=(59.9, 60.4, 59.6))["linear_5"]
-    assert finding.answer(a_study(), "linear_5", of, []) == (
-        "Best here: A (linear probe, 5 labels per class 60.0 ± 0.2 %). Not clearly worse: C."
+    assert finding.answer(a_study(), {"linear_5": of}, []) == (
+        "Best by linear probe, 5 labels per class: A, 60.0 ± 0.2 %. Not clearly worse: C."
     )
     one = {name: Figure(f.values[:1]) for name, f in of.items()}
-    assert finding.answer(a_study(), "linear_5", one, []).endswith("a different seed may change this.")
+    assert finding.answer(a_study(), {"linear_5": one}, []).endswith("a different seed may change this.")
 
 
 def test_answers_to_single_images_widen_the_interval() -> None:
@@ -100,3 +100,16 @@ def test_a_part_that_fails_decides_only_at_the_level_for_the_number_of_parts() -
         finding.findings(a_study(claim(*than), levels="ABCD"), "small", of)[0].verdict for than in ("B", "BCD")
     )
     assert (alone, among_three) == ("DOES NOT HOLD", "UNDERPOWERED")
+
+
+def test_the_answer_says_so_where_an_untrained_encoder_is_better() -> None:
+    """The best of two masks is of no use when training made the features worse."""
+    base = vars(a_study()) | {"levels": {"A": Level(), "B": Level(), "random encoder": Level(who="random-mae")}}
+    of = figures(A=(60.0, 60.2, 59.8), B=(50.0, 50.1, 49.9))
+    of["linear_5"]["random encoder"] = Figure((70.0, 71.0, 69.0))
+    of["finetune_5"] = {"A": Figure((1.0, 2.0, 3.0)), "B": Figure((9.0, 9.1, 8.9))}
+    assert finding.answer(Study(**base), of, []) == (
+        "Best by linear probe, 5 labels per class: A, 60.0 ± 0.2 %. Every other level is clearly worse. But the random "
+        "encoder has 70.0 ± 1.0 %: training did not help. Best by fine-tuning, 5 labels per class: B, 9.00 ± 0.10 %. "
+        "Every other level is clearly worse."
+    )
