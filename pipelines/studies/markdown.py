@@ -10,12 +10,12 @@ from pathlib import Path
 
 from markupsafe import escape
 
-from pipelines.evaluation.words import capital
+from pipelines.evaluation.words import capital, seeds
 from pipelines.project import ConfigError
 from pipelines.reporting import page
 from pipelines.studies import charts, result, study, tables
 from pipelines.studies.charts import Chart
-from pipelines.studies.page import SIDES, known, network, seeds
+from pipelines.studies.page import SIDES, known, network
 from pipelines.studies.result import Result
 from pipelines.studies.study import Study
 from pipelines.studies.tables import Row

@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from pipelines.evaluation.approach import title
-from pipelines.evaluation.words import capital
+from pipelines.evaluation.words import capital, seeds
 from pipelines.project import ConfigError
 from pipelines.project.stage import StageError
 from pipelines.reporting import page
@@ -154,10 +154,6 @@ def network(of: Study, r: Result) -> str:
             f" with patches of {encoder['patch_size']} px" if "patch_size" in encoder else ""
         )
     return ""
-
-
-def seeds(n: int) -> str:
-    return f"{n} seed{'s' * (n != 1)}"
 
 
 def picture(level: str, data: str) -> Markup:

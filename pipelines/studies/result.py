@@ -3,14 +3,12 @@
 import base64
 import json
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 
-from pipelines.evaluation.decision import Decision
 from pipelines.machine import cores
 from pipelines.project.history import read_history
 from pipelines.saving.atomic_files import replace_text
@@ -153,12 +151,6 @@ def pictures(study: Study, cells: Cells) -> dict[str, str]:
 def machine() -> str:
     """What trains here: a GPU by its name, or a number of CPU cores."""
     return torch.cuda.get_device_name() if torch.cuda.is_available() else f"{cores.count()} CPU cores"
-
-
-def decided(results: Sequence[Result]) -> Mapping[str, int]:
-    """How many claims have each verdict."""
-    verdicts = [claim.verdict for result in results for claim in result.claims]
-    return {verdict: verdicts.count(verdict) for verdict in (*map(str, Decision), "not run") if verdict in verdicts}
 
 
 def every() -> dict[str, list[Result]]:

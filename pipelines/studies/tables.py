@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from pipelines.evaluation import words
 from pipelines.evaluation.decision import Decision
 from pipelines.evaluation.difference import SEEDS
 from pipelines.evaluation.words import capital, listed
@@ -104,7 +105,7 @@ def part(of: Study, judged: Judged, p: Comparison, lower: bool, seeds: int) -> P
     paper = [reported[level][0] for level in (judged.better, p.worse) if level in reported]
     interval = f"95 % interval {signed(low, judged.by)} to {signed(high, judged.by)}"
     if seeds < SEEDS:
-        interval = f"{'one seed' if seeds == 1 else 'two seeds'}: a different seed may change this"
+        interval = f"{words.seeds(seeds)}: a different seed may change this"
     return Part(
         judged.better,
         p.worse,
